@@ -1,0 +1,184 @@
+//! What a primary tells of its doings.
+
+use std::time::Duration;
+
+use allcores_core::exit::ExitStatus;
+use allcores_core::worker::{Rung, Slot, WorkerId};
+
+use super::Policy;
+
+/// The worker that an event is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkerRef {
+    /// Never reused.
+    pub id: WorkerId,
+    /// Its place in the pool.
+    pub slot: Slot,
+    /// Its process.
+    pub pid: u32,
+}
+
+/// Which of a worker's two streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Descriptor 1.
+    Stdout,
+    /// Descriptor 2.
+    Stderr,
+}
+
+/// A process that holds an address which was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Its process id.
+    pub pid: u32,
+    /// Its command line, arguments separated by spaces.
+    pub command: String,
+}
+
+/// What happened. Told after it is true, in the order in which it happened.
+#[derive(Clone, Debug)]
+pub enum Event<'a> {
+    /// A worker was forked.
+    Forked {
+        /// Which.
+        worker: WorkerRef,
+    },
+    /// A worker runs its program.
+    Online {
+        /// Which.
+        worker: WorkerRef,
+    },
+    /// A worker was seen to listen on an address (once for each address).
+    Listening {
+        /// Which.
+        worker: WorkerRef,
+        /// As in [`AppSnapshot::listening`](super::AppSnapshot::listening).
+        address: &'a str,
+        /// How it became a worker.
+        rung: Rung,
+        /// The policy in force on this address: `Lanes` or `Shared`.
+        policy: Policy,
+    },
+    /// A worker listens and every condition for traffic held.
+    Ready {
+        /// Which.
+        worker: WorkerRef,
+    },
+    /// Connections wait in a worker's queue and it has taken none for `stalled`.
+    Hung {
+        /// Which.
+        worker: WorkerRef,
+        /// For how long nothing moved.
+        stalled: Duration,
+    },
+    /// A worker began to drain.
+    Draining {
+        /// Which.
+        worker: WorkerRef,
+    },
+    /// A worker is gone.
+    Exited {
+        /// Which.
+        worker: WorkerRef,
+        /// Code or signal.
+        status: ExitStatus,
+        /// Killed by the kernel for want of memory, as far as that can be told.
+        is_oom: bool,
+        /// It was asked to go.
+        is_expected: bool,
+        /// How long it ran.
+        uptime: Duration,
+    },
+    /// A slot gets a new worker after this wait.
+    Respawning {
+        /// The slot.
+        slot: Slot,
+        /// The wait; zero for a worker that had been up for long enough.
+        delay: Duration,
+    },
+    /// Workers of a slot exited early too often in a row. The primary keeps trying at the longest backoff.
+    CrashLoop {
+        /// The slot.
+        slot: Slot,
+        /// How many early exits in a row.
+        exits: u32,
+        /// How the last one ended.
+        status: ExitStatus,
+        /// The last lines of the last worker's output, without line ends.
+        last_output: &'a [Vec<u8>],
+    },
+    /// A worker could not be started.
+    SpawnFailed {
+        /// The slot.
+        slot: Slot,
+        /// What was tried, why it failed.
+        reason: &'a str,
+    },
+    /// A worker asked for an address that could not be had.
+    AddressUnavailable {
+        /// Which worker asked.
+        worker: WorkerRef,
+        /// The address.
+        address: &'a str,
+        /// Why, and what to do, in words.
+        reason: &'a str,
+        /// Who holds it, where that can be told.
+        holder: Option<&'a Holder>,
+    },
+    /// Something the operator should know, e.g. that adoption is not available here and what is used instead.
+    Notice {
+        /// In words.
+        text: &'a str,
+    },
+    /// The primary began to stop.
+    Stopping,
+    /// A line of a worker's output, without its line end; a line longer than 64 KiB comes in pieces.
+    Output {
+        /// Which.
+        worker: WorkerRef,
+        /// Which stream.
+        stream: Stream,
+        /// The bytes, as written.
+        line: &'a [u8],
+    },
+}
+
+/// How a primary ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was asked to stop, and every worker is gone.
+    Stopped,
+    /// Every slot is in a crash loop and no worker ever became ready.
+    NeverReady {
+        /// How the last worker ended.
+        status: ExitStatus,
+        /// The last lines of its output.
+        last_output: Vec<Vec<u8>>,
+    },
+    /// Every worker ended by itself with exit code 0 without ever having listened: the command is no server.
+    NotAServer,
+    /// No worker ever became ready, and the reason is an address that could not be had.
+    AddressUnavailable {
+        /// The address.
+        address: String,
+        /// Why, and what to do, in words.
+        reason: String,
+        /// Who holds it, where that can be told.
+        holder: Option<Holder>,
+    },
+    /// The command does not exist.
+    CommandNotFound {
+        /// What was looked for.
+        program: String,
+        /// What to do, in words.
+        reason: String,
+    },
+    /// The command exists and can't be run.
+    NotExecutable {
+        /// What was tried.
+        program: String,
+        /// Why, in words.
+        reason: String,
+    },
+}

@@ -1,0 +1,82 @@
+//! A look at a running primary.
+
+use std::time::{Duration, SystemTime};
+
+use allcores_core::exit::ExitStatus;
+use allcores_core::worker::{Rung, Slot, State, WorkerId};
+
+use super::Policy;
+
+/// One app as it is now.
+#[derive(Clone, Debug)]
+pub struct AppSnapshot {
+    /// The app's name.
+    pub name: String,
+    /// The primary's process id.
+    pub pid: u32,
+    /// The version of allcores that the primary runs.
+    pub version: &'static str,
+    /// Counts reloads, from 1.
+    pub generation: u32,
+    /// The policy asked for.
+    pub policy: Policy,
+    /// What `auto` has found out and would do, in words; `None` when there is nothing to say.
+    pub hint: Option<String>,
+    /// Addresses that workers listen on, e.g. `127.0.0.1:8080`, `[::]:8080`, `/run/app.sock`, `udp 0.0.0.0:53`.
+    pub listening: Vec<String>,
+    /// How many workers there should be.
+    pub target: u16,
+    /// Connections taken from parked lanes and passed on; should stay 0.
+    pub strays: u64,
+    /// Since when the primary runs.
+    pub since: SystemTime,
+    /// Workers in the order of their slots, then ids.
+    pub workers: Vec<WorkerSnapshot>,
+}
+
+/// One worker as it is now.
+#[derive(Clone, Debug)]
+pub struct WorkerSnapshot {
+    /// Never reused.
+    pub id: WorkerId,
+    /// Its place in the pool.
+    pub slot: Slot,
+    /// `None` while a slot waits for its backoff: then the rest tells of the last worker there.
+    pub pid: Option<u32>,
+    /// How far it has come.
+    pub state: State,
+    /// How it became a worker; `None` until it has listened.
+    pub rung: Option<Rung>,
+    /// When it reached this state.
+    pub since: SystemTime,
+    /// How many workers of this slot were replaced before it.
+    pub restarts: u32,
+    /// Its accept queues.
+    pub lanes: Vec<LaneSnapshot>,
+    /// Resident memory of the worker process, in bytes.
+    pub rss_bytes: Option<u64>,
+    /// CPU time used by the worker process.
+    pub cpu: Option<Duration>,
+    /// How the previous worker of this slot ended.
+    pub last_exit: Option<LastExit>,
+}
+
+/// One accept queue.
+#[derive(Clone, Debug)]
+pub struct LaneSnapshot {
+    /// The address it belongs to.
+    pub address: String,
+    /// Connections that wait in it; `None` where the kernel does not tell (Unix sockets, UDP).
+    pub depth: Option<u32>,
+}
+
+/// How a worker ended.
+#[derive(Clone, Debug)]
+pub struct LastExit {
+    /// Code or signal.
+    pub status: ExitStatus,
+    /// Killed by the kernel for want of memory, as far as that can be told.
+    pub is_oom: bool,
+    /// When.
+    pub at: SystemTime,
+}

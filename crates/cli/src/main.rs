@@ -1,0 +1,3 @@
+//! The program `allcores`.
+
+fn main() {}
