@@ -1,0 +1,112 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn query_of(line: &str) -> Query {
+    match parse(line.as_bytes()) {
+        Ok(Incoming::Query(query)) => *query,
+        other => panic!("not a query: {other:?}"),
+    }
+}
+
+#[test]
+fn a_query_of_node_20_is_understood() {
+    let query = query_of(
+        r#"{"cmd":"NODE_CLUSTER","act":"queryServer","index":0,"data":null,"address":null,"port":8123,"addressType":4,"backlog":false,"seq":1}"#,
+    );
+    assert_eq!((query.seq, query.port, query.kind, query.backlog), (1, 8123, AddressKind::Tcp4, 511));
+    assert_eq!((query.address, query.data, query.fd), (None, None, None));
+}
+
+#[test]
+fn queries_for_paths_descriptors_and_datagrams_are_told_apart() {
+    let line =
+        |fields: &str| format!(r#"{{"cmd":"NODE_CLUSTER","act":"queryServer","seq":3,"index":1,{fields}}}"#);
+    let unix = query_of(&line(r#""address":"/a/b.sock","port":-1,"addressType":-1,"writableAll":true"#));
+    assert_eq!(
+        (unix.kind, unix.is_writable_by_all, unix.is_readable_by_all),
+        (AddressKind::Unix, true, false)
+    );
+    let fd = query_of(&line(r#""address":null,"port":null,"addressType":null,"fd":7"#));
+    assert_eq!((fd.kind, fd.fd), (AddressKind::Descriptor, Some(7)));
+    let udp = query_of(&line(r#""address":"127.0.0.1","port":0,"addressType":"udp4","fd":-1,"flags":4"#));
+    assert_eq!((udp.kind, udp.fd, udp.flags), (AddressKind::Udp4, None, 4));
+}
+
+#[test]
+fn only_names_longer_than_node_are_internal() {
+    for user in [
+        r#"{"cmd":"NODE_"}"#,
+        r#"{"cmd":5}"#,
+        r#"{"cmd":"fooNODE_x"}"#,
+        "null",
+        "[1]",
+        r#""x""#,
+        r#"{"a":"\ud800"}"#,
+    ] {
+        assert_eq!(parse(user.as_bytes()).unwrap(), Incoming::User(user.to_owned()), "{user}");
+    }
+    assert_eq!(parse(br#"{"cmd":"NODE_FOO"}"#).unwrap(), Incoming::Ignored);
+    assert_eq!(parse(br#"{"cmd":"NODE_CLUSTER","ack":-1,"act":"nonsense"}"#).unwrap(), Incoming::Ignored);
+    assert_eq!(parse(br#"{"cmd":"NODE_CLUSTER","act":"nonsense"}"#).unwrap(), Incoming::Ignored);
+}
+
+#[test]
+fn garbage_is_an_error() {
+    for garbage in ["", "1 2", "{", "\u{0}", "\u{2}{}", r#"{"cmd":"NODE_CLUSTER","act":7}"#] {
+        assert!(parse(garbage.as_bytes()).is_err(), "{garbage:?}");
+    }
+    assert!(parse(b"\"\xff\"").is_err());
+}
+
+#[test]
+fn answers_carry_what_node_needs() {
+    let query = query_of(
+        r#"{"cmd":"NODE_CLUSTER","act":"queryServer","seq":4,"index":0,"data":{"ticketKeys":"ab"},"address":null,"port":443,"addressType":4}"#,
+    );
+    let mut speaker = Speaker::default();
+    assert_eq!(
+        speaker.refuse_listener(&query, "k", 98),
+        r#"{"cmd":"NODE_CLUSTER","errno":-98,"key":"k","ack":4,"data":{"ticketKeys":"ab"},"seq":0}"#
+    );
+    assert_eq!(
+        speaker.give_listener(&query, "k"),
+        r#"{"cmd":"NODE_HANDLE","type":"net.Native","msg":{"cmd":"NODE_CLUSTER","errno":0,"key":"k","ack":4,"data":{"ticketKeys":"ab"},"seq":1},"socketType":1,"nativeKind":"tcp"}"#
+    );
+    assert_eq!(speaker.disconnect(), r#"{"cmd":"NODE_CLUSTER","act":"disconnect","seq":2}"#);
+    assert_eq!(speaker.acknowledge(9), r#"{"cmd":"NODE_CLUSTER","ack":9,"seq":3}"#);
+    let (seq, line) = speaker.hand_over("k");
+    assert_eq!(seq, 4);
+    assert!(line.contains(r#""act":"newconn","key":"k","seq":4}"#));
+}
+
+#[test]
+fn a_line_beyond_the_limit_is_refused_whole_or_in_part() {
+    let mut lines = Lines::new(4);
+    lines.push(b"12345");
+    assert_eq!(lines.next_line(), Err(TooLong(4)));
+    let mut lines = Lines::new(4);
+    lines.push(b"12345\n");
+    assert_eq!(lines.next_line(), Err(TooLong(4)));
+}
+
+proptest! {
+    #[test]
+    fn lines_survive_any_cut(texts in prop::collection::vec("[a-zß]{0,9}", 0..8), cut in 1_usize..7) {
+        let whole: String = texts.iter().map(|text| format!("{text}\n")).collect();
+        let mut lines = Lines::new(64);
+        let mut got = Vec::new();
+        for piece in whole.as_bytes().chunks(cut) {
+            lines.push(piece);
+            while let Some(line) = lines.next_line().unwrap() {
+                got.push(String::from_utf8(line).unwrap());
+            }
+        }
+        prop_assert_eq!(got, texts);
+    }
+
+    #[test]
+    fn parsing_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+        let _ = parse(&bytes);
+    }
+}

@@ -1,0 +1,116 @@
+//! Which of the lanes of one address should get new connections, from the depth of their accept queues.
+//!
+//! Pure: is told what was read and when, and says what should be. A lane whose queue was found non-empty at two
+//! looks a tick apart, without having shrunk in between, belongs to a worker that is busy with something else; it is left out
+//! until its queue has been emptied. When all are busy, all are in.
+
+use std::time::Duration;
+
+/// One look at a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// Connections that wait.
+    pub depth: u32,
+    /// Descriptors that the lane's worker has open, where the kernel tells cheaply: an estimate of how many
+    /// connections it holds.
+    pub open: Option<u32>,
+}
+
+/// What is known of one lane from the readings so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LaneWatch {
+    depth: u32,
+    /// When its queue was last seen empty or shorter than before; `None` while it is empty.
+    waiting_since: Option<Duration>,
+    is_busy: bool,
+    open: u32,
+    /// The fewest descriptors seen open in this window and the last.
+    floor: Option<(u32, u32)>,
+    window_ends: Duration,
+}
+
+/// How long a surplus of connections is remembered against a worker.
+const WINDOW: Duration = Duration::from_secs(10);
+
+impl LaneWatch {
+    /// Takes in a look at the lane.
+    pub fn observe(&mut self, reading: Reading, now: Duration) {
+        let moved = reading.depth < self.depth;
+        if reading.depth == 0 {
+            self.waiting_since = None;
+            self.is_busy = false;
+        } else if moved || self.waiting_since.is_none() {
+            self.waiting_since = Some(now);
+        } else {
+            self.is_busy = true;
+        }
+        self.depth = reading.depth;
+        if let Some(open) = reading.open {
+            self.observe_open(open, now);
+        }
+    }
+
+    fn observe_open(&mut self, open: u32, now: Duration) {
+        self.open = open;
+        self.floor = Some(match self.floor {
+            None => (open, open),
+            Some((current, _)) if now >= self.window_ends => (open, current),
+            Some((current, last)) => (current.min(open), last),
+        });
+        if now >= self.window_ends {
+            self.window_ends = now + WINDOW;
+        }
+    }
+
+    /// Forgets everything: another worker serves the lane from now on.
+    pub fn reset(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Connections that waited at the last look.
+    pub fn depth(&self) -> u32 {
+        self.depth
+    }
+
+    /// Whether its worker was found busy and has not emptied the queue since.
+    pub fn is_busy(&self) -> bool {
+        self.is_busy
+    }
+
+    /// For how long connections have waited without any being taken.
+    pub fn stalled_for(&self, now: Duration) -> Duration {
+        self.waiting_since.map_or(Duration::ZERO, |since| now.saturating_sub(since))
+    }
+
+    /// Connections gained beyond the fewest held lately. Forgets within two windows, so that a worker which keeps
+    /// many files open for other reasons is not starved for ever.
+    fn gained(&self) -> u32 {
+        self.floor.map_or(0, |(current, last)| self.open.saturating_sub(current.min(last)))
+    }
+}
+
+/// Which of `lanes` should get new connections: not those whose worker is busy, and not those that are ahead of the
+/// others in connections gained. `lanes` are those that may get any at all; the answer is parallel to it and never all
+/// `false`.
+pub fn choose(lanes: &[&LaneWatch]) -> Vec<bool> {
+    let mut chosen: Vec<bool> = lanes.iter().map(|lane| !lane.is_busy).collect();
+    if !chosen.contains(&true) {
+        return vec![true; lanes.len()];
+    }
+    let gained: Vec<u32> = lanes.iter().map(|lane| lane.gained()).collect();
+    let free = || chosen.iter().zip(&gained).filter(|(is_chosen, _)| **is_chosen).map(|(_, gained)| *gained);
+    let total: u32 = free().sum();
+    let count = u32::try_from(free().count()).unwrap_or(u32::MAX).max(1);
+    let most = total.div_ceil(count) + SLACK;
+    for (is_chosen, gained) in chosen.iter_mut().zip(&gained) {
+        *is_chosen = *is_chosen && *gained <= most;
+    }
+    chosen
+}
+
+/// How far a worker may be ahead of the mean in connections gained before it is passed over. Under short
+/// connections the counts differ by this much all the time, and nobody should be passed over for that.
+const SLACK: u32 = 2;
+
+#[cfg(test)]
+mod tests;

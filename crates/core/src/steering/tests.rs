@@ -1,0 +1,116 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const TICK: Duration = Duration::from_millis(1);
+
+fn at(ticks: u32) -> Duration {
+    TICK * ticks
+}
+
+fn depth(depth: u32) -> Reading {
+    Reading { depth, open: None }
+}
+
+#[test]
+fn one_look_at_a_waiting_connection_proves_nothing() {
+    let mut lane = LaneWatch::default();
+    lane.observe(depth(1), at(0));
+    assert!(!lane.is_busy());
+}
+
+#[test]
+fn a_queue_that_did_not_shrink_within_a_tick_makes_the_lane_busy_until_it_is_empty() {
+    let mut lane = LaneWatch::default();
+    lane.observe(depth(1), at(0));
+    lane.observe(depth(1), at(1));
+    assert!(lane.is_busy());
+    lane.observe(depth(3), at(2));
+    lane.observe(depth(1), at(3));
+    assert!(lane.is_busy(), "shrunk, and not empty yet");
+    lane.observe(depth(0), at(4));
+    assert!(!lane.is_busy());
+}
+
+#[test]
+fn a_queue_that_shrinks_at_each_look_is_served() {
+    let mut lane = LaneWatch::default();
+    for (tick, waiting) in [5, 4, 3, 2, 1].into_iter().enumerate() {
+        lane.observe(depth(waiting), at(u32::try_from(tick).unwrap()));
+    }
+    assert!(!lane.is_busy());
+    assert_eq!(lane.stalled_for(at(4)), Duration::ZERO);
+}
+
+#[test]
+fn stalled_time_counts_from_the_last_sign_of_life() {
+    let mut lane = LaneWatch::default();
+    lane.observe(depth(2), at(0));
+    lane.observe(depth(1), at(10));
+    lane.observe(depth(4), at(50));
+    assert_eq!(lane.stalled_for(at(60)), at(50));
+}
+
+#[test]
+fn all_busy_means_all_in() {
+    let mut lane = LaneWatch::default();
+    lane.observe(depth(1), at(0));
+    lane.observe(depth(1), at(1));
+    assert_eq!(choose(&[&lane, &lane]), [true, true]);
+}
+
+#[test]
+fn a_busy_lane_is_left_out() {
+    let mut busy = LaneWatch::default();
+    busy.observe(depth(1), at(0));
+    busy.observe(depth(1), at(1));
+    let free = LaneWatch::default();
+    assert_eq!(choose(&[&busy, &free]), [false, true]);
+}
+
+#[test]
+fn a_worker_ahead_in_connections_is_passed_over_until_the_others_catch_up() {
+    let open = |open: u32| {
+        let mut lane = LaneWatch::default();
+        lane.observe(Reading { depth: 0, open: Some(20) }, at(0));
+        lane.observe(Reading { depth: 0, open: Some(20 + open) }, at(1));
+        lane
+    };
+    assert_eq!(choose(&[&open(9), &open(1), &open(1), &open(1)]), [false, true, true, true]);
+    assert_eq!(choose(&[&open(3), &open(3), &open(1), &open(1)]), [true; 4]);
+}
+
+#[test]
+fn descriptors_open_for_other_reasons_are_forgotten_after_two_windows() {
+    let mut hoarder = LaneWatch::default();
+    let reading = |open| Reading { depth: 0, open: Some(open) };
+    hoarder.observe(reading(10), at(0));
+    hoarder.observe(reading(500), at(1));
+    let other = LaneWatch::default();
+    assert_eq!(choose(&[&hoarder, &other]), [false, true]);
+    for window in 1..=3 {
+        hoarder.observe(reading(500), WINDOW * window + at(2));
+    }
+    assert_eq!(choose(&[&hoarder, &other]), [true, true]);
+}
+
+proptest! {
+    #[test]
+    fn somebody_is_always_chosen_and_a_busy_lane_only_with_all_others(
+        readings in prop::collection::vec(prop::collection::vec((0_u32..4, prop::option::of(0_u32..50)), 1..20), 1..9),
+    ) {
+        let lanes: Vec<LaneWatch> = readings.iter().map(|readings| {
+            let mut lane = LaneWatch::default();
+            for (tick, (depth, open)) in readings.iter().enumerate() {
+                lane.observe(Reading { depth: *depth, open: *open }, at(u32::try_from(tick).unwrap()));
+            }
+            lane
+        }).collect();
+        let lanes: Vec<&LaneWatch> = lanes.iter().collect();
+        let chosen = choose(&lanes);
+        prop_assert_eq!(chosen.len(), lanes.len());
+        prop_assert!(chosen.contains(&true));
+        let has_busy = lanes.iter().zip(&chosen).any(|(lane, chosen)| lane.is_busy() && *chosen);
+        prop_assert!(!has_busy || chosen.iter().all(|chosen| *chosen));
+    }
+}
