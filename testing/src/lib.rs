@@ -1,1 +1,5 @@
 //! What the tests and benchmarks share.
+
+pub mod address;
+pub mod runtimes;
+pub mod skip;

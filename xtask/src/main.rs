@@ -1,3 +1,47 @@
-//! The project's own tasks.
+//! The project's own tasks: `cargo xtask setup`, `test`, `lint`, `ci`.
 
-fn main() {}
+mod lint;
+mod setup;
+mod shell;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// The project's own tasks.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Task {
+    /// Install and build what the tests need, below target/; Debian packages too, as root.
+    Setup,
+    /// Set up, then run all tests, or those whose name contains FILTER.
+    Test {
+        /// A part of the names of the tests to run.
+        filter: Option<String>,
+    },
+    /// Check the formatting, the lints and the documentation.
+    Lint,
+    /// Lint, then test.
+    Ci,
+}
+
+fn main() -> ExitCode {
+    perform(&Task::parse()).unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn perform(task: &Task) -> anyhow::Result<ExitCode> {
+    match task {
+        Task::Setup => setup::run()?,
+        Task::Lint => lint::run()?,
+        Task::Test { filter } => return test::run(filter.as_deref()),
+        Task::Ci => {
+            lint::run()?;
+            return test::run(None);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
