@@ -1,0 +1,70 @@
+//! Addresses that workers listen on.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::Path;
+
+/// What a group of lanes, or a shared listener, is bound to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Address {
+    /// TCP. `is_only_v6` keeps an IPv6 socket from taking IPv4 too, and is false for IPv4.
+    Tcp { socket: SocketAddr, is_only_v6: bool },
+    /// UDP.
+    Udp { socket: SocketAddr, is_only_v6: bool },
+    /// A Unix stream socket: its path as bytes, with a leading NUL if abstract.
+    Unix(Vec<u8>),
+}
+
+impl Address {
+    /// The IP address and port, if it has one.
+    pub(crate) fn socket(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp { socket, .. } | Self::Udp { socket, .. } => Some(*socket),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// The same with another port.
+    pub(crate) fn with_port(&self, port: u16) -> Self {
+        let mut other = self.clone();
+        if let Self::Tcp { socket, .. } | Self::Udp { socket, .. } = &mut other {
+            socket.set_port(port);
+        }
+        other
+    }
+
+    /// Whether connections to it can be spread over lanes.
+    pub(crate) fn is_tcp(&self) -> bool {
+        matches!(self, Self::Tcp { .. })
+    }
+
+    /// Whether the kernel gives each flow to one of several sockets by itself.
+    pub(crate) fn is_udp(&self) -> bool {
+        matches!(self, Self::Udp { .. })
+    }
+
+    /// The path of a Unix socket that is in the file system.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        use std::os::unix::ffi::OsStrExt;
+        match self {
+            Self::Unix(name) if name.first() != Some(&0) => Some(Path::new(std::ffi::OsStr::from_bytes(name))),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { socket, .. } => socket.fmt(f),
+            Self::Udp { socket, .. } => write!(f, "udp {socket}"),
+            Self::Unix(name) => {
+                let text = String::from_utf8_lossy(name);
+                match text.strip_prefix('\0') {
+                    Some(name) => write!(f, "@{name}"),
+                    None => f.write_str(&text),
+                }
+            }
+        }
+    }
+}

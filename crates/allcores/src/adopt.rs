@@ -1,0 +1,288 @@
+//! Adoption: giving an unmodified program its lane by answering its `bind` and `listen` system calls.
+//!
+//! Reads what the caller asks for and what it has set on its socket, asks the port table, and puts the lane in the
+//! place of the caller's socket. Decides nothing about workers. A call that is none of our business (another
+//! family, port 0, another network namespace) is let through untouched.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use rustix::process::{PidfdFlags, PidfdGetfdFlags};
+
+use crate::address::Address;
+use crate::ports::{Applicant, LaneId, Ports, Profile, Unavailable, still_open};
+use crate::proc;
+use crate::sys::process::read_memory;
+use crate::sys::seccomp::{self, Answer, Call, Notification};
+
+/// What a notification came to.
+#[derive(Debug)]
+pub(crate) enum Adopted {
+    /// Nothing of ours: the call went through untouched, or the caller is gone.
+    Nothing,
+    /// It bound an address and now has this lane there. A UDP socket serves from here on.
+    Bound { lane: LaneId, is_serving: bool },
+    /// It listens.
+    Listening { lane: LaneId, process: u32 },
+    /// The address can't be had; the caller was told so.
+    Unavailable { address: Address, why: Unavailable },
+    /// Another worker is about to bind the same Unix socket: to be looked at again when that has listened or gone.
+    Later(Notification),
+}
+
+/// Answers one notification of a worker.
+pub(crate) fn handle(
+    ports: &mut Ports,
+    applicant: Applicant,
+    listener: BorrowedFd<'_>,
+    notification: Notification,
+) -> Adopted {
+    let caller = Caller { listener, notification };
+    let outcome = match notification.call {
+        Call::Bind { address, length } => caller.bind(ports, applicant, address, length),
+        Call::Listen { backlog } => caller.listen(ports, backlog),
+    };
+    outcome.unwrap_or_else(|_| {
+        // Something about the caller could not be read. The kernel gives it the answer that it would have had
+        // without us, which is better than none.
+        caller.answer(Answer::Continue);
+        Adopted::Nothing
+    })
+}
+
+/// A thread that waits for our answer.
+#[derive(Clone, Copy, Debug)]
+struct Caller<'a> {
+    listener: BorrowedFd<'a>,
+    notification: Notification,
+}
+
+/// What a caller's socket is.
+struct Target {
+    protocol: Protocol,
+    is_only_v6: bool,
+    profile: Profile,
+    closes_on_exec: bool,
+    inode: u64,
+    /// A copy of it, where we may have one.
+    copy: Option<OwnedFd>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    Tcp,
+    Udp,
+    UnixStream,
+    Other,
+}
+
+impl Caller<'_> {
+    fn answer(&self, answer: Answer) {
+        // It fails only when the caller no longer waits, and then there is nobody to tell.
+        let _ = seccomp::answer(self.listener, &self.notification, answer);
+    }
+
+    fn bind(&self, ports: &mut Ports, applicant: Applicant, address: u64, length: u32) -> io::Result<Adopted> {
+        let thread = self.notification.thread;
+        let mut buffer = [0_u8; 128];
+        let wanted = buffer.len().min(usize::try_from(length).unwrap_or(0));
+        let count = read_memory(thread, address, &mut buffer[..wanted])?;
+        let Some(sockaddr) = parse(&buffer[..count]) else {
+            self.answer(Answer::Continue);
+            return Ok(Adopted::Nothing);
+        };
+        let process = proc::process_of(thread)?;
+        let is_foreign = matches!(sockaddr, Sockaddr::Ip(_)) && !proc::shares_our_network(thread);
+        let target = self.target(process)?;
+        let address = address_of(sockaddr, &target, process);
+        // What was read until here was the caller's if it still waits: else its number may be another's by now.
+        if !seccomp::is_waiting(self.listener, &self.notification) {
+            return Ok(Adopted::Nothing);
+        }
+        let Some(address) = address.filter(|_| !is_foreign) else {
+            self.answer(Answer::Continue);
+            return Ok(Adopted::Nothing);
+        };
+        if let Some(lane) = ports.by_inode(target.inode) {
+            // A signal interrupted this very call after its socket had been replaced; or it binds twice.
+            let is_same = ports.describe(lane).is_some_and(|bound| bound.address == address);
+            self.answer(if is_same { Answer::Done } else { Answer::Fail(libc::EINVAL) });
+            return Ok(Adopted::Nothing);
+        }
+        if matches!(address, Address::Unix(_)) {
+            return Ok(self.bind_unix(ports, applicant, &address, target));
+        }
+        Ok(self.bind_lane(ports, applicant, process, address, &target))
+    }
+
+    fn bind_lane(
+        &self,
+        ports: &mut Ports,
+        applicant: Applicant,
+        process: u32,
+        address: Address,
+        target: &Target,
+    ) -> Adopted {
+        let mut members = proc::session_members(applicant_leader(process));
+        members.push(process);
+        let lane = match ports.obtain(applicant, &address, 0, &target.profile, still_open(members)) {
+            Ok(lane) => lane,
+            Err(why) => {
+                self.answer(Answer::Fail(why.errno));
+                return if why.reason.is_some() { Adopted::Unavailable { address, why } } else { Adopted::Nothing };
+            }
+        };
+        ports.dress(lane, &target.profile);
+        self.give(ports, lane, target, address.is_udp())
+    }
+
+    fn bind_unix(&self, ports: &mut Ports, applicant: Applicant, address: &Address, target: Target) -> Adopted {
+        match ports.shared_unix(applicant, address) {
+            Some(Ok(lane)) => self.give(ports, lane, &target, false),
+            Some(Err(())) => Adopted::Later(self.notification),
+            None => {
+                let lane = target.copy.and_then(|copy| ports.adopt_unix(applicant, address, copy).ok());
+                self.answer(Answer::Continue);
+                lane.map_or(Adopted::Nothing, |lane| Adopted::Bound { lane, is_serving: false })
+            }
+        }
+    }
+
+    fn give(&self, ports: &Ports, lane: LaneId, target: &Target, is_serving: bool) -> Adopted {
+        let Some(socket) = ports.socket(lane) else { return Adopted::Nothing };
+        match seccomp::replace_descriptor(self.listener, &self.notification, socket, target.closes_on_exec) {
+            Ok(()) => self.answer(Answer::Done),
+            Err(error) => self.answer(Answer::Fail(error.raw_os_error().unwrap_or(libc::EIO))),
+        }
+        Adopted::Bound { lane, is_serving }
+    }
+
+    fn listen(&self, ports: &mut Ports, backlog: i32) -> io::Result<Adopted> {
+        let process = proc::process_of(self.notification.thread)?;
+        let inode = proc::socket_inode(process, self.notification.fd)?;
+        let Some(lane) = ports.by_inode(inode) else {
+            self.answer(Answer::Continue);
+            return Ok(Adopted::Nothing);
+        };
+        match ports.listen(lane, backlog) {
+            Ok(()) => {
+                self.answer(Answer::Done);
+                Ok(Adopted::Listening { lane, process })
+            }
+            Err(error) => {
+                self.answer(Answer::Fail(error.raw_os_error().unwrap_or(libc::EIO)));
+                Ok(Adopted::Nothing)
+            }
+        }
+    }
+
+    /// Looks at the socket that the call names.
+    fn target(&self, process: u32) -> io::Result<Target> {
+        let fd = self.notification.fd;
+        let flags = proc::descriptor_flags(process, fd)?;
+        let copy = take_copy(process, fd).ok();
+        let mut profile = copy.as_ref().map(Profile::of).unwrap_or_default();
+        profile.is_nonblocking = Some(flags & libc::O_NONBLOCK != 0);
+        let protocol = match &copy {
+            Some(copy) => protocol_of(copy)?,
+            None => protocol_named(&proc::socket_protocol(process, fd)?),
+        };
+        let is_only_v6 = copy.as_ref().is_some_and(|copy| rustix::net::sockopt::ipv6_v6only(copy).unwrap_or(false));
+        let inode = proc::socket_inode(process, fd)?;
+        Ok(Target { protocol, is_only_v6, profile, closes_on_exec: flags & libc::O_CLOEXEC != 0, inode, copy })
+    }
+}
+
+/// The session that a process of a worker is in, by its leader.
+fn applicant_leader(process: u32) -> u32 {
+    proc::Stat::read(process).map_or(process, |stat| stat.session)
+}
+
+/// A copy of another process's descriptor. A container may forbid it; then the lane is made from what `/proc` and
+/// the address tell.
+fn take_copy(process: u32, fd: i32) -> io::Result<OwnedFd> {
+    let pid = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw);
+    let pid = pid.ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))?;
+    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
+    Ok(rustix::process::pidfd_getfd(pidfd, fd, PidfdGetfdFlags::empty())?)
+}
+
+fn protocol_of(socket: &OwnedFd) -> io::Result<Protocol> {
+    use rustix::net::{AddressFamily as Family, SocketType as Type, sockopt};
+    let (family, kind) = (sockopt::socket_domain(socket)?, sockopt::socket_type(socket)?);
+    let number = sockopt::socket_protocol(socket)?.map_or(0, |protocol| protocol.as_raw().get());
+    // Multipath TCP (Go's default for listeners) becomes plain TCP, which every client of it speaks too.
+    let is_tcp = [libc::IPPROTO_TCP, libc::IPPROTO_MPTCP].map(i32::cast_unsigned).contains(&number);
+    Ok(match (family, kind) {
+        (Family::INET | Family::INET6, Type::STREAM) if is_tcp => Protocol::Tcp,
+        (Family::INET | Family::INET6, Type::DGRAM) if number == libc::IPPROTO_UDP.cast_unsigned() => Protocol::Udp,
+        (Family::UNIX, Type::STREAM) => Protocol::UnixStream,
+        _ => Protocol::Other,
+    })
+}
+
+fn protocol_named(name: &str) -> Protocol {
+    match name {
+        "TCP" | "TCPv6" | "MPTCP" | "MPTCPv6" => Protocol::Tcp,
+        "UDP" | "UDPv6" => Protocol::Udp,
+        _ => Protocol::Other,
+    }
+}
+
+/// An address that might be ours.
+#[derive(Debug, PartialEq, Eq)]
+enum Sockaddr {
+    Ip(SocketAddr),
+    Unix(Vec<u8>),
+}
+
+/// Reads a `struct sockaddr`. `None` for families that are not adopted, port 0, and unnamed Unix sockets.
+fn parse(bytes: &[u8]) -> Option<Sockaddr> {
+    let (family, rest) = bytes.split_first_chunk::<2>()?;
+    let port = || Some(u16::from_be_bytes(*rest.first_chunk()?)).filter(|port| *port != 0);
+    match i32::from(u16::from_ne_bytes(*family)) {
+        libc::AF_INET => {
+            let ip: [u8; 4] = rest.get(2..6)?.try_into().ok()?;
+            Some(Sockaddr::Ip(SocketAddrV4::new(Ipv4Addr::from(ip), port()?).into()))
+        }
+        libc::AF_INET6 => {
+            let flow = u32::from_be_bytes(rest.get(2..6)?.try_into().ok()?);
+            let ip: [u8; 16] = rest.get(6..22)?.try_into().ok()?;
+            let scope = rest.get(22..26).and_then(|scope| scope.try_into().ok()).map_or(0, u32::from_ne_bytes);
+            Some(Sockaddr::Ip(SocketAddrV6::new(Ipv6Addr::from(ip), port()?, flow, scope).into()))
+        }
+        libc::AF_UNIX => {
+            let is_abstract = rest.first() == Some(&0);
+            let end = rest.iter().position(|byte| *byte == 0).filter(|_| !is_abstract).unwrap_or(rest.len());
+            Some(Sockaddr::Unix(rest[..end].to_vec())).filter(|_| end > 0)
+        }
+        _ => None,
+    }
+}
+
+fn address_of(sockaddr: Sockaddr, target: &Target, process: u32) -> Option<Address> {
+    match (sockaddr, target.protocol) {
+        (Sockaddr::Ip(socket), Protocol::Tcp) => {
+            Some(Address::Tcp { socket, is_only_v6: socket.is_ipv6() && target.is_only_v6 })
+        }
+        (Sockaddr::Ip(socket), Protocol::Udp) => {
+            Some(Address::Udp { socket, is_only_v6: socket.is_ipv6() && target.is_only_v6 })
+        }
+        (Sockaddr::Unix(name), Protocol::UnixStream) => Some(Address::Unix(absolute(name, process))),
+        _ => None,
+    }
+}
+
+/// Workers may name the same socket relative to different folders.
+fn absolute(name: Vec<u8>, process: u32) -> Vec<u8> {
+    use std::os::unix::ffi::OsStringExt;
+    if matches!(name.first(), Some(0 | b'/') | None) {
+        return name;
+    }
+    let Ok(folder) = std::fs::read_link(format!("/proc/{process}/cwd")) else { return name };
+    folder.join(std::ffi::OsString::from_vec(name)).into_os_string().into_vec()
+}
+
+#[cfg(test)]
+mod tests;

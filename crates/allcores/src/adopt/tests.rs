@@ -1,0 +1,27 @@
+use super::*;
+
+#[test]
+fn an_ipv4_address_is_read() {
+    let mut bytes = libc::AF_INET.to_ne_bytes()[..2].to_vec();
+    bytes.extend([0x1f, 0x90, 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(parse(&bytes), Some(Sockaddr::Ip("127.0.0.1:8080".parse().unwrap())));
+}
+
+#[test]
+fn port_0_other_families_and_short_addresses_are_not_ours() {
+    let family = |family: i32| family.to_ne_bytes()[..2].to_vec();
+    let mut port_0 = family(libc::AF_INET);
+    port_0.extend([0; 14]);
+    assert_eq!(parse(&port_0), None);
+    assert_eq!(parse(&family(libc::AF_NETLINK)), None);
+    assert_eq!(parse(&[2]), None);
+    assert_eq!(parse(&family(libc::AF_INET)), None);
+    assert_eq!(parse(&family(libc::AF_UNIX)), None, "an unnamed Unix socket");
+}
+
+#[test]
+fn paths_end_at_their_nul_and_abstract_names_do_not() {
+    let unix = |name: &[u8]| [&libc::AF_UNIX.to_ne_bytes()[..2], name].concat();
+    assert_eq!(parse(&unix(b"/run/a.sock\0junk")), Some(Sockaddr::Unix(b"/run/a.sock".to_vec())));
+    assert_eq!(parse(&unix(b"\0a\0b")), Some(Sockaddr::Unix(b"\0a\0b".to_vec())));
+}

@@ -1,0 +1,269 @@
+//! One listening socket, and how such sockets are made.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use allcores_core::steering::LaneWatch;
+use allcores_core::worker::{Slot, WorkerId};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use super::LaneId;
+use crate::address::Address;
+use crate::primary::Holder;
+use crate::proc;
+use crate::sys::socket as raw;
+
+/// What an address could not be had for.
+#[derive(Debug)]
+pub(crate) struct Unavailable {
+    /// What the worker is told.
+    pub(crate) errno: i32,
+    /// What the operator is told; `None` where the worker's own doing is the reason.
+    pub(crate) reason: Option<String>,
+    /// Who holds it.
+    pub(crate) holder: Option<Holder>,
+}
+
+impl Unavailable {
+    pub(super) fn errno(errno: i32) -> Self {
+        Self { errno, reason: None, holder: None }
+    }
+}
+
+impl From<io::Error> for Unavailable {
+    fn from(error: io::Error) -> Self {
+        let errno = error.raw_os_error().unwrap_or(libc::EIO);
+        Self { errno, reason: Some(error.to_string()), holder: None }
+    }
+}
+
+/// What a program has set on the socket that it binds, so far as it matters to the lane that takes its place.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Profile {
+    /// It set SO_REUSEPORT: it may bind the same address more than once.
+    pub(crate) is_reuse_port: bool,
+    /// It set O_NONBLOCK.
+    pub(crate) is_nonblocking: Option<bool>,
+    /// Options with values other than a new socket has: level, name, value.
+    pub(crate) options: Vec<(i32, i32, i32)>,
+}
+
+/// Options that programs set before `bind` or `listen` and that accepted connections inherit, or that change how
+/// the listener works. SO_REUSEADDR, SO_REUSEPORT and IPV6_V6ONLY are the lane's own business.
+const CARRIED: &[(i32, i32)] = &[
+    (libc::SOL_SOCKET, libc::SO_KEEPALIVE),
+    (libc::SOL_SOCKET, libc::SO_BROADCAST),
+    (libc::SOL_SOCKET, libc::SO_PRIORITY),
+    (libc::SOL_SOCKET, libc::SO_RCVLOWAT),
+    (libc::SOL_SOCKET, libc::SO_TIMESTAMP),
+    (libc::SOL_SOCKET, libc::SO_BUSY_POLL),
+    (libc::IPPROTO_IP, libc::IP_TOS),
+    (libc::IPPROTO_IP, libc::IP_TTL),
+    (libc::IPPROTO_IP, libc::IP_PKTINFO),
+    (libc::IPPROTO_IP, libc::IP_RECVTOS),
+    (libc::IPPROTO_IP, libc::IP_RECVERR),
+    (libc::IPPROTO_IP, libc::IP_FREEBIND),
+    (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER),
+    (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
+    (libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
+    (libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS),
+    (libc::IPPROTO_IPV6, libc::IPV6_RECVERR),
+    (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER),
+    (libc::IPPROTO_TCP, libc::TCP_NODELAY),
+    (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE),
+    (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL),
+    (libc::IPPROTO_TCP, libc::TCP_KEEPCNT),
+    (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT),
+    (libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT),
+    (libc::IPPROTO_TCP, libc::TCP_FASTOPEN),
+    (libc::IPPROTO_TCP, libc::TCP_QUICKACK),
+];
+
+/// Buffer sizes: the kernel shows twice what was set, so they are halved when set again.
+const BUFFERS: [(i32, i32); 2] = [(libc::SOL_SOCKET, libc::SO_RCVBUF), (libc::SOL_SOCKET, libc::SO_SNDBUF)];
+
+impl Profile {
+    /// Reads what a program has set on its socket.
+    pub(crate) fn of(socket: impl AsFd) -> Self {
+        let socket = socket.as_fd();
+        let fresh = fresh_like(socket).ok();
+        let differs = |level: i32, name: i32| {
+            let value = raw::int_option(socket, level, name).ok()?;
+            let usual = raw::int_option(fresh.as_ref()?, level, name).ok()?;
+            (value != usual).then_some((level, name, value))
+        };
+        let carried = CARRIED.iter().filter_map(|(level, name)| differs(*level, *name));
+        let buffers = BUFFERS.iter().filter_map(|(level, name)| differs(*level, *name));
+        Self {
+            is_reuse_port: rustix::net::sockopt::socket_reuseport(socket).unwrap_or(false),
+            is_nonblocking: None,
+            options: carried.chain(buffers.map(|(level, name, value)| (level, name, value / 2))).collect(),
+        }
+    }
+
+    /// Gives a lane the same. Options that a lane of another protocol does not know are left out.
+    pub(super) fn apply(&self, socket: impl AsFd) -> io::Result<()> {
+        let socket = socket.as_fd();
+        for (level, name, value) in &self.options {
+            let _ = raw::set_int_option(socket, *level, *name, *value);
+        }
+        if let Some(is_nonblocking) = self.is_nonblocking {
+            set_nonblocking(socket, is_nonblocking)?;
+        }
+        Ok(())
+    }
+}
+
+/// A new socket of the same kind, to see what a program has changed.
+fn fresh_like(socket: impl AsFd) -> io::Result<OwnedFd> {
+    let socket = socket.as_fd();
+    let family = rustix::net::sockopt::socket_domain(socket)?;
+    let kind = rustix::net::sockopt::socket_type(socket)?;
+    let protocol = rustix::net::sockopt::socket_protocol(socket)?;
+    Ok(rustix::net::socket_with(family, kind, rustix::net::SocketFlags::CLOEXEC, protocol)?)
+}
+
+pub(super) fn set_nonblocking(socket: impl AsFd, is_nonblocking: bool) -> io::Result<()> {
+    let mut flags = rustix::fs::fcntl_getfl(&socket)?;
+    if flags.contains(rustix::fs::OFlags::NONBLOCK) != is_nonblocking {
+        flags.set(rustix::fs::OFlags::NONBLOCK, is_nonblocking);
+        rustix::fs::fcntl_setfl(&socket, flags)?;
+    }
+    Ok(())
+}
+
+/// One listening socket.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    pub(super) id: LaneId,
+    pub(super) socket: OwnedFd,
+    pub(super) inode: u64,
+    /// Whose it is, or was last.
+    pub(super) slot: Slot,
+    /// Workers that have it now: one; two while a hung worker is being replaced; all, if it is shared.
+    pub(super) users: BTreeSet<WorkerId>,
+    /// Since when it has had none.
+    pub(super) free_since: Duration,
+    /// Its last user closed it by choice.
+    pub(super) is_given_up: bool,
+    pub(super) is_listening: bool,
+    pub(super) is_stream: bool,
+    pub(super) backlog: i32,
+    pub(super) watch: LaneWatch,
+}
+
+impl Lane {
+    pub(super) fn new(id: LaneId, socket: OwnedFd, slot: Slot) -> io::Result<Self> {
+        let inode = rustix::fs::fstat(&socket)?.st_ino;
+        Ok(Self {
+            id,
+            socket,
+            inode,
+            slot,
+            users: BTreeSet::new(),
+            free_since: Duration::ZERO,
+            is_given_up: false,
+            is_listening: false,
+            is_stream: true,
+            backlog: 0,
+            watch: LaneWatch::default(),
+        })
+    }
+
+    pub(super) fn release(&mut self, worker: WorkerId, now: Duration) {
+        if self.users.remove(&worker) {
+            self.is_given_up = false;
+            if self.users.is_empty() {
+                self.free_since = now;
+                self.watch.reset();
+            }
+        }
+    }
+
+    /// Connections that wait; `None` where the kernel does not tell.
+    pub(super) fn depth(&self) -> Option<u32> {
+        raw::accept_queue(&self.socket).ok().filter(|queue| queue.is_listening).map(|queue| queue.depth)
+    }
+}
+
+/// Makes the first socket of a group. It is bound as if no other could share the address: so a stranger who
+/// listens there, be it with SO_REUSEPORT, is met with an error instead of swallowing a share of the connections.
+pub(super) fn bind_first(address: &Address) -> Result<OwnedFd, Unavailable> {
+    let socket = new_socket(address)?;
+    let (ip, sockaddr) = sockaddr(address)?;
+    if let Err(error) = socket.bind(&sockaddr) {
+        return Err(explain(address, ip, &error));
+    }
+    if ip.is_some() {
+        socket.set_reuse_port(true)?;
+    }
+    Ok(socket.into())
+}
+
+/// Makes a further socket of a group.
+pub(super) fn bind_next(address: &Address) -> io::Result<OwnedFd> {
+    let socket = new_socket(address)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&sockaddr(address)?.1)?;
+    Ok(socket.into())
+}
+
+fn new_socket(address: &Address) -> io::Result<Socket> {
+    let domain = address.socket().map_or(Domain::UNIX, Domain::for_address);
+    let (kind, protocol) = match address {
+        Address::Tcp { .. } => (Type::STREAM, Some(Protocol::TCP)),
+        Address::Udp { .. } => (Type::DGRAM, Some(Protocol::UDP)),
+        Address::Unix(_) => (Type::STREAM, None),
+    };
+    let socket = Socket::new(domain, kind.nonblocking().cloexec(), protocol)?;
+    if let Address::Tcp { socket: SocketAddr::V6(_), is_only_v6 } | Address::Udp { socket: SocketAddr::V6(_), is_only_v6 } =
+        address
+    {
+        socket.set_only_v6(*is_only_v6)?;
+    }
+    if address.is_tcp() {
+        // Connections of an earlier run that linger in TIME_WAIT are no reason to fail. (Not for UDP: there it
+        // would let a stranger's socket and ours share the address.)
+        socket.set_reuse_address(true)?;
+    }
+    Ok(socket)
+}
+
+fn sockaddr(address: &Address) -> io::Result<(Option<SocketAddr>, SockAddr)> {
+    match address {
+        Address::Tcp { socket, .. } | Address::Udp { socket, .. } => Ok((Some(*socket), (*socket).into())),
+        Address::Unix(name) => {
+            use std::os::unix::ffi::OsStrExt;
+            Ok((None, SockAddr::unix(std::ffi::OsStr::from_bytes(name))?))
+        }
+    }
+}
+
+/// Says why an address can't be had, and what to do about it.
+fn explain(address: &Address, ip: Option<SocketAddr>, error: &io::Error) -> Unavailable {
+    let errno = error.raw_os_error().unwrap_or(libc::EIO);
+    let holder = ip.filter(|_| errno == libc::EADDRINUSE).and_then(|ip| holder_of(address, ip));
+    let reason = match (errno, &holder) {
+        (libc::EADDRINUSE, Some(holder)) => {
+            format!("held by pid {} ({}); stop it, or choose another port", holder.pid, holder.command)
+        }
+        (libc::EADDRINUSE, None) => {
+            "held by a process that this user may not see; find it with `ss -ltnp` as root, or choose another port".into()
+        }
+        (libc::EACCES, _) => "no permission for a port this low; choose one from 1024 up, or allow it with `setcap \
+             cap_net_bind_service+ep` on allcores or the sysctl net.ipv4.ip_unprivileged_port_start"
+            .into(),
+        (libc::EADDRNOTAVAIL, _) => "no network interface of this machine has that address".into(),
+        _ => error.to_string(),
+    };
+    Unavailable { errno, reason: Some(reason), holder }
+}
+
+fn holder_of(address: &Address, ip: SocketAddr) -> Option<Holder> {
+    let protocol = if address.is_udp() { proc::Protocol::Udp } else { proc::Protocol::Tcp };
+    let pid = proc::owner_of_sockets(&proc::conflicting_sockets(protocol, ip))?;
+    Some(Holder { pid, command: proc::command_line(pid) })
+}

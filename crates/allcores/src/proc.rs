@@ -1,0 +1,156 @@
+//! What `/proc` tells of processes and sockets.
+//!
+//! Everything here may be out of date when it returns; callers use it for pictures, names and counts, never to
+//! decide whom to signal.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+mod sockets;
+
+pub(crate) use sockets::{Protocol, established_inodes, listener_inodes};
+
+/// The process that `thread` belongs to.
+pub(crate) fn process_of(thread: u32) -> io::Result<u32> {
+    let status = fs::read_to_string(format!("/proc/{thread}/status"))?;
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("Tgid:")?.trim().parse().ok())
+        .ok_or_else(|| io::Error::other("no Tgid in /proc/PID/status"))
+}
+
+/// The inode of the socket that descriptor `fd` of `pid` is.
+pub(crate) fn socket_inode(pid: u32, fd: RawFd) -> io::Result<u64> {
+    let link = fs::read_link(format!("/proc/{pid}/fd/{fd}"))?;
+    inode_of_link(link.to_str().unwrap_or_default()).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOTSOCK))
+}
+
+fn inode_of_link(link: &str) -> Option<u64> {
+    link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+}
+
+/// The open flags of descriptor `fd` of `pid`: `O_NONBLOCK`, `O_CLOEXEC` and the like.
+pub(crate) fn descriptor_flags(pid: u32, fd: RawFd) -> io::Result<i32> {
+    let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}"))?;
+    info.lines()
+        .find_map(|line| i32::from_str_radix(line.strip_prefix("flags:")?.trim(), 8).ok())
+        .ok_or_else(|| io::Error::other("no flags in /proc/PID/fdinfo"))
+}
+
+/// The kernel's name of the protocol of a socket of another process, e.g. `TCPv6`; needs no right to take the
+/// descriptor.
+pub(crate) fn socket_protocol(pid: u32, fd: RawFd) -> io::Result<String> {
+    let mut name = [0_u8; 32];
+    let path = format!("/proc/{pid}/fd/{fd}");
+    let length = rustix::fs::getxattr(path, "system.sockprotoname", &mut name[..])?;
+    let text = name[..length].split(|byte| *byte == 0).next().unwrap_or_default();
+    Ok(String::from_utf8_lossy(text).into_owned())
+}
+
+/// Whether `thread` is in the same network namespace as we are; true where that can't be told.
+pub(crate) fn shares_our_network(thread: u32) -> bool {
+    let ours = fs::read_link("/proc/self/ns/net");
+    let theirs = fs::read_link(format!("/proc/{thread}/ns/net"));
+    !matches!((ours, theirs), (Ok(ours), Ok(theirs)) if ours != theirs)
+}
+
+/// The inodes of all sockets that any of `pids` has open.
+pub(crate) fn open_sockets(pids: &[u32]) -> HashSet<u64> {
+    let mut inodes = HashSet::new();
+    for pid in pids {
+        let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { continue };
+        let links = entries.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
+        inodes.extend(links.filter_map(|link| inode_of_link(link.to_str()?)));
+    }
+    inodes
+}
+
+/// All processes of the session that `leader` opened: a worker and those descendants that have not left it.
+pub(crate) fn session_members(leader: u32) -> Vec<u32> {
+    all_processes().filter(|pid| Stat::read(*pid).is_ok_and(|stat| stat.session == leader)).collect()
+}
+
+fn all_processes() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// Children that we have right now, adopted orphans among them.
+pub(crate) fn our_children() -> Vec<u32> {
+    let me = std::process::id();
+    all_processes().filter(|pid| Stat::read(*pid).is_ok_and(|stat| stat.parent == me)).collect()
+}
+
+/// The value of a variable in the environment that `pid` was started with.
+pub(crate) fn initial_env(pid: u32, name: &str) -> Option<String> {
+    let environ = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let prefix = format!("{name}=");
+    let entry = environ.split(|byte| *byte == 0).find(|entry| entry.starts_with(prefix.as_bytes()))?;
+    String::from_utf8(entry[prefix.len()..].to_vec()).ok()
+}
+
+/// The command line of `pid`, arguments separated by spaces; its short name in brackets for a kernel thread.
+pub(crate) fn command_line(pid: u32) -> String {
+    let raw = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let text = String::from_utf8_lossy(&raw).replace('\0', " ");
+    if !text.trim().is_empty() {
+        return text.trim().to_owned();
+    }
+    let short = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    format!("[{}]", short.trim())
+}
+
+/// The process that has a socket with one of `inodes` open; `None` where we may not see it.
+pub(crate) fn owner_of_sockets(inodes: &HashSet<u64>) -> Option<u32> {
+    all_processes().find(|pid| !open_sockets(&[*pid]).is_disjoint(inodes))
+}
+
+/// The inodes of listening (TCP) or bound (UDP) sockets that keep `address` from being bound.
+pub(crate) fn conflicting_sockets(protocol: Protocol, address: SocketAddr) -> HashSet<u64> {
+    let is_any = |ip: IpAddr| ip.is_unspecified();
+    listener_inodes(protocol)
+        .into_iter()
+        .filter(|(bound, _)| bound.port() == address.port())
+        .filter(|(bound, _)| bound.ip() == address.ip() || is_any(bound.ip()) || is_any(address.ip()))
+        .map(|(_, inode)| inode)
+        .collect()
+}
+
+/// What `/proc/PID/stat` tells.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stat {
+    pub(crate) parent: u32,
+    pub(crate) session: u32,
+    pub(crate) cpu: Duration,
+    pub(crate) rss_bytes: u64,
+}
+
+impl Stat {
+    /// Reads it.
+    pub(crate) fn read(pid: u32) -> io::Result<Self> {
+        let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        // The name in parentheses may hold anything, parentheses too.
+        let (_, rest) = text.rsplit_once(") ").ok_or_else(|| io::Error::other("odd /proc/PID/stat"))?;
+        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+        let field = |number: usize| fields.get(number - 3).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+        let ticks = field(14) + field(15);
+        Ok(Self {
+            parent: u32::try_from(field(4)).unwrap_or(0),
+            session: u32::try_from(field(6)).unwrap_or(0),
+            cpu: Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second()),
+            rss_bytes: field(24) * rustix::param::page_size() as u64,
+        })
+    }
+}
+
+/// How often the kernel has killed for want of memory in our cgroup; `None` where that is not told.
+pub(crate) fn out_of_memory_kills() -> Option<u64> {
+    let own = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let path = own.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let events = fs::read_to_string(format!("/sys/fs/cgroup{path}/memory.events")).ok()?;
+    events.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+}
