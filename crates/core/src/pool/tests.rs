@@ -1,7 +1,8 @@
-//! The pool by example.
+//! The pool by example, and, in `model`, against a small simulated world.
 
 mod crash;
 mod leave;
+mod model;
 mod serve;
 
 use std::time::Duration;
