@@ -1,0 +1,106 @@
+//! What follows when a worker is gone: nothing if it was to go; else another one, sooner or later, or the end.
+
+use super::{Announcement, Effect, LastExit, Phase, Pool, Turn, Verdict};
+use crate::exit::ExitStatus;
+use crate::worker::{Slot, WorkerId};
+
+/// How the workers that crashed ended.
+///
+/// ```text
+/// None ──code 0──→ Clean ──else──→ Unclean
+///   └──else────────────────────────↗
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Crashes {
+    None,
+    /// All with exit code 0.
+    Clean,
+    /// At least one otherwise.
+    Unclean {
+        last: ExitStatus,
+    },
+}
+
+impl Crashes {
+    fn count(self, status: ExitStatus) -> Self {
+        match self {
+            Self::None | Self::Clean if status.is_success() => Self::Clean,
+            _ => Self::Unclean { last: status },
+        }
+    }
+
+    /// The verdict on a pool of which no worker was ever ready.
+    fn verdict(self) -> Verdict {
+        match self {
+            Self::None => Verdict::NeverSpawned,
+            Self::Clean => Verdict::NotAServer,
+            Self::Unclean { last } => Verdict::NeverReady { status: last },
+        }
+    }
+}
+
+impl Pool {
+    pub(super) fn exited(&mut self, id: WorkerId, status: ExitStatus, turn: &mut Turn<'_>) {
+        let Some(worker) = self.workers.remove(&id) else { return };
+        let uptime = turn.now.saturating_sub(worker.started);
+        let is_expected = worker.is_leaving();
+        if let Some(slot) = self.slots.get_mut(usize::from(worker.slot.0)) {
+            slot.last_exit = Some(LastExit { status, at: turn.now });
+        }
+        if !is_expected {
+            turn.perform(Effect::Steer { id, on: false });
+        }
+        turn.announce(Announcement::Exited { id, status, is_expected, uptime });
+        if !is_expected {
+            self.crashes = self.crashes.count(status);
+            self.replace(worker.slot, uptime < self.settings.min_uptime, turn);
+        }
+    }
+
+    pub(super) fn spawn_failed(&mut self, id: WorkerId, turn: &mut Turn<'_>) {
+        let Some(worker) = self.workers.get(&id) else { return };
+        if worker.pid().is_some() {
+            return;
+        }
+        let (slot, is_expected) = (worker.slot, worker.is_leaving());
+        self.workers.remove(&id);
+        if !is_expected {
+            self.replace(slot, true, turn);
+        }
+    }
+
+    /// Answers a crash in a slot, unless the hung worker's replacement is there already.
+    fn replace(&mut self, slot: Slot, is_early: bool, turn: &mut Turn<'_>) {
+        let Some(state) = self.slots.get_mut(usize::from(slot.0)) else { return };
+        state.count_exit(is_early);
+        if let Some(last) = state.last_exit
+            && state.is_crash_loop_news(self.settings.max_restarts)
+        {
+            let (exits, status) = (state.early_exits, last.status);
+            turn.announce(Announcement::CrashLoop { slot, exits, status });
+        }
+        if self.is_hopeless() {
+            self.end(self.crashes.verdict());
+            self.kill_all(turn);
+        } else if !self.is_served(slot) {
+            self.respawn(slot, turn);
+        }
+    }
+
+    fn respawn(&mut self, slot: Slot, turn: &mut Turn<'_>) {
+        let Some(state) = self.slots.get_mut(usize::from(slot.0)) else { return };
+        let delay = state.delay(&self.settings, &mut self.jitter);
+        state.respawn_at = Some(turn.now.saturating_add(delay));
+        turn.announce(Announcement::Respawning { slot, delay });
+        if delay.is_zero() {
+            self.spawn(slot, turn);
+        }
+    }
+
+    fn is_hopeless(&self) -> bool {
+        let is_looping = |max| self.slots.iter().all(|slot| slot.is_crash_looping(max));
+        matches!(self.phase, Phase::Running)
+            && !self.has_ever_been_ready
+            && is_looping(self.settings.max_restarts)
+    }
+}

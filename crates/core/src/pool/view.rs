@@ -1,0 +1,94 @@
+//! What can be seen of the pool.
+
+use std::time::Duration;
+
+use super::Pool;
+use super::worker::Worker;
+use crate::exit::ExitStatus;
+use crate::worker::{Slot, State, WorkerId};
+
+/// One live worker as it is now. Times are since the primary's start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkerView {
+    /// Never reused.
+    pub id: WorkerId,
+    /// Its place. May be beyond the target while it drains.
+    pub slot: Slot,
+    /// The generation that it belongs to.
+    pub generation: u32,
+    /// `None` until its process exists.
+    pub pid: Option<u32>,
+    /// How far it has come. One that was killed and is not gone yet drains.
+    pub state: State,
+    /// When it reached this state.
+    pub since: Duration,
+    /// When its process was made, or asked for while there is none.
+    pub started: Duration,
+    /// The hung worker whose place it is to take.
+    pub is_replacing: Option<WorkerId>,
+}
+
+/// One target slot as it is now. Times are since the primary's start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotView {
+    /// Which.
+    pub slot: Slot,
+    /// How many workers it got beyond the first.
+    pub restarts: u32,
+    /// How its previous worker ended.
+    pub last_exit: Option<LastExit>,
+    /// When it gets its next worker, while it waits for one.
+    pub waiting_until: Option<Duration>,
+    /// Early exits in a row.
+    pub early_exits: u32,
+    /// They are more than `max_restarts`.
+    pub is_crash_looping: bool,
+}
+
+/// How a slot's previous worker ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastExit {
+    /// Code or signal.
+    pub status: ExitStatus,
+    /// When, since the primary's start.
+    pub at: Duration,
+}
+
+impl Pool {
+    /// Lists the live workers, draining ones too, in the order of their slots, then ids.
+    pub fn workers(&self) -> impl Iterator<Item = WorkerView> {
+        let mut views: Vec<_> = self.workers.values().map(|worker| self.view(worker)).collect();
+        views.sort_by_key(|view| (view.slot, view.id));
+        views.into_iter()
+    }
+
+    /// Looks at one live worker.
+    pub fn worker(&self, id: WorkerId) -> Option<WorkerView> {
+        self.workers.get(&id).map(|worker| self.view(worker))
+    }
+
+    /// Lists the target slots.
+    pub fn slots(&self) -> impl Iterator<Item = SlotView> {
+        (0..).zip(&self.slots).map(|(number, slot)| SlotView {
+            slot: Slot(number),
+            restarts: slot.restarts(),
+            last_exit: slot.last_exit,
+            waiting_until: slot.respawn_at,
+            early_exits: slot.early_exits,
+            is_crash_looping: slot.is_crash_looping(self.settings.max_restarts),
+        })
+    }
+
+    fn view(&self, worker: &Worker) -> WorkerView {
+        WorkerView {
+            id: worker.id,
+            slot: worker.slot,
+            generation: worker.generation,
+            pid: worker.pid(),
+            state: worker.state(),
+            since: worker.since,
+            started: worker.started,
+            is_replacing: if worker.is_serving() { self.hung_in(worker.slot) } else { None },
+        }
+    }
+}
