@@ -47,7 +47,9 @@ impl Address {
     pub(crate) fn path(&self) -> Option<&Path> {
         use std::os::unix::ffi::OsStrExt;
         match self {
-            Self::Unix(name) if name.first() != Some(&0) => Some(Path::new(std::ffi::OsStr::from_bytes(name))),
+            Self::Unix(name) if name.first() != Some(&0) => {
+                Some(Path::new(std::ffi::OsStr::from_bytes(name)))
+            }
             _ => None,
         }
     }

@@ -83,7 +83,13 @@ impl Caller<'_> {
         let _ = seccomp::answer(self.listener, &self.notification, answer);
     }
 
-    fn bind(&self, ports: &mut Ports, applicant: Applicant, address: u64, length: u32) -> io::Result<Adopted> {
+    fn bind(
+        &self,
+        ports: &mut Ports,
+        applicant: Applicant,
+        address: u64,
+        length: u32,
+    ) -> io::Result<Adopted> {
         let thread = self.notification.thread;
         let mut buffer = [0_u8; 128];
         let wanted = buffer.len().min(usize::try_from(length).unwrap_or(0));
@@ -130,14 +136,24 @@ impl Caller<'_> {
             Ok(lane) => lane,
             Err(why) => {
                 self.answer(Answer::Fail(why.errno));
-                return if why.reason.is_some() { Adopted::Unavailable { address, why } } else { Adopted::Nothing };
+                return if why.reason.is_some() {
+                    Adopted::Unavailable { address, why }
+                } else {
+                    Adopted::Nothing
+                };
             }
         };
         ports.dress(lane, &target.profile);
         self.give(ports, lane, target, address.is_udp())
     }
 
-    fn bind_unix(&self, ports: &mut Ports, applicant: Applicant, address: &Address, target: Target) -> Adopted {
+    fn bind_unix(
+        &self,
+        ports: &mut Ports,
+        applicant: Applicant,
+        address: &Address,
+        target: Target,
+    ) -> Adopted {
         match ports.shared_unix(applicant, address) {
             Some(Ok(lane)) => self.give(ports, lane, &target, false),
             Some(Err(())) => Adopted::Later(self.notification),
@@ -188,9 +204,17 @@ impl Caller<'_> {
             Some(copy) => protocol_of(copy)?,
             None => protocol_named(&proc::socket_protocol(process, fd)?),
         };
-        let is_only_v6 = copy.as_ref().is_some_and(|copy| rustix::net::sockopt::ipv6_v6only(copy).unwrap_or(false));
+        let is_only_v6 =
+            copy.as_ref().is_some_and(|copy| rustix::net::sockopt::ipv6_v6only(copy).unwrap_or(false));
         let inode = proc::socket_inode(process, fd)?;
-        Ok(Target { protocol, is_only_v6, profile, closes_on_exec: flags & libc::O_CLOEXEC != 0, inode, copy })
+        Ok(Target {
+            protocol,
+            is_only_v6,
+            profile,
+            closes_on_exec: flags & libc::O_CLOEXEC != 0,
+            inode,
+            copy,
+        })
     }
 }
 
@@ -201,7 +225,7 @@ fn applicant_leader(process: u32) -> u32 {
 
 /// A copy of another process's descriptor. A container may forbid it; then the lane is made from what `/proc` and
 /// the address tell.
-fn take_copy(process: u32, fd: i32) -> io::Result<OwnedFd> {
+pub(crate) fn take_copy(process: u32, fd: i32) -> io::Result<OwnedFd> {
     let pid = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw);
     let pid = pid.ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))?;
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
@@ -216,7 +240,9 @@ fn protocol_of(socket: &OwnedFd) -> io::Result<Protocol> {
     let is_tcp = [libc::IPPROTO_TCP, libc::IPPROTO_MPTCP].map(i32::cast_unsigned).contains(&number);
     Ok(match (family, kind) {
         (Family::INET | Family::INET6, Type::STREAM) if is_tcp => Protocol::Tcp,
-        (Family::INET | Family::INET6, Type::DGRAM) if number == libc::IPPROTO_UDP.cast_unsigned() => Protocol::Udp,
+        (Family::INET | Family::INET6, Type::DGRAM) if number == libc::IPPROTO_UDP.cast_unsigned() => {
+            Protocol::Udp
+        }
         (Family::UNIX, Type::STREAM) => Protocol::UnixStream,
         _ => Protocol::Other,
     })
@@ -249,7 +275,8 @@ fn parse(bytes: &[u8]) -> Option<Sockaddr> {
         libc::AF_INET6 => {
             let flow = u32::from_be_bytes(rest.get(2..6)?.try_into().ok()?);
             let ip: [u8; 16] = rest.get(6..22)?.try_into().ok()?;
-            let scope = rest.get(22..26).and_then(|scope| scope.try_into().ok()).map_or(0, u32::from_ne_bytes);
+            let scope =
+                rest.get(22..26).and_then(|scope| scope.try_into().ok()).map_or(0, u32::from_ne_bytes);
             Some(Sockaddr::Ip(SocketAddrV6::new(Ipv6Addr::from(ip), port()?, flow, scope).into()))
         }
         libc::AF_UNIX => {

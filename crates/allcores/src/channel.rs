@@ -10,7 +10,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use allcores_core::channel::{self, HANDLE_ACK, HANDLE_NACK, Incoming, Lines};
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags,
 };
 use tokio::sync::mpsc;
 
@@ -107,11 +108,12 @@ impl Pending {
 }
 
 impl Carrier {
-    /// Runs until the channel ends; tells of each message.
-    pub(crate) async fn run(mut self, tell: impl AsyncFn(Incoming)) -> End {
+    /// Runs until the channel ends; tells of each message, as `wrap` makes it.
+    pub(crate) async fn run<T>(mut self, tell: &mpsc::Sender<T>, wrap: impl Fn(Incoming) -> T) -> End {
         loop {
             self.release_acknowledgements();
-            let can_send = self.sending.front().is_some_and(|first| !self.awaits_ack || first.is_acknowledgement());
+            let can_send =
+                self.sending.front().is_some_and(|first| !self.awaits_ack || first.is_acknowledgement());
             tokio::select! {
                 outgoing = self.queue.recv() => match outgoing {
                     Some(outgoing) => self.enqueue(outgoing),
@@ -132,7 +134,10 @@ impl Carrier {
                         Err(error) => return End::Garbage(error.to_string()),
                     } {
                         match channel::parse(&line) {
-                            Ok(message) => if let Some(message) = self.take(message) { tell(message).await },
+                            Ok(message) => {
+                                self.note(&message);
+                                let _ = tell.send(wrap(message)).await;
+                            }
                             Err(_) => return End::Garbage(excerpt(&line)),
                         }
                     }
@@ -166,21 +171,17 @@ impl Carrier {
         }
     }
 
-    /// Deals with what concerns the carrying itself; passes on the rest.
-    fn take(&mut self, message: Incoming) -> Option<Incoming> {
+    /// Takes note of what concerns the carrying itself.
+    fn note(&mut self, message: &Incoming) {
         match message {
-            Incoming::HandleAck | Incoming::HandleNack => {
-                self.awaits_ack = false;
-                Some(message)
-            }
+            Incoming::HandleAck | Incoming::HandleNack => self.awaits_ack = false,
             Incoming::Handle => {
                 // An acknowledgement overtakes everything else, what waits for an acknowledgement too: the worker
                 // sends nothing until it has it.
                 let answer = if self.received.pop_front().is_some() { HANDLE_ACK } else { HANDLE_NACK };
                 self.acknowledgements.push_back(Pending::new(answer.to_owned(), None));
-                Some(message)
             }
-            other => Some(other),
+            _ => {}
         }
     }
 }

@@ -20,12 +20,12 @@ use crate::address::Address;
 use crate::primary::Policy;
 use crate::proc;
 
-pub(crate) use group::Listener;
 use group::Group;
-pub(crate) use lane::{Profile, Unavailable};
+pub(crate) use group::Listener;
 use lane::Lane;
-pub(crate) use steer::Stall;
+pub(crate) use lane::{Profile, Unavailable};
 use steer::Steering;
+pub(crate) use steer::Tuning;
 pub(crate) use strays::Stray;
 
 /// Names one listening socket; never reused.
@@ -58,7 +58,7 @@ pub(crate) struct Ports {
 
 impl Ports {
     /// An empty table.
-    pub(crate) fn new(policy: Policy, steering: steer::Tuning) -> io::Result<Self> {
+    pub(crate) fn new(policy: Policy, steering: Tuning) -> io::Result<Self> {
         Ok(Self {
             policy,
             groups: Vec::new(),
@@ -71,9 +71,12 @@ impl Ports {
         })
     }
 
-    /// The descriptor that is readable when a lane has connections waiting.
-    pub(crate) fn readiness(&self) -> BorrowedFd<'_> {
-        self.steering.readiness()
+    /// Binds `address` before anybody asks for it, so that what is wrong with it is known.
+    pub(crate) fn prepare(&mut self, address: &Address) -> Result<(), Unavailable> {
+        if self.find(address, 0).is_none() {
+            self.open_group(address, 0, &Profile::default())?;
+        }
+        Ok(())
     }
 
     /// Finds or makes the listener for `address` that `applicant` is to have.
@@ -120,7 +123,8 @@ impl Ports {
 
     fn find(&self, address: &Address, index: u64) -> Option<usize> {
         self.groups.iter().position(|group| {
-            group.address == *address || group.asked.as_ref().is_some_and(|(asked, nth)| asked == address && *nth == index)
+            group.address == *address
+                || group.asked.as_ref().is_some_and(|(asked, nth)| asked == address && *nth == index)
         })
     }
 
@@ -133,7 +137,12 @@ impl Ports {
     }
 
     /// Takes a Unix socket that a worker is about to bind by itself into the table, so that others can share it.
-    pub(crate) fn adopt_unix(&mut self, applicant: Applicant, address: &Address, socket: OwnedFd) -> io::Result<LaneId> {
+    pub(crate) fn adopt_unix(
+        &mut self,
+        applicant: Applicant,
+        address: &Address,
+        socket: OwnedFd,
+    ) -> io::Result<LaneId> {
         let id = LaneId(self.next_lane);
         self.next_lane += 1;
         self.groups.push(Group::around_unix(id, applicant, address, socket)?);
@@ -142,7 +151,11 @@ impl Ports {
 
     /// The shared Unix socket at `address`, if there is one: `Ok` once it is bound, `Err` while its first user has
     /// not come so far.
-    pub(crate) fn shared_unix(&mut self, applicant: Applicant, address: &Address) -> Option<Result<LaneId, ()>> {
+    pub(crate) fn shared_unix(
+        &mut self,
+        applicant: Applicant,
+        address: &Address,
+    ) -> Option<Result<LaneId, ()>> {
         let group = self.groups.iter_mut().find(|group| group.address == *address)?;
         let lane = group.lanes.first_mut()?;
         if !lane.is_listening {
@@ -194,6 +207,11 @@ impl Ports {
         self.groups.iter().flat_map(|group| &group.lanes).find(|lane| lane.inode == inode).map(|lane| lane.id)
     }
 
+    /// The inode of a lane's socket, by which `/proc` names it.
+    pub(crate) fn inode(&self, id: LaneId) -> Option<u64> {
+        self.lane(id).map(|(_, lane)| lane.inode)
+    }
+
     /// What a lane listens on, and whether it is one of several.
     pub(crate) fn describe(&self, id: LaneId) -> Option<Listener> {
         self.lane(id).map(|(group, _)| group.listener())
@@ -220,6 +238,11 @@ impl Ports {
         for lane in self.groups.iter_mut().flat_map(|group| &mut group.lanes) {
             lane.release(worker, now);
         }
+        // A Unix socket whose first user went before it listened was never bound.
+        self.groups.retain(|group| {
+            let is_unix = matches!(group.address, Address::Unix(_));
+            !is_unix || group.lanes.iter().any(|lane| lane.is_listening || !lane.users.is_empty())
+        });
         self.steering.forget_process(worker);
         self.close_surplus_udp();
         self.refresh();
@@ -258,7 +281,7 @@ impl Ports {
 
     /// The lanes of one worker.
     pub(crate) fn lanes_of(&self, worker: WorkerId) -> impl Iterator<Item = (String, Option<u32>)> + '_ {
-        self.groups.iter().flat_map(move |group| {
+        self.groups.iter().filter(|group| !group.lanes.is_empty()).flat_map(move |group| {
             let lanes = group.lanes.iter().filter(move |lane| lane.users.contains(&worker));
             lanes.map(|lane| (group.address.to_string(), lane.depth()))
         })
@@ -267,6 +290,12 @@ impl Ports {
     /// Whether connections wait in any lane of `worker`.
     pub(crate) fn has_waiting(&self, worker: WorkerId) -> bool {
         self.lanes_of(worker).any(|(_, depth)| depth.is_some_and(|depth| depth > 0))
+    }
+
+    /// Whether `worker` accepts from a listener that others accept from too.
+    pub(crate) fn is_sharing(&self, worker: WorkerId) -> bool {
+        let mut shared = self.groups.iter().filter(|group| !group.is_spread).flat_map(|group| &group.lanes);
+        shared.any(|lane| lane.users.contains(&worker) && lane.users.len() > 1)
     }
 
     /// Whether `worker` has any listener that listens.

@@ -3,7 +3,7 @@
 //! Everything here may be out of date when it returns; callers use it for pictures, names and counts, never to
 //! decide whom to signal.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -26,7 +26,8 @@ pub(crate) fn process_of(thread: u32) -> io::Result<u32> {
 /// The inode of the socket that descriptor `fd` of `pid` is.
 pub(crate) fn socket_inode(pid: u32, fd: RawFd) -> io::Result<u64> {
     let link = fs::read_link(format!("/proc/{pid}/fd/{fd}"))?;
-    inode_of_link(link.to_str().unwrap_or_default()).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOTSOCK))
+    inode_of_link(link.to_str().unwrap_or_default())
+        .ok_or_else(|| io::Error::from_raw_os_error(libc::ENOTSOCK))
 }
 
 fn inode_of_link(link: &str) -> Option<u64> {
@@ -81,6 +82,17 @@ fn all_processes() -> impl Iterator<Item = u32> {
 
 /// Children that we have right now, adopted orphans among them.
 pub(crate) fn our_children() -> Vec<u32> {
+    let lists: Option<Vec<String>> = fs::read_dir("/proc/self/task").ok().map(|tasks| {
+        tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("children")).ok()).collect()
+    });
+    if let Some(lists) = lists.filter(|lists| !lists.is_empty()) {
+        return lists
+            .iter()
+            .flat_map(|list| list.split_ascii_whitespace())
+            .filter_map(|pid| pid.parse().ok())
+            .collect();
+    }
+    // A kernel without those lists.
     let me = std::process::id();
     all_processes().filter(|pid| Stat::read(*pid).is_ok_and(|stat| stat.parent == me)).collect()
 }
@@ -136,7 +148,8 @@ impl Stat {
         // The name in parentheses may hold anything, parentheses too.
         let (_, rest) = text.rsplit_once(") ").ok_or_else(|| io::Error::other("odd /proc/PID/stat"))?;
         let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
-        let field = |number: usize| fields.get(number - 3).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+        let field =
+            |number: usize| fields.get(number - 3).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
         let ticks = field(14) + field(15);
         Ok(Self {
             parent: u32::try_from(field(4)).unwrap_or(0),
@@ -145,6 +158,20 @@ impl Stat {
             rss_bytes: field(24) * rustix::param::page_size() as u64,
         })
     }
+}
+
+/// Resident bytes and CPU time of each session, by its leader.
+pub(crate) type Usage = HashMap<u32, (u64, Duration)>;
+
+/// What each session, a worker with its descendants, uses now.
+pub(crate) fn usage_by_session() -> Usage {
+    let mut usage = Usage::new();
+    for stat in all_processes().filter_map(|pid| Stat::read(pid).ok()) {
+        let sum = usage.entry(stat.session).or_default();
+        sum.0 += stat.rss_bytes;
+        sum.1 += stat.cpu;
+    }
+    usage
 }
 
 /// How often the kernel has killed for want of memory in our cgroup; `None` where that is not told.

@@ -75,7 +75,12 @@ impl Group {
     }
 
     /// A group around a Unix socket that its first worker binds by itself.
-    pub(super) fn around_unix(id: LaneId, applicant: Applicant, address: &Address, socket: OwnedFd) -> io::Result<Self> {
+    pub(super) fn around_unix(
+        id: LaneId,
+        applicant: Applicant,
+        address: &Address,
+        socket: OwnedFd,
+    ) -> io::Result<Self> {
         let mut lane = Lane::new(id, socket, applicant.slot)?;
         lane.users.insert(applicant.worker);
         Ok(Self {
@@ -131,7 +136,12 @@ impl Group {
         let is_new = !lane.is_listening;
         lane.is_given_up = false;
         lane.backlog = lane.backlog.max(backlog);
-        if is_new && self.address.is_tcp() && self.is_spread && !self.order.is_empty() && self.attached.is_none() {
+        if is_new
+            && self.address.is_tcp()
+            && self.is_spread
+            && !self.order.is_empty()
+            && self.attached.is_none()
+        {
             // So that the new one gets nothing before it is ready to: the old ones' numbers, by a program.
             let all: Vec<u32> = (0..u32::try_from(self.order.len()).unwrap_or(u32::MAX)).collect();
             self.attach(all);
@@ -143,7 +153,8 @@ impl Group {
             self.order.push(lane.id);
         }
         if self.address.path().is_some() && self.files.is_unknown() {
-            self.files = self.address.path().map(|path| SocketFiles::keep(path.to_owned())).unwrap_or_default();
+            self.files =
+                self.address.path().map(|path| SocketFiles::keep(path.to_owned())).unwrap_or_default();
         }
         Ok(())
     }
@@ -171,10 +182,17 @@ impl Group {
         let watches: Vec<_> = lanes.iter().map(|lane| &lane.watch).collect();
         if !numbers.is_empty() {
             let chosen = allcores_core::steering::choose(&watches);
-            return numbers.into_iter().zip(chosen).filter(|(_, is_chosen)| *is_chosen).map(|(number, _)| number).collect();
+            return numbers
+                .into_iter()
+                .zip(chosen)
+                .filter(|(_, is_chosen)| *is_chosen)
+                .map(|(number, _)| number)
+                .collect();
         }
-        let expected: Vec<u32> =
-            numbered().filter(|(_, lane)| lane.slot.0 < target && !lane.is_given_up).map(|(number, _)| number).collect();
+        let expected: Vec<u32> = numbered()
+            .filter(|(_, lane)| lane.slot.0 < target && !lane.is_given_up)
+            .map(|(number, _)| number)
+            .collect();
         if expected.is_empty() { numbered().map(|(number, _)| number).collect() } else { expected }
     }
 
@@ -211,7 +229,10 @@ impl Group {
 }
 
 fn somaxconn() -> u32 {
-    fs::read_to_string("/proc/sys/net/core/somaxconn").ok().and_then(|text| text.trim().parse().ok()).unwrap_or(128)
+    fs::read_to_string("/proc/sys/net/core/somaxconn")
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(128)
 }
 
 /// The file of a Unix socket, and a second name for it in the same folder.
@@ -252,7 +273,9 @@ impl SocketFiles {
 impl Drop for SocketFiles {
     fn drop(&mut self) {
         if let Some((path, spare)) = &self.names {
-            let same = |a: &fs::Metadata, b: &fs::Metadata| std::os::unix::fs::MetadataExt::ino(a) == std::os::unix::fs::MetadataExt::ino(b);
+            let same = |a: &fs::Metadata, b: &fs::Metadata| {
+                std::os::unix::fs::MetadataExt::ino(a) == std::os::unix::fs::MetadataExt::ino(b)
+            };
             let is_ours = matches!((fs::metadata(path), fs::metadata(spare)), (Ok(a), Ok(b)) if same(&a, &b));
             if is_ours {
                 let _ = fs::remove_file(path);

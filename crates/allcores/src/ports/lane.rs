@@ -219,8 +219,8 @@ fn new_socket(address: &Address) -> io::Result<Socket> {
         Address::Unix(_) => (Type::STREAM, None),
     };
     let socket = Socket::new(domain, kind.nonblocking().cloexec(), protocol)?;
-    if let Address::Tcp { socket: SocketAddr::V6(_), is_only_v6 } | Address::Udp { socket: SocketAddr::V6(_), is_only_v6 } =
-        address
+    if let Address::Tcp { socket: SocketAddr::V6(_), is_only_v6 }
+    | Address::Udp { socket: SocketAddr::V6(_), is_only_v6 } = address
     {
         socket.set_only_v6(*is_only_v6)?;
     }
@@ -247,15 +247,17 @@ fn explain(address: &Address, ip: Option<SocketAddr>, error: &io::Error) -> Unav
     let errno = error.raw_os_error().unwrap_or(libc::EIO);
     let holder = ip.filter(|_| errno == libc::EADDRINUSE).and_then(|ip| holder_of(address, ip));
     let reason = match (errno, &holder) {
-        (libc::EADDRINUSE, Some(holder)) => {
-            format!("held by pid {} ({}); stop it, or choose another port", holder.pid, holder.command)
-        }
+        (libc::EADDRINUSE, Some(_)) => "another process has it; stop that, or choose another port".into(),
         (libc::EADDRINUSE, None) => {
-            "held by a process that this user may not see; find it with `ss -ltnp` as root, or choose another port".into()
+            "a process that this user may not see has it; find it with `ss -ltnp` as root, or choose \
+             another port"
+                .into()
         }
-        (libc::EACCES, _) => "no permission for a port this low; choose one from 1024 up, or allow it with `setcap \
+        (libc::EACCES, _) => {
+            "no permission for a port this low; choose one from 1024 up, or allow it with `setcap \
              cap_net_bind_service+ep` on allcores or the sysctl net.ipv4.ip_unprivileged_port_start"
-            .into(),
+                .into()
+        }
         (libc::EADDRNOTAVAIL, _) => "no network interface of this machine has that address".into(),
         _ => error.to_string(),
     };

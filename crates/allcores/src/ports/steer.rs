@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use allcores_core::steering::Reading;
@@ -15,6 +15,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::lane::Lane;
 use super::{LaneId, Ports};
+use crate::sys::Watch;
 
 /// How the lanes are steered.
 #[derive(Clone, Copy, Debug)]
@@ -29,14 +30,25 @@ pub(crate) struct Tuning {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stall {
     pub(crate) worker: WorkerId,
-    /// For how long.
-    pub(crate) stalled: Duration,
+    pub(crate) lane: LaneId,
+}
+
+/// How often connections waited for a busy worker while another had none waiting.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Misfit {
+    /// Looks at groups that had connections waiting.
+    pub(crate) ticks: u64,
+    /// Those of them that found such a pair.
+    pub(crate) uneven: u64,
 }
 
 #[derive(Debug)]
 pub(super) struct Steering {
     pub(super) tuning: Tuning,
-    epoll: OwnedFd,
+    epoll: Watch,
+    misfit: Misfit,
+    /// Lanes whose queue was emptied since this was last taken.
+    emptied: Vec<LaneId>,
     /// Lanes that are looked at on each tick.
     hot: BTreeSet<LaneId>,
     /// `/proc/PID/fd` of each worker: its size is the number of descriptors (Linux 6.2).
@@ -47,12 +59,14 @@ const ARMED: EventFlags = EventFlags::IN.union(EventFlags::ONESHOT);
 
 impl Steering {
     pub(super) fn new(tuning: Tuning) -> io::Result<Self> {
-        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        Ok(Self { tuning, epoll, hot: BTreeSet::new(), processes: HashMap::new() })
-    }
-
-    pub(super) fn readiness(&self) -> BorrowedFd<'_> {
-        self.epoll.as_fd()
+        Ok(Self {
+            tuning,
+            epoll: Watch::readable(epoll::create(CreateFlags::CLOEXEC)?)?,
+            misfit: Misfit::default(),
+            emptied: Vec::new(),
+            hot: BTreeSet::new(),
+            processes: HashMap::new(),
+        })
     }
 
     pub(super) fn watch(&self, lane: &Lane) -> io::Result<()> {
@@ -90,15 +104,40 @@ impl Steering {
 }
 
 impl Ports {
-    /// Takes note of lanes that have connections waiting; returns whether there is something to look at on ticks.
-    pub(crate) fn note_ready(&mut self) -> bool {
-        let mut events = [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; 64];
-        let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-        let count = epoll::wait(&self.steering.epoll, &mut events[..], Some(&now)).unwrap_or(0);
-        for event in &events[..count] {
-            self.steering.hot.insert(LaneId({ event.data }.u64()));
+    /// Waits until connections wait in lanes that were found empty before, and says which.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: a lane that was said to be ready is not armed again before it has been looked at.
+    pub(crate) async fn next_ready(&self) -> Vec<LaneId> {
+        let ready = self.steering.epoll.read(|epoll| {
+            let mut events = [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; 64];
+            let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+            let count = epoll::wait(epoll, &mut events[..], Some(&now))?;
+            if count == 0 {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            Ok(events[..count].iter().map(|event| LaneId({ event.data }.u64())).collect())
+        });
+        match ready.await {
+            Ok(lanes) => lanes,
+            Err(_) => std::future::pending().await,
         }
-        self.is_hot()
+    }
+
+    /// Takes note of lanes that have connections waiting.
+    pub(crate) fn note_ready(&mut self, lanes: &[LaneId]) {
+        self.steering.hot.extend(lanes);
+    }
+
+    /// Lanes whose queue has been emptied since this was last asked.
+    pub(crate) fn take_emptied(&mut self) -> Vec<LaneId> {
+        std::mem::take(&mut self.steering.emptied)
+    }
+
+    /// How often connections waited for a busy worker while another had none waiting.
+    pub(crate) fn misfit(&self) -> Misfit {
+        self.steering.misfit
     }
 
     /// Whether there is something to look at on ticks.
@@ -114,7 +153,7 @@ impl Ports {
     /// Looks at the lanes that had connections waiting, and steers.
     pub(crate) fn tick(&mut self, now: Duration) {
         let mut cooled = Vec::new();
-        for group in &mut self.groups {
+        for group in self.groups.iter_mut().filter(|group| group.is_spread) {
             for lane in group.lanes.iter_mut().filter(|lane| self.steering.hot.contains(&lane.id)) {
                 let depth = lane.depth().unwrap_or(0);
                 if self.steering.tuning.is_on {
@@ -126,10 +165,20 @@ impl Ports {
                     self.steering.arm(lane);
                 }
             }
+            let served = || {
+                group.lanes.iter().filter(|lane| lane.users.iter().any(|user| self.serving.contains(user)))
+            };
+            if served().any(|lane| lane.watch.depth() > 0) {
+                let is_uneven =
+                    served().any(|lane| lane.watch.is_busy()) && served().any(|lane| lane.watch.depth() == 0);
+                self.steering.misfit.ticks += 1;
+                self.steering.misfit.uneven += u64::from(is_uneven);
+            }
         }
-        for id in cooled {
-            self.steering.hot.remove(&id);
+        for id in &cooled {
+            self.steering.hot.remove(id);
         }
+        self.steering.emptied = cooled;
         self.refresh();
     }
 
@@ -137,8 +186,9 @@ impl Ports {
     pub(crate) fn stalled(&self, limit: Duration, now: Duration) -> Vec<Stall> {
         let lanes = self.groups.iter().filter(|group| group.is_spread).flat_map(|group| &group.lanes);
         let stalled = lanes.filter_map(|lane| {
-            let (worker, stalled) = (*lane.users.last()?, lane.watch.stalled_for(now));
-            (stalled >= limit).then_some(Stall { worker, stalled })
+            // The oldest: while a hung worker is being replaced, it is the one that hangs.
+            let (worker, stalled) = (*lane.users.first()?, lane.watch.stalled_for(now));
+            (stalled >= limit).then_some(Stall { worker, lane: lane.id })
         });
         stalled.collect()
     }
@@ -148,7 +198,8 @@ impl Ports {
         for group in &mut self.groups {
             group.reassert();
             if group.address.is_tcp() && group.is_spread && self.steering.tuning.is_on {
-                for lane in group.lanes.iter_mut().filter(|lane| lane.is_listening && !lane.users.is_empty()) {
+                for lane in group.lanes.iter_mut().filter(|lane| lane.is_listening && !lane.users.is_empty())
+                {
                     let open = self.steering.open_descriptors(lane);
                     let depth = lane.depth().unwrap_or(0);
                     lane.watch.observe(Reading { depth, open }, now);

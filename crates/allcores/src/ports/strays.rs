@@ -27,7 +27,8 @@ impl Ports {
         let mut strays = Vec::new();
         for group in self.groups.iter().filter(|group| group.address.is_tcp() && group.is_spread) {
             let Some(address) = group.address.socket() else { continue };
-            let is_served = group.lanes.iter().any(|lane| lane.users.iter().any(|user| self.serving.contains(user)));
+            let is_served =
+                group.lanes.iter().any(|lane| lane.users.iter().any(|user| self.serving.contains(user)));
             if !is_served || self.is_closing {
                 continue;
             }

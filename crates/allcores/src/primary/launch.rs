@@ -33,8 +33,20 @@ const PRIVATE: [&str; 10] = [
 
 /// Scripts that start the server as a child of their own: a channel given to them would end with them.
 const LAUNCHERS: [&str; 14] = [
-    "npm", "npm-cli", "npx", "npx-cli", "yarn", "yarnpkg", "pnpm", "pnpx", "corepack", "tsx", "ts-node", "ts-node-esm",
-    "nodemon", "concurrently",
+    "npm",
+    "npm-cli",
+    "npx",
+    "npx-cli",
+    "yarn",
+    "yarnpkg",
+    "pnpm",
+    "pnpx",
+    "corepack",
+    "tsx",
+    "ts-node",
+    "ts-node-esm",
+    "nodemon",
+    "concurrently",
 ];
 
 /// Starts the workers of one app.
@@ -129,7 +141,11 @@ impl Launcher {
         let plan = Plan {
             program: c_string(program.as_os_str()).map_err(failed)?,
             args: self.command.iter().map(|arg| c_string(arg)).collect::<io::Result<_>>().map_err(failed)?,
-            env: env.iter().map(|(key, value)| entry(key, value)).collect::<io::Result<_>>().map_err(failed)?,
+            env: env
+                .iter()
+                .map(|(key, value)| entry(key, value))
+                .collect::<io::Result<_>>()
+                .map_err(failed)?,
             tells_pid: !inherited.is_empty(),
             cwd: self.cwd.as_ref().map(|cwd| c_string(cwd.as_os_str())).transpose().map_err(failed)?,
             uid: self.uid,
@@ -178,9 +194,14 @@ impl Launcher {
                 Err(error) => Err(LaunchError::NotExecutable { program: shown(), reason: error.to_string() }),
             };
         }
-        let path = self.env.get(OsStr::new("PATH")).cloned().unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
+        let path = self
+            .env
+            .get(OsStr::new("PATH"))
+            .cloned()
+            .unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
         let mut denied = None;
-        for candidate in std::env::split_paths(&path).map(|entry| absolute(folder.join(entry).join(&program))) {
+        for candidate in std::env::split_paths(&path).map(|entry| absolute(folder.join(entry).join(&program)))
+        {
             match check(&candidate) {
                 Ok(()) => return Ok(candidate),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use allcores_core::channel::Speaker;
 use allcores_core::worker::{Rung, Slot, WorkerId};
@@ -43,9 +43,9 @@ const TAIL: usize = 12;
 pub(super) struct Worker {
     pub(super) about: WorkerRef,
     pub(super) replaces: Option<WorkerId>,
-    pub(super) pidfd: Rc<OwnedFd>,
+    pub(super) pidfd: Arc<OwnedFd>,
     /// Where its notifications are answered.
-    pub(super) listener: Option<Rc<Watch>>,
+    pub(super) listener: Option<Arc<Watch>>,
     pub(super) channel: Option<channel::Sender>,
     pub(super) speaker: Speaker,
     /// Listeners given over the channel, by key.
@@ -120,7 +120,7 @@ async fn tell(id: WorkerId, stream: Stream, lines: Vec<Vec<u8>>, seen: &mpsc::Se
 }
 
 /// Passes on a worker's notifications until no process of it is left.
-pub(super) async fn watch_notifications(id: WorkerId, listener: Rc<Watch>, seen: mpsc::Sender<Seen>) {
+pub(super) async fn watch_notifications(id: WorkerId, listener: Arc<Watch>, seen: mpsc::Sender<Seen>) {
     while let Ok(notification) = listener.read(seccomp::receive).await {
         if seen.send(Seen::Notified(id, notification)).await.is_err() {
             return;
@@ -130,10 +130,7 @@ pub(super) async fn watch_notifications(id: WorkerId, listener: Rc<Watch>, seen:
 
 /// Carries a worker's channel until it ends.
 pub(super) async fn watch_channel(id: WorkerId, carrier: channel::Carrier, seen: mpsc::Sender<Seen>) {
-    let tell = async |message| {
-        let _ = seen.send(Seen::Message(id, message)).await;
-    };
-    let end = carrier.run(tell).await;
+    let end = carrier.run(&seen, |message| Seen::Message(id, message)).await;
     let _ = seen.send(Seen::ChannelEnded(id, end)).await;
 }
 
@@ -142,7 +139,7 @@ impl Worker {
         Self {
             about: WorkerRef { id, slot, pid },
             replaces: None,
-            pidfd: Rc::new(pidfd),
+            pidfd: Arc::new(pidfd),
             listener: None,
             channel: None,
             speaker: Speaker::default(),

@@ -118,7 +118,8 @@ pub(crate) fn receive(listener: BorrowedFd<'_>) -> io::Result<Notification> {
     // SAFETY: all-zero is a valid `seccomp_notif`, and what the kernel asks to be given.
     let mut raw: libc::seccomp_notif = unsafe { std::mem::zeroed() };
     // SAFETY: the request takes a pointer to a `seccomp_notif`, which lives until the call returns.
-    let result = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV as _, &raw mut raw) };
+    let result =
+        unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV as _, &raw mut raw) };
     if result == -1 {
         let error = io::Error::last_os_error();
         return Err(match error.raw_os_error() {
@@ -129,7 +130,11 @@ pub(crate) fn receive(listener: BorrowedFd<'_>) -> io::Result<Notification> {
     Ok(decode(&raw))
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "the kernel takes C ints from these registers")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    reason = "the kernel takes C ints from these registers"
+)]
 fn decode(raw: &libc::seccomp_notif) -> Notification {
     let [fd, second, third, ..] = raw.data.args;
     let call = if libc::c_long::from(raw.data.nr) == libc::SYS_bind {
@@ -143,8 +148,9 @@ fn decode(raw: &libc::seccomp_notif) -> Notification {
 /// Whether the caller still waits: what was read from its process before this said yes was the caller's.
 pub(crate) fn is_waiting(listener: BorrowedFd<'_>, notification: &Notification) -> bool {
     // SAFETY: the request takes a pointer to a u64, which lives until the call returns.
-    let result =
-        unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ID_VALID as _, &raw const notification.id) };
+    let result = unsafe {
+        libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ID_VALID as _, &raw const notification.id)
+    };
     result == 0
 }
 
@@ -153,7 +159,11 @@ pub(crate) fn is_waiting(listener: BorrowedFd<'_>, notification: &Notification) 
 /// # Errors
 ///
 /// `NotFound` when it waits no more (killed, or a signal interrupted the call, which then comes again).
-pub(crate) fn answer(listener: BorrowedFd<'_>, notification: &Notification, answer: Answer) -> io::Result<()> {
+pub(crate) fn answer(
+    listener: BorrowedFd<'_>,
+    notification: &Notification,
+    answer: Answer,
+) -> io::Result<()> {
     let (error, flags) = match answer {
         Answer::Continue => (0, u32::try_from(libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE).unwrap_or(1)),
         Answer::Done => (0, 0),
@@ -161,7 +171,9 @@ pub(crate) fn answer(listener: BorrowedFd<'_>, notification: &Notification, answ
     };
     let mut response = libc::seccomp_notif_resp { id: notification.id, val: 0, error, flags };
     // SAFETY: the request takes a pointer to a `seccomp_notif_resp`, which lives until the call returns.
-    check(unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND as _, &raw mut response) })
+    check(unsafe {
+        libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND as _, &raw mut response)
+    })
 }
 
 /// Puts `ours` in the place of the caller's descriptor. The caller keeps its descriptor number.
@@ -180,7 +192,9 @@ pub(crate) fn replace_descriptor(
         newfd_flags: if close_on_exec { libc::O_CLOEXEC.cast_unsigned() } else { 0 },
     };
     // SAFETY: the request takes a pointer to a `seccomp_notif_addfd`, which lives until the call returns.
-    check(unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ADDFD as _, &raw mut request) })
+    check(unsafe {
+        libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ADDFD as _, &raw mut request)
+    })
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {

@@ -43,7 +43,13 @@ fn option_into<T: PlainOption>(socket: impl AsFd, level: i32, name: i32, value: 
     let mut length = libc::socklen_t::try_from(size_of::<T>()).expect("options are small");
     // SAFETY: the kernel writes at most `length` bytes, the size of `T`, and any bytes make a valid `T`.
     let result = unsafe {
-        libc::getsockopt(socket.as_fd().as_raw_fd(), level, name, std::ptr::from_mut(value).cast(), &raw mut length)
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            level,
+            name,
+            std::ptr::from_mut(value).cast(),
+            &raw mut length,
+        )
     };
     check(result)
 }

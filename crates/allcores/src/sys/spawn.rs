@@ -135,7 +135,8 @@ pub(crate) fn spawn(plan: &Plan<'_>) -> Result<Spawned, SpawnError> {
         return Err(SpawnError { step: shared.step, source: io::Error::from_raw_os_error(shared.errno) });
     }
     drop(theirs);
-    let listener = if plan.filter.is_some() && shared.filter_errno == 0 { receive_descriptor(&ours) } else { None };
+    let listener =
+        if plan.filter.is_some() && shared.filter_errno == 0 { receive_descriptor(&ours) } else { None };
     let filter_error = (shared.filter_errno != 0).then(|| io::Error::from_raw_os_error(shared.filter_errno));
     Ok(Spawned { pid, pidfd, listener, filter_error })
 }
@@ -203,7 +204,11 @@ fn prepare_and_execute(shared: &mut Shared<'_>) -> Result<std::convert::Infallib
         call(Step::Folder, libc::SYS_chdir, [address(cwd.as_ptr()), 0, 0, 0, 0])?;
     }
     // After the change of user, which clears it.
-    call(Step::DeathSignal, libc::SYS_prctl, [number(libc::PR_SET_PDEATHSIG), number(libc::SIGTERM), 0, 0, 0])?;
+    call(
+        Step::DeathSignal,
+        libc::SYS_prctl,
+        [number(libc::PR_SET_PDEATHSIG), number(libc::SIGTERM), 0, 0, 0],
+    )?;
     let parent = call(Step::Orphaned, libc::SYS_getppid, [0; 5])?;
     if parent != libc::c_long::from(shared.parent) {
         return Err((Step::Orphaned, libc::ESRCH));
@@ -374,7 +379,8 @@ fn receive_descriptor(socket: impl AsFd) -> Option<OwnedFd> {
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut byte = [0_u8];
     let mut data = [io::IoSliceMut::new(&mut byte)];
-    rustix::net::recvmsg(socket, &mut data, &mut control, RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT).ok()?;
+    rustix::net::recvmsg(socket, &mut data, &mut control, RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT)
+        .ok()?;
     control.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
         _ => None,
@@ -385,5 +391,3 @@ fn receive_descriptor(socket: impl AsFd) -> Option<OwnedFd> {
 pub(crate) fn c_string(bytes: Vec<u8>) -> io::Result<CString> {
     CString::new(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "contains a NUL byte"))
 }
-
-

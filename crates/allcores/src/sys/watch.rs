@@ -45,7 +45,10 @@ impl Watch {
     /// # Cancel safety
     ///
     /// Safe: `operation` runs to its end or not at all.
-    pub(crate) async fn read<R>(&self, mut operation: impl FnMut(BorrowedFd<'_>) -> io::Result<R>) -> io::Result<R> {
+    pub(crate) async fn read<R>(
+        &self,
+        mut operation: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
+    ) -> io::Result<R> {
         poll_fn(|context| {
             loop {
                 let mut guard = ready!(self.0.poll_read_ready(context))?;
@@ -63,7 +66,10 @@ impl Watch {
     }
 
     /// Waits until the descriptor may be written to; `operation` as in [`Watch::read`].
-    pub(crate) async fn write<R>(&self, mut operation: impl FnMut(BorrowedFd<'_>) -> io::Result<R>) -> io::Result<R> {
+    pub(crate) async fn write<R>(
+        &self,
+        mut operation: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
+    ) -> io::Result<R> {
         poll_fn(|context| {
             loop {
                 let mut guard = ready!(self.0.poll_write_ready(context))?;

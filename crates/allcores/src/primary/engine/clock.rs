@@ -1,0 +1,171 @@
+//! What wakes the engine besides messages: ticks of steering, deadlines, the once-a-second look.
+
+use std::io;
+use std::time::{Duration, Instant, SystemTime};
+
+use allcores_core::pool::Input;
+use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
+
+use super::Engine;
+use crate::ports::{LaneId, Tuning};
+use crate::primary::Event;
+use crate::sys::Watch;
+
+/// How often what workers may have changed is put back, and counts are read anew.
+const MAINTENANCE: Duration = Duration::from_secs(1);
+
+/// How long a lane must have stood still before it is worth a look whether its worker has closed it.
+const SUSPICIOUS: Duration = Duration::from_millis(500);
+
+/// How long after a connection came its lane is looked at again. Chosen by `cargo xtask bench steering`.
+const TICK: Duration = Duration::from_micros(500);
+
+/// A timer finer than the runtime's, which counts in whole milliseconds.
+#[derive(Debug)]
+pub(super) struct Clock {
+    timer: Watch,
+    is_armed: bool,
+    maintenance: Duration,
+}
+
+/// Why the lanes are to be looked at.
+#[derive(Debug)]
+pub(super) enum Due {
+    /// These have connections waiting.
+    Ready(Vec<LaneId>),
+    /// A tick has passed.
+    Tick,
+}
+
+impl Clock {
+    pub(super) fn new() -> io::Result<Self> {
+        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+        let timer = rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags)?;
+        Ok(Self { timer: Watch::readable(timer)?, is_armed: false, maintenance: MAINTENANCE })
+    }
+
+    fn arm(&mut self, after: Duration) {
+        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let value = Timespec::try_from(after).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
+        let once = Itimerspec { it_interval: zero, it_value: value };
+        self.is_armed = rustix::time::timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once).is_ok();
+    }
+
+    async fn tick(&self) {
+        let mut expirations = [0; 8];
+        let read = self.timer.read(|fd| Ok(rustix::io::read(fd, &mut expirations)?)).await;
+        if read.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl<O: FnMut(Event<'_>)> Engine<O> {
+    /// Waits until lanes should be looked at.
+    pub(super) async fn steering_due(&self) -> Due {
+        tokio::select! {
+            lanes = self.ports.next_ready() => Due::Ready(lanes),
+            () = self.clock.tick(), if self.clock.is_armed => Due::Tick,
+        }
+    }
+
+    pub(super) fn steer(&mut self, due: Due) {
+        match due {
+            Due::Ready(lanes) => self.ports.note_ready(&lanes),
+            Due::Tick => {
+                self.clock.is_armed = false;
+                let now = self.now();
+                self.ports.tick(now);
+                self.note_first_accepts();
+            }
+        }
+        if !self.clock.is_armed && self.ports.is_hot() {
+            self.clock.arm(self.ports.tick_interval());
+        }
+    }
+
+    /// When the engine must wake by itself.
+    pub(super) fn next_deadline(&self) -> Duration {
+        let deadlines = [self.pool.next_deadline(), self.drains.next_look()];
+        deadlines.into_iter().flatten().fold(self.clock.maintenance, Duration::min)
+    }
+
+    pub(super) fn wake(&mut self) {
+        let now = self.now();
+        if self.pool.next_deadline().is_some_and(|deadline| deadline <= now) {
+            self.tell(Input::Wake);
+        }
+        self.look_at_drains();
+        if now >= self.clock.maintenance {
+            let hang = self.settings.pool.hang_timeout.unwrap_or(MAINTENANCE);
+            self.clock.maintenance = now + MAINTENANCE.min(hang / 4).max(Duration::from_millis(20));
+            self.maintain();
+        }
+    }
+
+    fn maintain(&mut self) {
+        let now = self.now();
+        self.ports.maintain(now);
+        self.pass_on_strays();
+        self.retry_deferred();
+        self.find_deserted();
+        self.find_hung();
+        self.hint();
+        if self.ports.is_hot() && !self.clock.is_armed {
+            self.clock.arm(self.ports.tick_interval());
+        }
+    }
+
+    fn find_hung(&mut self) {
+        use allcores_core::worker::State;
+        let Some(limit) = self.settings.pool.hang_timeout else { return };
+        let now = self.now();
+        let stalled = self.ports.stalled(limit, now);
+        let hung: Vec<_> =
+            self.pool.workers().filter(|view| view.state == State::Hung).map(|view| view.id).collect();
+        for stall in &stalled {
+            self.tell(Input::Stalled { id: stall.worker });
+        }
+        for id in hung.into_iter().filter(|id| !stalled.iter().any(|stall| stall.worker == *id)) {
+            self.tell(Input::Moving { id });
+        }
+    }
+
+    /// Finds lanes that stand still because their worker has closed them: nobody will accept what waits there.
+    fn find_deserted(&mut self) {
+        let now = self.now();
+        for stall in self.ports.stalled(SUSPICIOUS, now) {
+            let Some(worker) = self.workers.get_mut(&stall.worker) else { continue };
+            let Some(inode) = self.ports.inode(stall.lane) else { continue };
+            let members = crate::proc::session_members(worker.about.pid);
+            if members.is_empty() || crate::proc::open_sockets(&members).contains(&inode) {
+                continue;
+            }
+            worker.announced.remove(&stall.lane);
+            let id = stall.worker;
+            self.ports.give_up(id, stall.lane, now);
+            if !self.ports.is_listening(id) {
+                self.tell(Input::NotListening { id });
+            }
+        }
+    }
+}
+
+/// Sleeps until `deadline`.
+pub(super) async fn sleep_until(deadline: Instant) {
+    tokio::time::sleep_until(deadline.into()).await;
+}
+
+/// A little randomness, to spread the waits of primaries that start together.
+pub(super) fn subsecond_nanos() -> u32 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.subsec_nanos())
+}
+
+/// How lanes are steered. The variables are for the benchmarks, which compare.
+pub(super) fn tuning_from_env() -> Tuning {
+    let micros = std::env::var("ALLCORES_STEER_TICK_US").ok().and_then(|text| text.parse().ok());
+    Tuning {
+        tick: micros.filter(|micros| *micros > 0).map_or(TICK, Duration::from_micros),
+        is_on: std::env::var_os("ALLCORES_STEERING").is_none_or(|value| value != "off"),
+    }
+}

@@ -1,0 +1,50 @@
+//! What can be told about how well the policy fits the program.
+
+use std::time::Duration;
+
+use super::Engine;
+use crate::primary::{Event, Policy};
+
+/// What was said and measured so far.
+#[derive(Debug, Default)]
+pub(super) struct Hints {
+    pub(super) text: Option<String>,
+}
+
+/// Ticks that must have been counted before anything is concluded.
+const ENOUGH: u64 = 500;
+
+/// The share of ticks, in percent, in which connections waited for a busy worker while another had none waiting.
+const TELLING: u64 = 25;
+
+impl<O: FnMut(Event<'_>)> Engine<O> {
+    /// Says once if connections keep waiting for busy workers while others are free: the sign of a program that takes
+    /// one connection at a time, which one shared listener serves better.
+    pub(super) fn hint(&mut self) {
+        if self.hints.text.is_some() || self.settings.policy != Policy::Auto {
+            return;
+        }
+        let misfit = self.ports.misfit();
+        if misfit.ticks < ENOUGH || misfit.uneven * 100 < misfit.ticks * TELLING {
+            return;
+        }
+        let text = format!(
+            "in {} of {} looks connections waited for a busy worker while another was free: if the program takes one \
+             connection at a time, `--policy shared` serves it better",
+            misfit.uneven, misfit.ticks
+        );
+        (self.observe)(Event::Notice { text: &text });
+        self.hints.text = Some(text);
+    }
+
+    /// Takes connections out of lanes that nobody accepts from and passes them on.
+    pub(super) fn pass_on_strays(&mut self) {
+        let now = self.now();
+        for stray in self.ports.take_strays(now) {
+            tokio::spawn(crate::relay::pass_on(stray, RELAY_LIMIT));
+        }
+    }
+}
+
+/// How long a stray may live. There should be none; one that lasts would be lost at the primary's end.
+const RELAY_LIMIT: Duration = Duration::from_secs(300);

@@ -1,0 +1,78 @@
+//! A look at everything.
+
+use allcores_core::pool::{LastExit as PoolExit, SlotView, WorkerView};
+use allcores_core::worker::State;
+
+use super::Engine;
+use crate::primary::{AppSnapshot, Event, LaneSnapshot, LastExit, WorkerSnapshot};
+use crate::proc;
+
+impl<O: FnMut(Event<'_>)> Engine<O> {
+    pub(super) fn picture(&self) -> AppSnapshot {
+        let usage = proc::usage_by_session();
+        let slots: Vec<SlotView> = self.pool.slots().collect();
+        let mut workers: Vec<WorkerSnapshot> =
+            self.pool.workers().map(|view| self.worker_picture(view, &slots, &usage)).collect();
+        let is_empty = |slot: &&SlotView| !workers.iter().any(|worker| worker.slot == slot.slot);
+        let waiting: Vec<WorkerSnapshot> =
+            slots.iter().filter(is_empty).filter_map(|slot| self.empty_slot(slot)).collect();
+        workers.extend(waiting);
+        workers.sort_by_key(|worker| (worker.slot, worker.id));
+        AppSnapshot {
+            name: self.settings.name.clone(),
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION"),
+            generation: 1,
+            policy: self.settings.policy,
+            hint: self.hints.text.clone(),
+            listening: self.ports.addresses(),
+            target: self.pool.target(),
+            strays: self.ports.strays(),
+            since: self.started_at,
+            workers,
+        }
+    }
+
+    fn worker_picture(&self, view: WorkerView, slots: &[SlotView], usage: &proc::Usage) -> WorkerSnapshot {
+        let worker = self.workers.get(&view.id);
+        let slot = slots.iter().find(|slot| slot.slot == view.slot);
+        let used = view.pid.and_then(|pid| usage.get(&pid));
+        let lanes = self.ports.lanes_of(view.id).map(|(address, depth)| LaneSnapshot { address, depth });
+        WorkerSnapshot {
+            id: view.id,
+            slot: view.slot,
+            pid: view.pid,
+            state: view.state,
+            rung: worker.and_then(|worker| worker.rung),
+            since: self.started_at + view.since,
+            restarts: slot.map_or(0, |slot| slot.restarts),
+            lanes: lanes.collect(),
+            rss_bytes: used.map(|used| used.0),
+            cpu: used.map(|used| used.1),
+            last_exit: slot.and_then(|slot| slot.last_exit).map(|exit| self.last_exit(exit)),
+        }
+    }
+
+    /// A slot between two workers is shown as what its last one left.
+    fn empty_slot(&self, slot: &SlotView) -> Option<WorkerSnapshot> {
+        let exit = slot.last_exit?;
+        Some(WorkerSnapshot {
+            id: self.last_ids.get(&slot.slot).copied()?,
+            slot: slot.slot,
+            pid: None,
+            state: State::Exited,
+            rung: None,
+            since: self.started_at + exit.at,
+            restarts: slot.restarts,
+            lanes: Vec::new(),
+            rss_bytes: None,
+            cpu: None,
+            last_exit: Some(self.last_exit(exit)),
+        })
+    }
+
+    fn last_exit(&self, exit: PoolExit) -> LastExit {
+        let is_oom = self.oom_exits.contains(&exit.at);
+        LastExit { status: exit.status, is_oom, at: self.started_at + exit.at }
+    }
+}
