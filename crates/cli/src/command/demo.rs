@@ -1,0 +1,30 @@
+//! `allcores demo`: a small web server on every core, and what to try with it.
+
+use allcores::primary::Event;
+
+use crate::app;
+use crate::args::DemoArgs;
+use crate::exit_code::ExitCode;
+use crate::failure::Failure;
+use crate::settings;
+
+/// Runs the demo until it is stopped.
+pub(super) async fn execute(args: &DemoArgs) -> Result<ExitCode, Failure> {
+    let mut is_explained = false;
+    let address = args.listen;
+    app::run(settings::of_demo(args)?, &args.output, |reporter, event| {
+        if matches!(event, Event::Ready { .. }) && !is_explained {
+            is_explained = true;
+            reporter.explain(&format!(
+                "\
+the demo answers on http://{address}/ - open it, or try:
+  for i in 1 2 3 4 5 6 7 8; do curl -s http://{address}/; done     which worker answers?
+  curl -s http://{address}/crash     one worker dies, another takes its place
+  allcores status demo               how the workers are doing
+  allcores scale demo 2              more or fewer of them
+  Ctrl-C                             stop"
+            ));
+        }
+    })
+    .await
+}
