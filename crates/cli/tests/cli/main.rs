@@ -82,7 +82,7 @@ fn an_empty_list_is_no_failure() {
 
 #[test]
 fn what_a_dead_primary_left_is_not_listed() {
-    let program = Program::new(&["ls", "--json"]);
+    let mut program = Program::new(&["ls", "--json"]);
     let folder = program.app("web");
     fs::write(folder.join("lock"), "1").unwrap();
     drop(UnixListener::bind(folder.join("control.sock")).unwrap());
@@ -91,7 +91,7 @@ fn what_a_dead_primary_left_is_not_listed() {
 
 #[test]
 fn an_app_that_does_not_answer_is_listed_as_such() {
-    let program = Program::new(&["ls"]);
+    let mut program = Program::new(&["ls"]);
     let folder = program.app("web");
     fs::write(folder.join("lock"), "4242").unwrap();
     let _socket = UnixListener::bind(folder.join("control.sock")).unwrap();
@@ -107,7 +107,7 @@ fn an_unknown_app_ends_with_5() {
 
 #[test]
 fn a_name_in_use_is_refused_with_its_holder() {
-    let program = Program::new(&["run", "--name", "web", "true"]);
+    let mut program = Program::new(&["run", "--name", "web", "true"]);
     let folder = program.app("web");
     let lock = File::create(folder.join("lock")).unwrap();
     flock(&lock, FlockOperation::LockExclusive).unwrap();

@@ -51,7 +51,7 @@ impl Program {
         folder
     }
 
-    pub(crate) fn run(mut self) -> Run {
+    pub(crate) fn run(&mut self) -> Run {
         let output = self.command.output().unwrap();
         Run {
             code: output.status.code(),
