@@ -5,10 +5,11 @@
 mod run;
 mod values;
 
-use clap::{Parser, Subcommand};
-use clap_complete::Shell;
 use std::net::SocketAddr;
 use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use clap_complete::Shell;
 
 pub(crate) use run::{DemoArgs, LogFormat, OutputArgs, PolicyArg, RunArgs};
 pub(crate) use values::{MAX_WORKERS, Workers};

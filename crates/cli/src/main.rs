@@ -16,6 +16,7 @@ mod table;
 mod verdict;
 mod view;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -25,7 +26,8 @@ fn main() -> ExitCode {
     match command::execute(cli.command) {
         Ok(code) => code.into(),
         Err(failure) => {
-            eprintln!("{failure}");
+            // Where stderr is gone, the code has to do.
+            let _ = writeln!(std::io::stderr(), "{failure}");
             failure.code().into()
         }
     }

@@ -1,5 +1,7 @@
 //! `allcores demo`: a small web server on every core, and what to try with it.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
 use allcores::primary::Event;
 
 use crate::app;
@@ -11,7 +13,7 @@ use crate::settings;
 /// Runs the demo until it is stopped.
 pub(super) async fn execute(args: &DemoArgs) -> Result<ExitCode, Failure> {
     let mut is_explained = false;
-    let address = args.listen;
+    let address = reachable(args.listen);
     app::run(settings::of_demo(args)?, &args.output, |reporter, event| {
         if matches!(event, Event::Ready { .. }) && !is_explained {
             is_explained = true;
@@ -27,4 +29,26 @@ the demo answers on http://{address}/ - open it, or try:
         }
     })
     .await
+}
+
+/// An address that a client can be given: all interfaces are no address to connect to.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn clients_are_given_an_address_to_connect_to() {
+        for (listened, shown) in
+            [("0.0.0.0:80", "127.0.0.1:80"), ("[::]:80", "[::1]:80"), ("10.0.0.7:80", "10.0.0.7:80")]
+        {
+            assert_eq!(super::reachable(listened.parse().unwrap()).to_string(), shown);
+        }
+    }
 }

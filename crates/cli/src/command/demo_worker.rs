@@ -2,7 +2,7 @@
 //! but three variables of its environment, which it shows.
 
 use std::future::Future;
-use std::io;
+use std::io::{self, Write as _};
 use std::process;
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ pub(super) async fn execute(args: &DemoWorkerArgs) -> Result<ExitCode, Failure> 
     let address = args.address;
     let listener = TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
     let stop = stopped().context("listen to signals")?;
-    println!("demo worker listens on {address}");
+    let _ = writeln!(io::stdout(), "demo worker listens on {address}");
     axum::serve(listener, routes(Worker::from_env()))
         .with_graceful_shutdown(stop)
         .await
@@ -90,7 +90,7 @@ async fn home(State(worker): State<Worker>, headers: HeaderMap) -> Response {
 async fn crash(State(worker): State<Worker>, headers: HeaderMap) -> Response {
     tokio::spawn(async {
         tokio::time::sleep(CRASH_DELAY).await;
-        eprintln!("crashing, as asked");
+        let _ = writeln!(io::stderr(), "crashing, as asked");
         process::exit(1);
     });
     worker.answer(&headers, "crashing in a second; another worker takes this slot")

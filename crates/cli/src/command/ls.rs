@@ -1,6 +1,6 @@
 //! `allcores ls`: all running apps of this user.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -51,7 +51,8 @@ pub(super) async fn execute(args: &LsArgs) -> Result<ExitCode, Failure> {
     if args.json {
         print_json(&apps)
     } else if apps.is_empty() {
-        eprintln!("no app is running; start one: allcores run -- COMMAND");
+        // A hint for people on stderr: stdout stays empty, for programs.
+        let _ = writeln!(io::stderr(), "no app is running; start one: allcores run -- COMMAND");
         Ok(ExitCode::Success)
     } else {
         print(render(&apps, Paint::for_stream(&io::stdout())).as_bytes())
