@@ -1,0 +1,132 @@
+//! The commands: each takes what was typed and ends with an exit code, or with a failure to be printed.
+
+mod demo;
+mod demo_worker;
+mod ls;
+mod run;
+mod scale;
+mod status;
+mod stop;
+
+use std::future::Future;
+use std::io::{self, Write as _};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, anyhow};
+use clap::CommandFactory as _;
+use serde::Serialize;
+
+use crate::args::{Cli, Command, CompletionsArgs, ManArgs};
+use crate::client::RequestError;
+use crate::exit_code::ExitCode;
+use crate::failure::Failure;
+use crate::readable;
+use crate::runtime_folder::AppFolder;
+
+/// How long an app may take to answer a question.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Carries out a command.
+pub(crate) fn execute(command: Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Run(args) => block_on(run::execute(&args)),
+        Command::Demo(args) => block_on(demo::execute(&args)),
+        Command::DemoWorker(args) => block_on(demo_worker::execute(&args)),
+        Command::Ls(args) => block_on(ls::execute(&args)),
+        Command::Status(args) => block_on(status::execute(&args)),
+        Command::Stop(args) => block_on(stop::execute(&args)),
+        Command::Scale(args) => block_on(scale::execute(&args)),
+        Command::Completions(args) => completions(&args),
+        Command::Man(args) => man(&args),
+    }
+}
+
+/// Runs to the end on this thread: the engine needs it to be the main one.
+fn block_on(command: impl Future<Output = Result<ExitCode, Failure>>) -> Result<ExitCode, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime that waits for sockets, signals and timers")?;
+    runtime.block_on(command)
+}
+
+fn completions(args: &CompletionsArgs) -> Result<ExitCode, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "allcores", &mut script);
+    print(&script)
+}
+
+fn man(args: &ManArgs) -> Result<ExitCode, Failure> {
+    let mut cli = Cli::command();
+    cli.build();
+    let page = match &args.command {
+        None => cli,
+        Some(name) => match cli.get_subcommands().find(|command| command.get_name() == name) {
+            // Its full name makes the title: allcores-run(1).
+            Some(command) => command.clone().display_name(format!("allcores-{name}")),
+            None => {
+                return Err(Failure::usage(anyhow!("man {name}: there is no such command"))
+                    .next("`allcores help` lists the commands"));
+            }
+        },
+    };
+    let mut text = Vec::new();
+    clap_mangen::Man::new(page)
+        .source(concat!("allcores ", env!("CARGO_PKG_VERSION")))
+        .render(&mut text)
+        .context("write the manual page")?;
+    print(&text)
+}
+
+/// Prints to stdout. A reader who has read enough (`| head`) is no failure.
+fn print(text: &[u8]) -> Result<ExitCode, Failure> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(anyhow::Error::new(error).context("write to stdout").into())
+        }
+        _ => Ok(ExitCode::Success),
+    }
+}
+
+fn print_json(value: &impl Serialize) -> Result<ExitCode, Failure> {
+    let mut text = serde_json::to_vec_pretty(value).context("write JSON")?;
+    text.push(b'\n');
+    print(&text)
+}
+
+/// Says in full why an app didn't do what was asked.
+fn explain(app: &AppFolder, tried: &str, error: RequestError) -> Failure {
+    let name = app.name();
+    match error {
+        RequestError::NotRunning => not_running(app, tried),
+        RequestError::Refused(reason) => Failure::from(anyhow!("{tried} {name}: refused: {reason}"))
+            .next(format!("see how it is doing: allcores status {name}")),
+        RequestError::Broken(error) => Failure::from(error.context(format!("{tried} {name}")))
+            .next(format!("see whether it still runs: allcores status {name}")),
+    }
+}
+
+fn not_running(app: &AppFolder, tried: &str) -> Failure {
+    Failure::new(ExitCode::NotRunning, anyhow!("{tried} {}: no app of this name is running", app.name()))
+        .next("`allcores ls` lists the apps that are")
+}
+
+/// Says that an app is there and gives no answer.
+fn unresponsive(app: &AppFolder, tried: &str, patience: Duration) -> Failure {
+    let patience = readable::duration(patience);
+    let failure =
+        Failure::from(anyhow!("{tried} {}: it runs and has not answered for {patience}", app.name()));
+    match app.holder() {
+        Some(pid) => {
+            failure.next(format!("look at process {pid}; to end it and its workers by force: kill -9 {pid}"))
+        }
+        None => failure,
+    }
+}
+
+/// How long ago a time of a status was.
+fn ago(time: &str) -> Option<Duration> {
+    let time = humantime::parse_rfc3339(time).ok()?;
+    Some(SystemTime::now().duration_since(time).unwrap_or_default())
+}

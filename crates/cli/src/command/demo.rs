@@ -1,0 +1,54 @@
+//! `allcores demo`: a small web server on every core, and what to try with it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use allcores::primary::Event;
+
+use crate::app;
+use crate::args::DemoArgs;
+use crate::exit_code::ExitCode;
+use crate::failure::Failure;
+use crate::settings;
+
+/// Runs the demo until it is stopped.
+pub(super) async fn execute(args: &DemoArgs) -> Result<ExitCode, Failure> {
+    let mut is_explained = false;
+    let address = reachable(args.listen);
+    app::run(settings::of_demo(args)?, &args.output, |reporter, event| {
+        if matches!(event, Event::Ready { .. }) && !is_explained {
+            is_explained = true;
+            reporter.explain(&format!(
+                "\
+the demo answers on http://{address}/ - open it, or try:
+  for i in 1 2 3 4 5 6 7 8; do curl -s http://{address}/; done     which worker answers?
+  curl -s http://{address}/crash     one worker dies, another takes its place
+  allcores status demo               how the workers are doing
+  allcores scale demo 2              more or fewer of them
+  Ctrl-C                             stop"
+            ));
+        }
+    })
+    .await
+}
+
+/// An address that a client can be given: all interfaces are no address to connect to.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn clients_are_given_an_address_to_connect_to() {
+        for (listened, shown) in
+            [("0.0.0.0:80", "127.0.0.1:80"), ("[::]:80", "[::1]:80"), ("10.0.0.7:80", "10.0.0.7:80")]
+        {
+            assert_eq!(super::reachable(listened.parse().unwrap()).to_string(), shown);
+        }
+    }
+}

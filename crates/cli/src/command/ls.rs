@@ -1,0 +1,146 @@
+//! `allcores ls`: all running apps of this user.
+
+use std::io::{self, Write as _};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::{ANSWER_PATIENCE, ago, print, print_json};
+use crate::args::LsArgs;
+use crate::client::{Client, RequestError};
+use crate::exit_code::ExitCode;
+use crate::failure::Failure;
+use crate::paint::{Paint, Tone};
+use crate::readable;
+use crate::runtime_folder::{AppFolder, RuntimeFolder};
+use crate::table::{self, Cell, Column};
+use crate::view::StatusView;
+
+/// One app of the list.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum App {
+    Answered(Box<StatusView>),
+    Silent {
+        name: String,
+        /// As its lock file says.
+        pid: Option<u32>,
+        error: String,
+    },
+}
+
+impl App {
+    fn name(&self) -> &str {
+        match self {
+            Self::Answered(status) => &status.name,
+            Self::Silent { name, .. } => name,
+        }
+    }
+}
+
+/// Asks all apps at once, and lists them by name.
+pub(super) async fn execute(args: &LsArgs) -> Result<ExitCode, Failure> {
+    let mut asked = JoinSet::new();
+    for folder in RuntimeFolder::from_env()?.apps()? {
+        asked.spawn(ask(folder));
+    }
+    let mut apps: Vec<App> = asked.join_all().await.into_iter().flatten().collect();
+    apps.sort_by(|one, other| one.name().cmp(other.name()));
+    if args.json {
+        print_json(&apps)
+    } else if apps.is_empty() {
+        // A hint for people on stderr: stdout stays empty, for programs.
+        let _ = writeln!(io::stderr(), "no app is running; start one: allcores run -- COMMAND");
+        Ok(ExitCode::Success)
+    } else {
+        print(render(&apps, Paint::for_stream(&io::stdout())).as_bytes())
+    }
+}
+
+/// `None` for what a dead primary left.
+async fn ask(folder: AppFolder) -> Option<App> {
+    let silent = |error| Some(App::Silent { name: folder.name().to_string(), pid: folder.holder(), error });
+    match timeout(ANSWER_PATIENCE, Client::new(&folder).status()).await {
+        Ok(Ok(status)) => Some(App::Answered(Box::new(status))),
+        Ok(Err(RequestError::NotRunning)) => None,
+        Ok(Err(error)) => silent(error.to_string()),
+        Err(_) => silent(format!("no answer within {}", readable::duration(ANSWER_PATIENCE))),
+    }
+}
+
+fn render(apps: &[App], paint: Paint) -> String {
+    let columns = [
+        Column::Left("NAME"),
+        Column::Right("PID"),
+        Column::Right("READY"),
+        Column::Right("RESTARTS"),
+        Column::Right("MEMORY"),
+        Column::Right("CPU"),
+        Column::Right("UPTIME"),
+        Column::Left("LISTENING"),
+    ];
+    let rows: Vec<_> = apps.iter().map(row).collect();
+    table::render(columns, &rows, paint)
+}
+
+fn row(app: &App) -> [Cell; 8] {
+    let none = || Cell::new("-", Tone::Dim);
+    match app {
+        App::Answered(status) => {
+            let memory =
+                status.workers.iter().filter_map(|worker| worker.rss_bytes).reduce(u64::saturating_add);
+            let cpu: f64 = status.workers.iter().filter_map(|worker| worker.cpu_seconds).sum();
+            let restarts: u64 = status.workers.iter().map(|worker| u64::from(worker.restarts)).sum();
+            [
+                Cell::new(&status.name, Tone::Bold),
+                status.pid.into(),
+                ready(status),
+                restarts.into(),
+                memory.map_or_else(none, |memory| readable::bytes(memory).into()),
+                readable::duration(Duration::try_from_secs_f64(cpu).unwrap_or_default()).into(),
+                ago(&status.since).map_or_else(none, |age| readable::duration(age).into()),
+                status.listening.join(", ").into(),
+            ]
+        }
+        App::Silent { name, pid, error } => [
+            Cell::new(name, Tone::Bold),
+            pid.map_or_else(none, Cell::from),
+            none(),
+            none(),
+            none(),
+            none(),
+            none(),
+            Cell::new(error, Tone::Bad),
+        ],
+    }
+}
+
+fn ready(status: &StatusView) -> Cell {
+    let (ready, target) = (status.ready(), usize::from(status.target));
+    let tone = match ready {
+        0 => Tone::Bad,
+        _ if ready < target => Tone::Warning,
+        _ => Tone::Good,
+    };
+    Cell::new(format!("{ready}/{target}"), tone)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{App, render};
+    use crate::paint::Paint;
+    use crate::view::tests::web;
+
+    #[test]
+    fn a_silent_app_is_shown_as_such() {
+        let silent = App::Silent { name: "api".into(), pid: Some(7), error: "no answer within 2s".into() };
+        let text = render(&[silent, App::Answered(Box::new(web()))], Paint::off());
+        let lines: Vec<_> = text.lines().collect();
+        assert!(lines[1].starts_with("api") && lines[1].ends_with("no answer within 2s"), "{text}");
+        assert!(
+            lines[2].starts_with("web") && lines[2].contains("1/2") && lines[2].contains("127.0.0.1:8080")
+        );
+    }
+}

@@ -1,0 +1,94 @@
+//! That lines arrive in order, that a full queue holds up nobody, and that a closed pipe is no disaster.
+
+use std::io::{PipeReader, PipeWriter, Read as _, pipe};
+use std::thread;
+use std::time::Duration;
+
+use super::{Sink, Writer};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn note(lines: u64) -> (Sink, Vec<u8>) {
+    (Sink::Stdout, format!("[{lines}]").into_bytes())
+}
+
+fn writer(limit: usize) -> (Writer, PipeReader, PipeReader) {
+    let ((out, to_out), (err, to_err)): ((PipeReader, PipeWriter), _) = (pipe().unwrap(), pipe().unwrap());
+    (Writer::start(limit, to_out, to_err, note).unwrap(), out, err)
+}
+
+fn all(mut pipe: PipeReader) -> String {
+    let mut text = String::new();
+    pipe.read_to_string(&mut text).unwrap();
+    text
+}
+
+#[test]
+fn lines_arrive_in_order_on_their_stream() {
+    let (writer, out, err) = writer(1 << 20);
+    let numbers: Vec<_> = (0..1000).map(|number| format!("{number}\n")).collect();
+    for number in &numbers {
+        writer.push_line(Sink::Stdout, number.as_bytes());
+        writer.push(Sink::Stderr, b"e");
+    }
+    assert!(writer.finish(PATIENCE));
+    assert_eq!(all(out), numbers.concat());
+    assert_eq!(all(err), "e".repeat(1000));
+}
+
+#[test]
+fn a_full_queue_drops_workers_lines_and_counts_them() {
+    let (writer, out, err) = writer(1000);
+    // More than a pipe holds: the writing thread stands still, with this in its hands.
+    let big = vec![b'x'; 1 << 20];
+    writer.push_line(Sink::Stdout, &big);
+    for _ in 0..7 {
+        writer.push_line(Sink::Stdout, b"lost\n");
+    }
+    let reading = thread::spawn(move || all(out));
+    assert!(writer.finish(PATIENCE));
+    drop(err);
+    let text = reading.join().unwrap();
+    assert_eq!(text.trim_start_matches('x'), "[7]");
+    assert_eq!(text.len(), big.len() + 3);
+}
+
+#[test]
+fn our_own_lines_get_through_where_workers_lines_are_dropped() {
+    let (writer, out, err) = writer(1000);
+    writer.push_line(Sink::Stdout, &vec![b'x'; 1_000_000]);
+    writer.push_line(Sink::Stdout, b"lost\n");
+    writer.push(Sink::Stderr, b"important\n");
+    let reading = thread::spawn(move || all(out));
+    assert!(writer.finish(PATIENCE));
+    assert!(reading.join().unwrap().ends_with("x[1]"));
+    assert_eq!(all(err), "important\n");
+}
+
+#[test]
+fn a_reader_who_never_reads_is_waited_for_only_so_long() {
+    let (writer, _out, _err) = writer(1 << 20);
+    writer.push_line(Sink::Stdout, &vec![b'x'; 1 << 20]);
+    assert!(!writer.finish(Duration::from_millis(10)));
+}
+
+#[test]
+fn a_closed_stream_swallows_its_lines_and_spares_the_other() {
+    let (writer, out, err) = writer(1 << 20);
+    drop(out);
+    writer.push_line(Sink::Stdout, b"nobody reads this\n");
+    writer.push(Sink::Stderr, b"still here\n");
+    assert!(writer.finish(PATIENCE));
+    assert_eq!(all(err), "still here\n");
+}
+
+#[test]
+fn a_non_blocking_stream_is_waited_for() {
+    let (out, to_out) = pipe().unwrap();
+    rustix::io::ioctl_fionbio(&to_out, true).unwrap();
+    let writer = Writer::start(4 << 20, to_out, std::io::stderr(), note).unwrap();
+    writer.push_line(Sink::Stdout, &vec![b'x'; 1 << 20]);
+    let reading = thread::spawn(move || all(out));
+    assert!(writer.finish(PATIENCE));
+    assert_eq!(reading.join().unwrap().len(), 1 << 20);
+}

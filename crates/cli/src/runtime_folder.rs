@@ -1,0 +1,229 @@
+//! The runtime folder: where running apps are found. One folder per app, with its control socket and its lock.
+//!
+//! Decides which folder that is, and refuses one in which somebody else could put things. What is said over the
+//! socket is not known here.
+
+mod claim;
+
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, anyhow, bail, ensure};
+
+use claim::ClaimError;
+pub(crate) use claim::{Claim, wait_until_free};
+
+use crate::exit_code::ExitCode;
+use crate::failure::Failure;
+use crate::settings::AppName;
+
+/// The environment variable that names the runtime folder.
+const VARIABLE: &str = "ALLCORES_RUNTIME_DIR";
+
+/// `sun_path` of unix(7), without the zero at its end.
+const MAX_SOCKET_PATH: usize = 107;
+
+/// The folder of all apps of one user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RuntimeFolder {
+    path: PathBuf,
+    /// Stands where anybody may make folders, so that no other than 0700 can be trusted.
+    is_in_public: bool,
+}
+
+impl RuntimeFolder {
+    /// Finds the folder that this process is to use.
+    ///
+    /// # Errors
+    ///
+    /// The present folder can't be told, and `ALLCORES_RUNTIME_DIR` is relative to it.
+    pub(crate) fn from_env() -> Result<Self, Failure> {
+        let uid = rustix::process::geteuid().as_raw();
+        let mut folder = Self::choose(|name| std::env::var_os(name), uid);
+        folder.path = std::path::absolute(&folder.path)
+            .with_context(|| format!("make {} absolute", folder.path.display()))
+            .map_err(unusable)?;
+        Ok(folder)
+    }
+
+    fn choose(variable: impl Fn(&str) -> Option<OsString>, uid: u32) -> Self {
+        let set = |name| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let named = |path| Self { path, is_in_public: false };
+        if let Some(path) = set(VARIABLE) {
+            named(path)
+        } else if uid == 0 {
+            named(PathBuf::from("/run/allcores"))
+        } else if let Some(path) = set("XDG_RUNTIME_DIR").filter(|path| path.is_absolute()) {
+            named(path.join("allcores"))
+        } else {
+            Self { path: PathBuf::from(format!("/tmp/allcores-{uid}")), is_in_public: true }
+        }
+    }
+
+    /// Names an app's folder, for a primary to claim; make sure of the whole with [`RuntimeFolder::prepare`] first.
+    pub(crate) fn app(&self, name: &AppName) -> AppFolder {
+        AppFolder { name: name.clone(), path: self.path.join(name.as_str()) }
+    }
+
+    /// Names the folder of an app that somebody wants to speak to, whether it exists or not.
+    ///
+    /// # Errors
+    ///
+    /// The runtime folder is there and can't be trusted.
+    pub(crate) fn find(&self, name: &AppName) -> Result<AppFolder, Failure> {
+        if self.path.exists() {
+            self.check(Role::Client).map_err(unusable)?;
+        }
+        Ok(self.app(name))
+    }
+
+    /// Makes the folder where it is missing, and refuses one that can't be trusted.
+    pub(crate) fn prepare(&self) -> Result<(), Failure> {
+        let made = match self.path.parent() {
+            Some(parent) => DirBuilder::new().recursive(true).mode(0o700).create(parent),
+            None => Ok(()),
+        };
+        made.and_then(|()| make_private_folder(&self.path))
+            .with_context(|| format!("make the runtime folder {}", self.path.display()))
+            .map_err(unusable)?;
+        self.check(Role::Primary).map_err(unusable)
+    }
+
+    /// Lists the folders of apps, running or left over, by name.
+    ///
+    /// # Errors
+    ///
+    /// The folder is there and can't be read or trusted. A missing one has no apps in it.
+    pub(crate) fn apps(&self) -> Result<Vec<AppFolder>, Failure> {
+        let entries = match fs::read_dir(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.with_context(|| format!("read the runtime folder {}", self.path.display())),
+        };
+        let entries = entries.map_err(unusable)?;
+        self.check(Role::Client).map_err(unusable)?;
+        let mut names: Vec<AppName> =
+            entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+        names.sort();
+        Ok(names.iter().map(|name| self.app(name)).collect())
+    }
+
+    fn check(&self, role: Role) -> anyhow::Result<()> {
+        let path = self.path.display();
+        let metadata =
+            if self.is_in_public { fs::symlink_metadata(&self.path) } else { fs::metadata(&self.path) }
+                .with_context(|| format!("look at the runtime folder {path}"))?;
+        let (own, mode) = (rustix::process::geteuid().as_raw(), metadata.mode() & 0o777);
+        ensure!(metadata.is_dir(), "use the runtime folder {path}: it is not a folder");
+        if metadata.uid() != own && !(role == Role::Client && own == 0) {
+            bail!(
+                "use the runtime folder {path}: it belongs to user {} and this is user {own}",
+                metadata.uid()
+            );
+        }
+        let refused = if self.is_in_public { mode & 0o077 } else { mode & 0o022 };
+        ensure!(
+            refused == 0,
+            "use the runtime folder {path}: others have access to it (mode {mode:03o}, not 700)"
+        );
+        Ok(())
+    }
+}
+
+/// Who wants to use the folder. Root may look into anybody's, and keeps its own apps in its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Primary,
+    Client,
+}
+
+/// The folder of one app.
+#[derive(Clone, Debug)]
+pub(crate) struct AppFolder {
+    name: AppName,
+    path: PathBuf,
+}
+
+impl AppFolder {
+    /// Names a folder outside of any runtime folder.
+    #[cfg(test)]
+    pub(crate) fn at(name: AppName, path: &Path) -> Self {
+        Self { name, path: path.to_path_buf() }
+    }
+
+    /// The app.
+    pub(crate) fn name(&self) -> &AppName {
+        &self.name
+    }
+
+    /// Where the control socket is or would be.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.path.join("control.sock")
+    }
+
+    /// Takes the name for this process.
+    ///
+    /// # Errors
+    ///
+    /// [`ExitCode::NameInUse`] if another primary has it, [`ExitCode::RuntimeFolder`] if the folder can't be used.
+    pub(crate) fn claim(&self) -> Result<Claim, Failure> {
+        let length = self.socket().as_os_str().len();
+        if length > MAX_SOCKET_PATH {
+            return Err(unusable(anyhow!(
+                "use the runtime folder {}: its control socket's path would have {length} bytes and a Unix socket's \
+                 can have {MAX_SOCKET_PATH}",
+                self.path.display()
+            )));
+        }
+        Claim::new(&self.path).map_err(|error| match error {
+            ClaimError::Held { pid } => self.in_use(pid),
+            ClaimError::Io(error) => {
+                let context = format!("claim the name {} in {}", self.name, self.path.display());
+                unusable(anyhow::Error::new(error).context(context))
+            }
+        })
+    }
+
+    /// Says that the control socket could not be made.
+    pub(crate) fn unusable_socket(&self, error: io::Error) -> Failure {
+        unusable(
+            anyhow::Error::new(error).context(format!("make the control socket {}", self.socket().display())),
+        )
+    }
+
+    fn in_use(&self, pid: Option<u32>) -> Failure {
+        let name = &self.name;
+        let holder = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
+        Failure::new(ExitCode::NameInUse, anyhow!("start {name}: {holder} already runs an app of this name")).next(
+            format!("choose another name (--name), or look at it (allcores status {name}) or stop it (allcores stop {name})"),
+        )
+    }
+
+    /// Opens the file that a primary keeps locked for as long as it lives, to wait for it.
+    pub(crate) fn open_lock(&self) -> io::Result<File> {
+        File::open(claim::lock_file(&self.path))
+    }
+
+    /// Reads which process has, or last had, the name.
+    pub(crate) fn holder(&self) -> Option<u32> {
+        claim::holder(&self.path)
+    }
+}
+
+fn unusable(error: anyhow::Error) -> Failure {
+    Failure::new(ExitCode::RuntimeFolder, error)
+        .next(format!("set {VARIABLE} to a folder that you own and nobody else may write to"))
+}
+
+/// Makes a folder for its owner only; one that is there already is left as it is.
+fn make_private_folder(path: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,150 @@
+//! The right to an app's name: a lock (flock(2)) on a file in the app's folder, held as long as the primary lives.
+//!
+//! The kernel lets go of it when the process ends, however it ends, so a lock can't be stale. The file itself is
+//! removed on a clean exit; whoever opened it before that sees so by its inode and begins anew.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::{process, thread};
+
+use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::io::Errno;
+
+use super::make_private_folder;
+
+/// Each try fails only if somebody else moved at the same moment.
+const TRIES: u32 = 1000;
+
+/// Why a name was not had.
+#[derive(Debug)]
+pub(super) enum ClaimError {
+    /// A living process has it.
+    Held {
+        /// Which; `None` if it has not said so yet.
+        pid: Option<u32>,
+    },
+    /// The folder or the file could not be used.
+    Io(io::Error),
+}
+
+impl From<io::Error> for ClaimError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// A claimed name. Dropping it lets go of the lock and leaves the files; [`Claim::clear`] removes them.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    folder: PathBuf,
+    /// Open for as long as the claim lasts: the lock hangs from it.
+    _lock: File,
+}
+
+impl Claim {
+    /// Makes the app's folder and locks it.
+    pub(super) fn new(folder: &Path) -> Result<Self, ClaimError> {
+        for _ in 0..TRIES {
+            make_private_folder(folder)?;
+            make_sure_private(folder)?;
+            let mut lock = match open(&lock_file(folder)) {
+                // The former primary removed its folder in between.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                lock => lock?,
+            };
+            if !lock_exclusively(&lock)? {
+                return Err(ClaimError::Held { pid: holder(folder) });
+            }
+            if !is_still_there(&lock, &lock_file(folder)) {
+                continue;
+            }
+            lock.set_len(0)?;
+            write!(lock, "{}", process::id())?;
+            return Ok(Self { folder: folder.to_path_buf(), _lock: lock });
+        }
+        Err(ClaimError::Io(io::Error::other("others kept removing it")))
+    }
+
+    /// Removes the app's files, as the last act of a primary. The lock stays until the claim is dropped or the
+    /// process ends, so whoever waits for it sees the end of the process.
+    pub(crate) fn clear(&self, socket: &Path) {
+        // Nothing is lost where one of these fails: the next primary takes over what it finds.
+        let _ = fs::remove_file(socket);
+        let _ = fs::remove_file(lock_file(&self.folder));
+        let _ = fs::remove_dir(&self.folder);
+    }
+}
+
+/// Names the lock file in an app's folder.
+pub(super) fn lock_file(folder: &Path) -> PathBuf {
+    folder.join("lock")
+}
+
+/// Reads which process holds, or last held, the lock of an app's folder.
+pub(super) fn holder(folder: &Path) -> Option<u32> {
+    fs::read_to_string(lock_file(folder)).ok()?.trim().parse().ok()
+}
+
+/// Blocks until no primary holds the lock of this file. Call it on a thread of its own.
+pub(crate) fn wait_until_free(lock: &File) -> io::Result<()> {
+    loop {
+        match flock(lock, FlockOperation::LockShared) {
+            Err(Errno::INTR) => {}
+            result => return Ok(result?),
+        }
+    }
+}
+
+/// Tells whether the lock was had. A reader's lock, held for a moment by [`wait_until_free`], counts as free.
+fn lock_exclusively(lock: &File) -> io::Result<bool> {
+    for _ in 0..TRIES {
+        match flock(lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(true),
+            Err(Errno::WOULDBLOCK) => {}
+            Err(error) => return Err(error.into()),
+        }
+        match flock(lock, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => flock(lock, FlockOperation::Unlock)?,
+            Err(Errno::WOULDBLOCK) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+        thread::yield_now();
+    }
+    Ok(false)
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let no_follow = OFlags::NOFOLLOW.bits().cast_signed();
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(no_follow)
+        .open(path)
+}
+
+fn is_still_there(lock: &File, path: &Path) -> bool {
+    match (lock.metadata(), fs::symlink_metadata(path)) {
+        (Ok(held), Ok(named)) => (held.dev(), held.ino()) == (named.dev(), named.ino()),
+        _ => false,
+    }
+}
+
+/// The folder above is ours, so this can only be of our own making; unless it came with a wider mode or a link.
+fn make_sure_private(folder: &Path) -> io::Result<()> {
+    let metadata = match fs::symlink_metadata(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        metadata => metadata?,
+    };
+    if !metadata.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::NotADirectory, "not a folder"));
+    }
+    if metadata.mode() & 0o777 != 0o700 {
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
+    }
+    Ok(())
+}

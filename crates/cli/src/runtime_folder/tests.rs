@@ -1,0 +1,114 @@
+//! Which folder is chosen, which are refused, and that one name has one holder.
+
+use std::ffi::OsString;
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::process;
+
+use super::claim::{holder, lock_file};
+use super::{Claim, ClaimError, RuntimeFolder, wait_until_free};
+use crate::exit_code::ExitCode;
+use crate::settings::AppName;
+
+fn chosen(variables: &[(&str, &str)], uid: u32) -> PathBuf {
+    let find =
+        |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value));
+    RuntimeFolder::choose(find, uid).path
+}
+
+fn folder_in(parent: &tempfile::TempDir) -> RuntimeFolder {
+    RuntimeFolder { path: parent.path().join("runtime"), is_in_public: false }
+}
+
+fn web() -> AppName {
+    "web".parse().unwrap()
+}
+
+#[test]
+fn the_folder_is_the_first_that_applies() {
+    let xdg = ("XDG_RUNTIME_DIR", "/run/user/7");
+    assert_eq!(chosen(&[("ALLCORES_RUNTIME_DIR", "/x"), xdg], 0), PathBuf::from("/x"));
+    assert_eq!(chosen(&[xdg], 0), PathBuf::from("/run/allcores"));
+    assert_eq!(chosen(&[("ALLCORES_RUNTIME_DIR", ""), xdg], 7), PathBuf::from("/run/user/7/allcores"));
+    assert_eq!(chosen(&[("XDG_RUNTIME_DIR", "relative")], 7), PathBuf::from("/tmp/allcores-7"));
+    assert_eq!(chosen(&[], 7), PathBuf::from("/tmp/allcores-7"));
+}
+
+#[test]
+fn a_missing_folder_is_made_for_its_owner_only() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = folder_in(&parent);
+    folder.prepare().unwrap();
+    folder.prepare().unwrap();
+    assert_eq!(fs::metadata(&folder.path).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+#[test]
+fn a_folder_that_others_may_write_to_is_refused() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = folder_in(&parent);
+    folder.prepare().unwrap();
+    fs::set_permissions(&folder.path, Permissions::from_mode(0o770)).unwrap();
+    let failure = folder.prepare().unwrap_err();
+    assert_eq!(failure.code(), ExitCode::RuntimeFolder);
+    assert!(failure.to_string().contains("mode 770"), "{failure}");
+}
+
+#[test]
+fn a_folder_in_public_must_be_0700_and_no_link() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = RuntimeFolder { is_in_public: true, ..folder_in(&parent) };
+    folder.prepare().unwrap();
+    fs::set_permissions(&folder.path, Permissions::from_mode(0o750)).unwrap();
+    assert!(folder.prepare().is_err());
+    let link = RuntimeFolder { path: parent.path().join("link"), is_in_public: true };
+    std::os::unix::fs::symlink(&folder.path, &link.path).unwrap();
+    assert!(link.prepare().is_err());
+}
+
+#[test]
+fn a_socket_path_that_is_too_long_is_explained() {
+    let folder = RuntimeFolder { path: PathBuf::from("/").join("x".repeat(120)), is_in_public: false };
+    let failure = folder.app(&web()).claim().unwrap_err();
+    assert_eq!(failure.code(), ExitCode::RuntimeFolder);
+    assert!(failure.to_string().contains("107"), "{failure}");
+}
+
+#[test]
+fn a_name_has_one_holder_at_a_time() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("web");
+    let claim = Claim::new(&folder).unwrap();
+    assert_eq!(holder(&folder), Some(process::id()));
+    assert!(matches!(Claim::new(&folder), Err(ClaimError::Held { pid: Some(pid) }) if pid == process::id()));
+    drop(claim);
+    Claim::new(&folder).unwrap();
+}
+
+#[test]
+fn clearing_leaves_nothing_and_ends_the_wait_only_with_the_claim() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("web");
+    let claim = Claim::new(&folder).unwrap();
+    let reader = File::open(lock_file(&folder)).unwrap();
+    let waiting = std::thread::spawn(move || wait_until_free(&reader));
+    claim.clear(&folder.join("control.sock"));
+    assert!(!folder.exists());
+    assert!(!waiting.is_finished());
+    drop(claim);
+    waiting.join().unwrap().unwrap();
+}
+
+#[test]
+fn apps_are_listed_by_name() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = folder_in(&parent);
+    assert!(folder.apps().unwrap().is_empty());
+    for name in ["web", "api", "not a name"] {
+        fs::create_dir_all(folder.path.join(name)).unwrap();
+    }
+    fs::set_permissions(&folder.path, Permissions::from_mode(0o700)).unwrap();
+    let names: Vec<_> = folder.apps().unwrap().iter().map(|app| app.name().to_string()).collect();
+    assert_eq!(names, ["api", "web"]);
+}

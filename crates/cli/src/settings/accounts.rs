@@ -1,0 +1,126 @@
+//! Finds users and groups in `/etc/passwd` and `/etc/group`.
+//!
+//! Deliberately does not ask NSS (LDAP, sssd): that takes libc's loader of shared objects, which a static binary
+//! hasn't got. Numbers always work.
+
+use std::fs;
+
+use anyhow::{Context as _, anyhow};
+
+use crate::failure::Failure;
+
+const PASSWD: &str = "/etc/passwd";
+const GROUP: &str = "/etc/group";
+
+/// A line of passwd(5), as far as it is of use here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct User {
+    uid: u32,
+    gid: u32,
+}
+
+/// Says which user and group `--uid` and `--gid` mean. A user brings its primary group along.
+pub(super) fn resolve(
+    user: Option<&str>,
+    group: Option<&str>,
+) -> Result<(Option<u32>, Option<u32>), Failure> {
+    let gid = group.map(find_group).transpose()?;
+    let Some(wanted) = user else {
+        return Ok((None, gid));
+    };
+    let number = wanted.parse::<u32>().ok();
+    if let (Some(uid), Some(gid)) = (number, gid) {
+        return Ok((Some(uid), Some(gid)));
+    }
+    match (user_in(&read(PASSWD)?, wanted), number) {
+        (Some(found), _) => Ok((Some(found.uid), gid.or(Some(found.gid)))),
+        (None, Some(uid)) => Err(Failure::usage(anyhow!(
+            "--uid {uid}: no user {uid} in {PASSWD}, so its primary group isn't known"
+        ))
+        .next("say which group: --gid")),
+        (None, None) => Err(unknown("--uid", "user", wanted, PASSWD)),
+    }
+}
+
+fn find_group(wanted: &str) -> Result<u32, Failure> {
+    match wanted.parse() {
+        Ok(gid) => Ok(gid),
+        Err(_) => group_in(&read(GROUP)?, wanted).ok_or_else(|| unknown("--gid", "group", wanted, GROUP)),
+    }
+}
+
+fn read(path: &str) -> anyhow::Result<String> {
+    let bytes = fs::read(path).with_context(|| format!("read {path}"))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn unknown(option: &str, kind: &str, wanted: &str, file: &str) -> Failure {
+    Failure::usage(anyhow!("{option} {wanted}: no {kind} of that name in {file}")).next(format!(
+        "check the spelling; a {kind} that comes from elsewhere (LDAP, sssd) must be given by number"
+    ))
+}
+
+fn user_in(passwd: &str, wanted: &str) -> Option<User> {
+    let number = wanted.parse::<u32>().ok();
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        let uid = fields.nth(1)?.parse().ok()?;
+        let gid = fields.next()?.parse().ok()?;
+        let is_wanted = number.map_or(name == wanted, |number| number == uid);
+        is_wanted.then_some(User { uid, gid })
+    })
+}
+
+fn group_in(groups: &str, wanted: &str) -> Option<u32> {
+    groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next()? == wanted).then(|| fields.nth(1)?.parse().ok()).flatten()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{User, group_in, resolve, user_in};
+
+    const USERS: &str = "root:x:0:0:root:/root:/bin/sh\n#comment\nwww-data:x:33:34:web:/var/www:/bin/false\n";
+    const GROUPS: &str = "root:x:0:\nwww-data:x:34:alice,bob\nbroken\n";
+
+    #[test]
+    fn a_user_is_found_by_name_and_by_number() {
+        let www = Some(User { uid: 33, gid: 34 });
+        assert_eq!(user_in(USERS, "www-data"), www);
+        assert_eq!(user_in(USERS, "33"), www);
+        assert_eq!(user_in(USERS, "www"), None);
+    }
+
+    #[test]
+    fn a_group_is_found_by_name() {
+        assert_eq!(group_in(GROUPS, "www-data"), Some(34));
+        assert_eq!(group_in(GROUPS, "broken"), None);
+        assert_eq!(group_in(GROUPS, "alice"), None);
+    }
+
+    #[test]
+    fn a_user_brings_its_primary_group() {
+        assert_eq!(resolve(Some("root"), None).unwrap(), (Some(0), Some(0)));
+        assert_eq!(resolve(Some("0"), Some("7")).unwrap(), (Some(0), Some(7)));
+        assert_eq!(resolve(None, Some("root")).unwrap(), (None, Some(0)));
+        assert_eq!(resolve(None, None).unwrap(), (None, None));
+    }
+
+    #[test]
+    fn an_unknown_number_needs_its_group_said() {
+        assert_eq!(resolve(Some("3999999"), Some("5")).unwrap(), (Some(3_999_999), Some(5)));
+        let failure = resolve(Some("3999999"), None).unwrap_err().to_string();
+        assert!(failure.contains("--uid 3999999") && failure.contains("--gid"), "{failure}");
+    }
+
+    #[test]
+    fn an_unknown_name_says_where_it_was_looked_for() {
+        let failure = resolve(Some("no-such-user"), None).unwrap_err().to_string();
+        assert!(failure.contains("no-such-user") && failure.contains("/etc/passwd"), "{failure}");
+        let failure = resolve(None, Some("no-such-group")).unwrap_err().to_string();
+        assert!(failure.contains("no-such-group") && failure.contains("/etc/group"), "{failure}");
+    }
+}

@@ -1,0 +1,118 @@
+//! That each option reaches the engine's settings as it was meant.
+
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use allcores::PoolSettings;
+use allcores::primary::{Output, Policy, Settings};
+use clap::Parser as _;
+
+use super::{of_demo, of_run};
+use crate::args::{Cli, Command};
+use crate::exit_code::ExitCode;
+use crate::failure::Failure;
+
+fn settings(options: &[&str]) -> Result<Settings, Failure> {
+    let line = ["allcores", "run"].iter().chain(options).chain(&["--", "node", "server.js"]);
+    let Command::Run(args) = Cli::try_parse_from(line).unwrap().command else { panic!() };
+    of_run(&args)
+}
+
+#[test]
+fn without_options_the_engines_own_defaults_hold() {
+    let settings = settings(&[]).unwrap();
+    let cores = thread::available_parallelism().unwrap().get().min(256);
+    let pool = PoolSettings { workers: cores.try_into().unwrap(), ..PoolSettings::default() };
+    assert_eq!(format!("{:?}", settings.pool), format!("{pool:?}"));
+    assert_eq!(settings.name, "server");
+    assert_eq!(settings.command, ["node", "server.js"]);
+    assert_eq!((settings.policy, settings.output, settings.adopt), (Policy::Auto, Output::Capture, true));
+    assert_eq!((settings.uid, settings.gid, settings.cwd), (None, None, None));
+    assert!(settings.listen.is_empty() && settings.env.is_empty());
+}
+
+#[test]
+fn every_option_is_passed_on() {
+    let settings = settings(&[
+        "-w",
+        "3",
+        "--name",
+        "web",
+        "--policy",
+        "shared",
+        "--listen",
+        ":80",
+        "--listen",
+        "[::1]:81",
+        "--env",
+        "A=b",
+        "--env",
+        "C=",
+        "--cwd",
+        "/",
+        "--uid",
+        "7777",
+        "--gid",
+        "8888",
+        "--no-adopt",
+        "--log-format",
+        "raw",
+    ])
+    .unwrap();
+    assert_eq!((settings.name.as_str(), settings.pool.workers), ("web", 3));
+    assert_eq!((settings.policy, settings.output, settings.adopt), (Policy::Shared, Output::Inherit, false));
+    assert_eq!(settings.listen, ["0.0.0.0:80".parse().unwrap(), "[::1]:81".parse().unwrap()]);
+    assert_eq!(settings.env, [("A".into(), "b".into()), ("C".into(), "".into())]);
+    assert_eq!((settings.uid, settings.gid), (Some(7777), Some(8888)));
+    assert_eq!(settings.cwd, Some(PathBuf::from("/")));
+}
+
+#[test]
+fn every_limit_is_passed_on() {
+    let pool = settings(&[
+        "--min-uptime",
+        "2s",
+        "--max-restarts",
+        "7",
+        "--backoff",
+        "30s",
+        "--kill-timeout",
+        "4s",
+        "--drain-timeout",
+        "5s",
+        "--hang-timeout",
+        "6s",
+    ])
+    .unwrap()
+    .pool;
+    let seconds = Duration::from_secs;
+    assert_eq!((pool.min_uptime, pool.max_restarts), (seconds(2), 7));
+    assert_eq!(
+        (pool.kill_timeout, pool.drain_timeout, pool.hang_timeout),
+        (seconds(4), seconds(5), Some(seconds(6)))
+    );
+    assert_eq!(
+        (pool.backoff, pool.backoff_max),
+        (seconds(30), seconds(30)),
+        "the longest wait is at least the first"
+    );
+}
+
+#[test]
+fn a_folder_that_is_none_is_refused() {
+    for folder in ["/no/such/folder", "/etc/passwd"] {
+        let failure = settings(&["--cwd", folder]).unwrap_err();
+        assert_eq!(failure.code(), ExitCode::Usage);
+        assert!(failure.to_string().contains(folder), "{failure}");
+    }
+}
+
+#[test]
+fn the_demo_runs_this_program_again() {
+    let line = ["allcores", "demo", "-w", "2", "--listen", "8090"];
+    let Command::Demo(args) = Cli::try_parse_from(line).unwrap().command else { panic!() };
+    let settings = of_demo(&args).unwrap();
+    assert_eq!((settings.name.as_str(), settings.pool.workers), ("demo", 2));
+    assert_eq!(settings.command[1..], ["demo-worker", "0.0.0.0:8090"]);
+}

@@ -1,0 +1,109 @@
+//! Judges how a run ended: the exit code, why, and what to do next.
+
+use allcores::primary::{Holder, Outcome};
+
+use crate::exit_code::ExitCode;
+
+/// The end of a run, for scripts and for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    /// How the program is to end.
+    pub(crate) code: ExitCode,
+    /// What happened and why.
+    pub(crate) message: String,
+    /// What to do next, where there is something to do.
+    pub(crate) next: Option<String>,
+}
+
+impl Verdict {
+    /// Judges an outcome. `command` is the app's command as a person would type it.
+    pub(crate) fn of(outcome: &Outcome, command: &str) -> Self {
+        match outcome {
+            Outcome::Stopped => Self { code: ExitCode::Success, message: "stopped".into(), next: None },
+            Outcome::NeverReady { status, .. } => Self::failed(
+                ExitCode::NeverReady,
+                format!("gave up: no worker ever became ready, and the last one ended by {status}"),
+                format!("run the command by itself and see why it ends: {command}"),
+            ),
+            Outcome::NotAServer => Self::failed(
+                ExitCode::NeverReady,
+                "gave up: every worker ended with exit code 0 and none ever listened on an address".into(),
+                format!(
+                    "make sure that the command is a server, stays in the foreground and listens: {command}"
+                ),
+            ),
+            Outcome::AddressUnavailable { address, reason, holder } => Self::failed(
+                ExitCode::AddressUnavailable,
+                format!("gave up: {}", address_unavailable(address, reason, holder.as_ref())),
+                "free the address, or let the app listen on another one".into(),
+            ),
+            Outcome::CommandNotFound { program, reason } => Self {
+                code: ExitCode::CommandNotFound,
+                message: format!("can't run {program}: there is no such command"),
+                next: Some(reason.clone()),
+            },
+            Outcome::NotExecutable { program, reason } => Self::failed(
+                ExitCode::NotExecutable,
+                format!("can't run {program}: {reason}"),
+                "make it executable (chmod +x), or name its interpreter first".into(),
+            ),
+        }
+    }
+
+    fn failed(code: ExitCode, message: String, next: String) -> Self {
+        Self { code, message, next: Some(next) }
+    }
+}
+
+/// Says why an address can't be had, and who has it.
+pub(crate) fn address_unavailable(address: &str, reason: &str, holder: Option<&Holder>) -> String {
+    match holder {
+        Some(Holder { pid, command }) => {
+            format!("{address} can't be had: {reason} (held by process {pid}: {command})")
+        }
+        None => format!("{address} can't be had: {reason}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use allcores::ExitStatus;
+    use allcores::primary::{Holder, Outcome};
+
+    use super::Verdict;
+    use crate::exit_code::ExitCode;
+
+    #[test]
+    fn each_outcome_has_its_code_and_what_to_do() {
+        let outcomes = [
+            (Outcome::NeverReady { status: ExitStatus::Code(1), last_output: vec![] }, ExitCode::NeverReady),
+            (Outcome::NotAServer, ExitCode::NeverReady),
+            (
+                Outcome::CommandNotFound { program: "x".into(), reason: "check the name".into() },
+                ExitCode::CommandNotFound,
+            ),
+            (
+                Outcome::NotExecutable { program: "x".into(), reason: "denied".into() },
+                ExitCode::NotExecutable,
+            ),
+        ];
+        for (outcome, code) in outcomes {
+            let verdict = Verdict::of(&outcome, "./x");
+            assert_eq!(verdict.code, code, "{outcome:?}");
+            assert!(verdict.next.is_some(), "{outcome:?}");
+        }
+        assert_eq!(Verdict::of(&Outcome::Stopped, "./x").code, ExitCode::Success);
+    }
+
+    #[test]
+    fn the_holder_of_an_address_is_named() {
+        let holder = Some(Holder { pid: 7, command: "nginx -g x".into() });
+        let outcome =
+            Outcome::AddressUnavailable { address: "[::]:80".into(), reason: "in use".into(), holder };
+        let verdict = Verdict::of(&outcome, "./x");
+        assert_eq!(verdict.code, ExitCode::AddressUnavailable);
+        for part in ["[::]:80", "in use", "7", "nginx -g x"] {
+            assert!(verdict.message.contains(part), "{}", verdict.message);
+        }
+    }
+}
