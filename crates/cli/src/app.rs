@@ -38,8 +38,7 @@ pub(crate) async fn run(
     let listener = control::bind(&folder.socket()).map_err(|error| folder.unusable_socket(error))?;
     let reporter =
         Reporter::new(&name, settings.pool.workers, output).context("start the thread that writes output")?;
-    let primary = Primary::new(settings).with_context(|| format!("prepare the app {name}"));
-    let primary = primary.inspect_err(|_| claim.clear(&folder.socket()))?;
+    let primary = Primary::new(settings);
     let handle = primary.handle();
     let server = Server::start(listener, handle.clone());
     let signals = signals::obey(handle, reporter.clone()).context("listen to signals");
@@ -55,6 +54,7 @@ pub(crate) async fn run(
     server.finish().await;
     signals.abort();
     claim.clear(&folder.socket());
+    let outcome = outcome.with_context(|| format!("start the app {name}"))?;
     let verdict = Verdict::of(&outcome, &command);
     reporter.conclude(&outcome, &verdict);
     // The name stays locked until this process has ended, so that who waits for that is not told too early.

@@ -24,7 +24,7 @@ pub(crate) trait Control: Clone + Send + Sync + 'static {
     fn scale(&self, workers: u16) -> impl Future<Output = Result<AppSnapshot, Refusal>> + Send;
 
     /// Reads the present state.
-    fn snapshot(&self) -> impl Future<Output = AppSnapshot> + Send;
+    fn snapshot(&self) -> impl Future<Output = Result<AppSnapshot, Refusal>> + Send;
 }
 
 impl Control for Handle {
@@ -40,7 +40,7 @@ impl Control for Handle {
         self.scale(workers)
     }
 
-    fn snapshot(&self) -> impl Future<Output = AppSnapshot> + Send {
+    fn snapshot(&self) -> impl Future<Output = Result<AppSnapshot, Refusal>> + Send {
         self.snapshot()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use allcores::primary::Refusal;
+use allcores::primary::{AppSnapshot, Refusal};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, FromRequest, Request, State};
@@ -45,8 +45,8 @@ async fn version() -> Json<VersionView> {
     Json(VersionView { version: env!("CARGO_PKG_VERSION").to_owned() })
 }
 
-async fn status<C: Control>(State(control): State<C>) -> Json<StatusView> {
-    Json(control.snapshot().await.into())
+async fn status<C: Control>(State(control): State<C>) -> Result<Json<StatusView>, Error> {
+    done(control.snapshot().await)
 }
 
 async fn stop<C: Control>(State(control): State<C>, Body(body): Body<StopView>) -> impl IntoResponse {
@@ -70,7 +70,12 @@ async fn scale<C: Control>(
         }
         None => return Err(Error::new(StatusCode::BAD_REQUEST, "no body: send {\"workers\": N}")),
     };
-    match control.scale(workers).await {
+    done(control.scale(workers).await)
+}
+
+/// The state after a command, or why it was not carried out.
+fn done(answer: Result<AppSnapshot, Refusal>) -> Result<Json<StatusView>, Error> {
+    match answer {
         Ok(snapshot) => Ok(Json(snapshot.into())),
         Err(Refusal(reason)) => Err(Error::new(StatusCode::CONFLICT, reason)),
     }

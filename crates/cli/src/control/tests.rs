@@ -33,8 +33,8 @@ impl Control for Fake {
         if workers == 2 { Ok(view::tests::snapshot()) } else { Err(Refusal("stopping".into())) }
     }
 
-    async fn snapshot(&self) -> AppSnapshot {
-        view::tests::snapshot()
+    async fn snapshot(&self) -> Result<AppSnapshot, Refusal> {
+        Ok(view::tests::snapshot())
     }
 }
 
