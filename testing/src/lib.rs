@@ -1,1 +1,4 @@
 //! What the tests and benchmarks share.
+
+pub mod load;
+pub mod stats;
