@@ -1,4 +1,6 @@
 //! What the tests and benchmarks share.
 
+pub mod app;
 pub mod load;
+pub mod process;
 pub mod stats;
