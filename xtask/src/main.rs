@@ -1,3 +1,18 @@
 //! The project's own tasks.
 
-fn main() {}
+mod bench;
+
+use clap::Parser;
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "The project's own tasks")]
+enum Task {
+    /// Compares allcores with itself and with others, side by side
+    Bench(bench::Arguments),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Task::parse() {
+        Task::Bench(arguments) => bench::run(&arguments),
+    }
+}
