@@ -98,7 +98,9 @@ impl Paths {
             Self::By(path) => path(number),
             Self::Weighted(paths) => {
                 let sum: u32 = paths.iter().map(|(weight, _)| weight).sum();
-                let mut left = fastrand::Rng::with_seed(seed ^ number).u32(..sum);
+                // Far apart, so that no two seeds draw the same numbers in another order.
+                let seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(number);
+                let mut left = fastrand::Rng::with_seed(seed).u32(..sum);
                 for (weight, path) in paths {
                     if left < *weight {
                         return path.clone();

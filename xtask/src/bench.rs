@@ -51,7 +51,7 @@ pub(crate) struct Arguments {
     cases: Vec<Case>,
     /// How many rounds; each contender is measured once in each
     #[arg(long, default_value_t = 5)]
-    rounds: usize,
+    rounds: u64,
     /// How long each measurement takes, in seconds
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
@@ -94,7 +94,7 @@ struct Series {
 #[derive(Debug, Serialize)]
 struct Record<'a> {
     case: String,
-    rounds: usize,
+    rounds: u64,
     seconds: f64,
     clients: usize,
     connections: usize,
@@ -137,7 +137,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 /// Measures every contender once in each round: A B C A B C ….
-fn measure(plan: &mut Plan, rounds: usize, binary: Option<&Path>) -> anyhow::Result<Vec<Series>> {
+fn measure(plan: &mut Plan, rounds: u64, binary: Option<&Path>) -> anyhow::Result<Vec<Series>> {
     let mut results: Vec<_> = plan.contenders.iter().map(Series::new).collect();
     for round in 1..=rounds {
         for (contender, series) in plan.contenders.iter().zip(&mut results) {
@@ -145,7 +145,7 @@ fn measure(plan: &mut Plan, rounds: usize, binary: Option<&Path>) -> anyhow::Res
             let metrics = contender
                 .start(&plan.server, binary)
                 .and_then(|contestant| {
-                    let metrics = (plan.measure)(&contestant)?;
+                    let metrics = (plan.measure)(&contestant, round)?;
                     contestant.stop()?;
                     Ok(metrics)
                 })

@@ -22,8 +22,8 @@ const SYNC_LOAD: f64 = 0.7;
 /// How many arrivals are simulated: p99 then is stable to a few per cent.
 const SIMULATED: usize = 500_000;
 
-/// Measures a contender that serves.
-type Measure = Box<dyn FnMut(&Contestant) -> anyhow::Result<Metrics>>;
+/// Measures a contender that serves. The seed is the same for all contenders of a round, and another in each round.
+type Measure = Box<dyn FnMut(&Contestant, u64) -> anyhow::Result<Metrics>>;
 
 /// A case that is ready to be run.
 pub(super) struct Plan {
@@ -72,10 +72,9 @@ fn steering(arguments: &Arguments) -> Plan {
 
 fn measure_mixed(arguments: &Arguments) -> Measure {
     let (clients, time) = (arguments.clients, duration(arguments.seconds));
-    Box::new(move |contestant| {
-        let load =
-            Load::new(contestant.address).weighted_paths([(19, "/"), (1, "/burn?ms=50")]).clients(clients);
-        closed_loop(&load, time, contestant)
+    Box::new(move |contestant, seed| {
+        let load = Load::new(contestant.address).seed(seed).clients(clients);
+        closed_loop(&load.weighted_paths([(19, "/"), (1, "/burn?ms=50")]), time, contestant)
     })
 }
 
@@ -93,7 +92,7 @@ fn throughput(arguments: &Arguments) -> Plan {
         title: "answers at once; one connection per request, 8 clients".into(),
         server: Server::Node(arguments.node_server.clone()),
         contenders: [2, 4].into_iter().flat_map(contenders).collect(),
-        measure: Box::new(move |contestant| {
+        measure: Box::new(move |contestant, _| {
             closed_loop(&Load::new(contestant.address).clients(8), time, contestant)
         }),
     }
@@ -115,7 +114,7 @@ fn sync(arguments: &Arguments) -> Plan {
             Contender::simulated("theory: one queue", Discipline::OneQueue),
             Contender::simulated("theory: blind lanes", Discipline::BlindLanes),
         ],
-        measure: Box::new(move |contestant| {
+        measure: Box::new(move |contestant, seed| {
             if let Some(discipline) = contestant.simulated() {
                 let nominal = Duration::from_millis(SYNC_SERVICE_MS.into());
                 return Ok(simulate(discipline, contestant.workers, service.unwrap_or(nominal)));
@@ -125,7 +124,7 @@ fn sync(arguments: &Arguments) -> Plan {
                 Some(service) => service,
                 None => *service.insert(service_time(contestant)?),
             };
-            open_loop(contestant, service, time)
+            open_loop(contestant, service, time, seed)
         }),
     }
 }
@@ -141,7 +140,7 @@ fn fairness(arguments: &Arguments) -> Plan {
             Contender::peer("node:cluster rr", Peer::NodeClusterRoundRobin),
             Contender::peer("node:cluster none", Peer::NodeClusterNone),
         ],
-        measure: Box::new(move |contestant| {
+        measure: Box::new(move |contestant, _| {
             let held = hold(contestant.address, connections, "/")?;
             let mut shares: Vec<_> = held.by_body().values().map(|count| float(*count)).collect();
             ensure!(shares.len() <= contestant.workers.into(), "`/` must answer with the worker's pid only");
@@ -176,10 +175,16 @@ fn service_time(contestant: &Contestant) -> anyhow::Result<Duration> {
     Ok(load.requests(100).run_blocking().latencies.p50())
 }
 
-fn open_loop(contestant: &Contestant, service: Duration, time: Duration) -> anyhow::Result<Metrics> {
+fn open_loop(
+    contestant: &Contestant,
+    service: Duration,
+    time: Duration,
+    seed: u64,
+) -> anyhow::Result<Metrics> {
     let load = Load::new(contestant.address)
         .path(sync_path())
         .rate(sync_rate(contestant.workers, service))
+        .seed(seed)
         .during(time);
     warm_up(&load)?;
     let report = load.run_blocking();
