@@ -1,5 +1,6 @@
-//! The project's own tasks: `cargo xtask setup`, `test`, `lint`, `ci`.
+//! The project's own tasks: `cargo xtask setup`, `test`, `lint`, `ci`, `bench`.
 
+mod bench;
 mod lint;
 mod setup;
 mod shell;
@@ -24,6 +25,8 @@ enum Task {
     Lint,
     /// Lint, then test.
     Ci,
+    /// Compare allcores with itself and with others, side by side.
+    Bench(bench::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -37,6 +40,7 @@ fn perform(task: &Task) -> anyhow::Result<ExitCode> {
     match task {
         Task::Setup => setup::run()?,
         Task::Lint => lint::run()?,
+        Task::Bench(arguments) => bench::run(arguments)?,
         Task::Test { filter } => return test::run(filter.as_deref()),
         Task::Ci => {
             lint::run()?;

@@ -106,14 +106,12 @@ impl Ports {
         if already_has && !(profile.is_reuse_port && group.is_spread) {
             return Err(Unavailable::errno(libc::EADDRINUSE));
         }
-        let free = group.free_lane(applicant, policy, target);
-        let at_lane = match free {
-            Some(at_lane) => at_lane,
-            None => {
-                let id = LaneId(self.next_lane);
-                self.next_lane += 1;
-                group.add_lane(id, applicant.slot)?
-            }
+        let at_lane = if let Some(free) = group.free_lane(applicant, policy, target) {
+            free
+        } else {
+            let id = LaneId(self.next_lane);
+            self.next_lane += 1;
+            group.add_lane(id, applicant.slot)?
         };
         let lane = &mut group.lanes[at_lane];
         lane.users.insert(applicant.worker);

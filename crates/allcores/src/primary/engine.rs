@@ -77,10 +77,10 @@ pub(super) struct Engine<O> {
 impl<O: FnMut(Event<'_>)> Engine<O> {
     pub(super) fn new(settings: Settings, seen: mpsc::Sender<Seen>, observe: O) -> io::Result<Self> {
         let open_files = raise_open_files();
-        let seed = u64::from(std::process::id()) << 32 ^ u64::from(clock::subsecond_nanos());
+        let jitter = (u64::from(std::process::id()) << 32) ^ u64::from(clock::subsecond_nanos());
         Ok(Self {
             launcher: Launcher::new(&settings, open_files),
-            pool: Pool::new(settings.pool.clone(), seed),
+            pool: Pool::new(settings.pool.clone(), jitter),
             ports: Ports::new(settings.policy, clock::tuning_from_env())?,
             workers: BTreeMap::new(),
             seen,
@@ -321,7 +321,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         let was_held = self.drains.forget(id);
         let listens_by_channel = matches!(worker.rung, Some(Rung::Node)) || worker.rung.is_none();
         if worker.channel.is_some() && listens_by_channel {
-            worker.say(|speaker| speaker.disconnect(), None);
+            worker.say(allcores_core::channel::Speaker::disconnect, None);
         } else {
             self.signal(id, rustix::process::Signal::TERM);
         }

@@ -130,11 +130,7 @@ pub(crate) fn receive(listener: BorrowedFd<'_>) -> io::Result<Notification> {
     Ok(decode(&raw))
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_possible_wrap,
-    reason = "the kernel takes C ints from these registers"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "the kernel takes C ints from these registers")]
 fn decode(raw: &libc::seccomp_notif) -> Notification {
     let [fd, second, third, ..] = raw.data.args;
     let call = if libc::c_long::from(raw.data.nr) == libc::SYS_bind {

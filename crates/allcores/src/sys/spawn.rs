@@ -239,10 +239,11 @@ fn address<T>(pointer: *const T) -> libc::c_long {
 
 /// A raw system call. libc's wrappers may take locks, or (setuid) signal all threads of the parent.
 fn call(step: Step, number: libc::c_long, arguments: [libc::c_long; 5]) -> Result<libc::c_long, Failure> {
-    let [a, b, c, d, e] = arguments;
     // SAFETY: every pointer among the arguments points into `Shared`, its plan or the caller's frame, all of
     // which live until exec; the calls used here write at most to such memory.
-    let result = unsafe { libc::syscall(number, a, b, c, d, e) };
+    let result = unsafe {
+        libc::syscall(number, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4])
+    };
     if result == -1 {
         // SAFETY: errno's location is always valid.
         Err((step, unsafe { *libc::__errno_location() }))

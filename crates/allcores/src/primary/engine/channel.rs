@@ -50,7 +50,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
             return;
         }
         let obtained = match query.kind {
-            AddressKind::Descriptor => self.own_descriptor(query).map(|socket| (None, socket)),
+            AddressKind::Descriptor => own_descriptor(query).map(|socket| (None, socket)),
             _ => self.listener_for(id, query).and_then(|lane| {
                 let socket = self.ports.socket(lane).ok_or(libc::EBADF)?;
                 Ok((Some(lane), socket.try_clone_to_owned().map_err(|error| errno(&error))?))
@@ -111,18 +111,6 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         Ok(lane)
     }
 
-    /// A descriptor of ours that a worker named. Only those that were passed to us, and not marked close-on-exec as
-    /// everything that we opened ourselves, are for workers to have.
-    fn own_descriptor(&self, query: &Query) -> Result<OwnedFd, i32> {
-        let number = query.fd.and_then(|fd| i32::try_from(fd).ok()).ok_or(libc::EINVAL)?;
-        let flags = crate::proc::descriptor_flags(std::process::id(), number).map_err(|_| libc::EINVAL)?;
-        if flags & libc::O_CLOEXEC != 0 {
-            return Err(libc::EINVAL);
-        }
-        crate::proc::socket_inode(std::process::id(), number).map_err(|_| libc::EINVAL)?;
-        crate::adopt::take_copy(std::process::id(), number).map_err(|error| errno(&error))
-    }
-
     fn take_listening(&mut self, id: WorkerId, port: i64) {
         let Some(worker) = self.workers.get(&id) else { return };
         let is_meant = |lane: LaneId| {
@@ -175,6 +163,18 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
     }
 }
 
+/// A descriptor of ours that a worker named. Only those that were passed to us, and not marked close-on-exec as
+/// everything that we opened ourselves, are for workers to have.
+fn own_descriptor(query: &Query) -> Result<OwnedFd, i32> {
+    let number = query.fd.and_then(|fd| i32::try_from(fd).ok()).ok_or(libc::EINVAL)?;
+    let flags = crate::proc::descriptor_flags(std::process::id(), number).map_err(|_| libc::EINVAL)?;
+    if flags & libc::O_CLOEXEC != 0 {
+        return Err(libc::EINVAL);
+    }
+    crate::proc::socket_inode(std::process::id(), number).map_err(|_| libc::EINVAL)?;
+    crate::adopt::take_copy(std::process::id(), number).map_err(|error| errno(&error))
+}
+
 /// What a query may bind, in the order to be tried.
 fn addresses_of(query: &Query) -> Result<Vec<Address>, i32> {
     if query.kind == AddressKind::Unix {
@@ -217,8 +217,8 @@ fn permit(path: &Path, query: &Query) {
     let more =
         if query.is_readable_by_all { 0o444 } else { 0 } | if query.is_writable_by_all { 0o222 } else { 0 };
     if let (true, Ok(metadata)) = (more != 0, std::fs::metadata(path)) {
-        let mode = metadata.permissions().mode() | more;
-        let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode));
+        let bits = metadata.permissions().mode() | more;
+        let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(bits));
     }
 }
 

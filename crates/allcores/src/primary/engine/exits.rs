@@ -53,7 +53,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
 
 fn take_status(pidfd: impl AsFd) -> ExitStatus {
     let status = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED).ok().flatten();
-    let signal = status.as_ref().and_then(|status| status.terminating_signal());
-    let code = status.as_ref().and_then(|status| status.exit_status());
+    let signal = status.as_ref().and_then(rustix::process::WaitIdStatus::terminating_signal);
+    let code = status.as_ref().and_then(rustix::process::WaitIdStatus::exit_status);
     signal.map(ExitStatus::Signal).or(code.map(ExitStatus::Code)).unwrap_or(ExitStatus::Code(255))
 }

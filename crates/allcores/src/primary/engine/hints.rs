@@ -47,4 +47,4 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
 }
 
 /// How long a stray may live. There should be none; one that lasts would be lost at the primary's end.
-const RELAY_LIMIT: Duration = Duration::from_secs(300);
+const RELAY_LIMIT: Duration = Duration::from_mins(5);
