@@ -6,6 +6,7 @@
 
 mod group;
 mod lane;
+mod relief;
 mod steer;
 mod strays;
 
@@ -169,7 +170,7 @@ impl Ports {
         let Some((group, at)) = self.locate(id) else { return Ok(()) };
         self.groups[group].listen(at, backlog)?;
         let lane = &self.groups[group].lanes[at];
-        if self.groups[group].address.is_tcp() {
+        if self.groups[group].address.is_tcp() && self.groups[group].is_spread {
             self.steering.watch(lane)?;
         }
         self.refresh();
@@ -208,6 +209,12 @@ impl Ports {
     /// The inode of a lane's socket, by which `/proc` names it.
     pub(crate) fn inode(&self, id: LaneId) -> Option<u64> {
         self.lane(id).map(|(_, lane)| lane.inode)
+    }
+
+    /// Whether two lanes are of the same address.
+    pub(crate) fn are_siblings(&self, one: LaneId, other: LaneId) -> bool {
+        let group = |id| self.locate(id).map(|(group, _)| group);
+        group(one).is_some() && group(one) == group(other)
     }
 
     /// What a lane listens on, and whether it is one of several.

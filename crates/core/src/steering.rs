@@ -23,6 +23,10 @@ pub struct LaneWatch {
     /// When its queue was last seen empty or shorter than before; `None` while it is empty.
     waiting_since: Option<Duration>,
     is_busy: bool,
+    /// When its worker last took a connection, as far as that was seen.
+    alive_at: Duration,
+    /// Until when it counts as busy though its queue is empty, because others took what waited there.
+    relieved_until: Duration,
     open: u32,
     /// The fewest descriptors seen open in this window and the last.
     floor: Option<(u32, u32)>,
@@ -36,9 +40,12 @@ impl LaneWatch {
     /// Takes in a look at the lane.
     pub fn observe(&mut self, reading: Reading, now: Duration) {
         let moved = reading.depth < self.depth;
+        if moved {
+            self.alive_at = now;
+        }
         if reading.depth == 0 {
             self.waiting_since = None;
-            self.is_busy = false;
+            self.is_busy = self.is_busy && now < self.relieved_until;
         } else if moved || self.waiting_since.is_none() {
             self.waiting_since = Some(now);
         } else {
@@ -60,6 +67,42 @@ impl LaneWatch {
         if now >= self.window_ends {
             self.window_ends = now + WINDOW;
         }
+    }
+
+    /// Takes in that others took one of the connections that waited. Says nothing about its worker, which is given
+    /// this long before it is tried again.
+    pub fn relieve(&mut self, until: Duration) {
+        self.depth = self.depth.saturating_sub(1);
+        self.relieved_until = until;
+    }
+
+    /// Takes in that a connection has come, which makes the queue one longer at least for a moment.
+    pub fn note_arrival(&mut self) {
+        self.depth = self.depth.max(1);
+    }
+
+    /// Takes in that its worker was handed a connection and has not answered: it gets no others until this time, or
+    /// until it answers.
+    pub fn distrust(&mut self, until: Duration) {
+        self.is_busy = true;
+        self.relieved_until = until;
+    }
+
+    /// Takes in that its worker has just done something.
+    pub fn note_life(&mut self, now: Duration) {
+        self.alive_at = now;
+        self.relieved_until = now;
+        self.is_busy = self.is_busy && self.depth > 0;
+    }
+
+    /// When its worker last took a connection, as far as that was seen.
+    pub fn alive_at(&self) -> Duration {
+        self.alive_at
+    }
+
+    /// Whether it must be looked at though nothing waits there.
+    pub fn is_relieved(&self) -> bool {
+        self.is_busy && self.depth == 0
     }
 
     /// Forgets everything: another worker serves the lane from now on.

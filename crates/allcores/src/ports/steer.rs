@@ -14,6 +14,7 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::fs::{Mode, OFlags};
 
 use super::lane::Lane;
+use super::relief::RESPITE;
 use super::{LaneId, Ports};
 use crate::sys::Watch;
 
@@ -125,9 +126,35 @@ impl Ports {
         }
     }
 
-    /// Takes note of lanes that have connections waiting.
-    pub(crate) fn note_ready(&mut self, lanes: &[LaneId]) {
+    /// Takes note of lanes that have connections waiting, and has a first look at them.
+    pub(crate) fn note_ready(&mut self, lanes: &[LaneId], now: Duration) {
         self.steering.hot.extend(lanes);
+        let is_ready = |lane: &&mut Lane| lanes.contains(&lane.id);
+        for lane in self.groups.iter_mut().flat_map(|group| &mut group.lanes).filter(is_ready) {
+            lane.watch.note_arrival();
+            let depth = lane.depth().unwrap_or(0);
+            lane.watch.observe(Reading { depth, open: None }, now);
+        }
+    }
+
+    /// Sends a worker no connections for a while, unless it shows life before: it was handed one and does not answer.
+    pub(crate) fn distrust(&mut self, worker: WorkerId, now: Duration) {
+        let until = now + self.steering.tuning.tick * RESPITE;
+        for lane in self.groups.iter_mut().flat_map(|group| &mut group.lanes) {
+            if lane.users.contains(&worker) && !lane.watch.is_busy() {
+                lane.watch.distrust(until);
+                self.steering.hot.insert(lane.id);
+            }
+        }
+    }
+
+    /// Takes in that a worker has just done something.
+    pub(crate) fn note_life(&mut self, worker: WorkerId, now: Duration) {
+        for lane in self.groups.iter_mut().flat_map(|group| &mut group.lanes) {
+            if lane.users.contains(&worker) {
+                lane.watch.note_life(now);
+            }
+        }
     }
 
     /// Lanes whose queue has been emptied since this was last asked.
@@ -160,7 +187,7 @@ impl Ports {
                     let open = self.steering.open_descriptors(lane);
                     lane.watch.observe(Reading { depth, open }, now);
                 }
-                if depth == 0 {
+                if depth == 0 && !lane.watch.is_relieved() {
                     cooled.push(lane.id);
                     self.steering.arm(lane);
                 }

@@ -26,6 +26,7 @@ mod channel;
 mod clock;
 mod drain;
 mod exits;
+mod handover;
 mod hints;
 mod inherit;
 mod picture;
@@ -67,6 +68,7 @@ pub(super) struct Engine<O> {
     oom_exits: BTreeSet<Duration>,
     /// The time of the pool's present turn.
     turn: Duration,
+    handovers: handover::Handovers,
     hints: hints::Hints,
     out_of_memory_kills: Option<u64>,
     is_adoption_reported: bool,
@@ -95,6 +97,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
             last_ids: BTreeMap::new(),
             oom_exits: BTreeSet::new(),
             turn: Duration::ZERO,
+            handovers: handover::Handovers::default(),
             hints: hints::Hints::default(),
             out_of_memory_kills: crate::proc::out_of_memory_kills(),
             is_adoption_reported: false,

@@ -33,6 +33,21 @@ fn a_queue_that_did_not_shrink_within_a_tick_makes_the_lane_busy_until_it_is_emp
 }
 
 #[test]
+fn a_busy_lane_that_others_emptied_stays_out_for_a_while_and_that_is_no_sign_of_life() {
+    let mut lane = LaneWatch::default();
+    lane.observe(depth(2), at(0));
+    lane.observe(depth(2), at(1));
+    lane.relieve(at(6));
+    lane.observe(depth(1), at(2));
+    assert_eq!(lane.stalled_for(at(2)), at(2), "its worker has taken nothing");
+    lane.relieve(at(6));
+    lane.observe(depth(0), at(3));
+    assert!(lane.is_busy() && lane.is_relieved());
+    lane.observe(depth(0), at(6));
+    assert!(!lane.is_busy() && !lane.is_relieved());
+}
+
+#[test]
 fn a_queue_that_shrinks_at_each_look_is_served() {
     let mut lane = LaneWatch::default();
     for (tick, waiting) in [5, 4, 3, 2, 1].into_iter().enumerate() {

@@ -34,10 +34,10 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
                     worker.say(|speaker| speaker.acknowledge(seq), None);
                 }
             }
+            Incoming::Accepted { ack, is_accepted } => self.take_accepted(id, ack, is_accepted),
+            Incoming::HandleNack => self.take_unreceived(id),
             Incoming::Online
-            | Incoming::Accepted { .. }
             | Incoming::HandleAck
-            | Incoming::HandleNack
             | Incoming::Handle
             | Incoming::User(_)
             | Incoming::Ignored => {}
@@ -147,19 +147,21 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
     pub(super) fn channel_ended(&mut self, id: WorkerId, end: &End) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         worker.channel = None;
+        let was_retired = worker.is_retired;
         if let End::Garbage(what) = end {
             let text = format!(
                 "worker {id} (slot {}, pid {}) wrote {what} to its channel, which was closed; it is told to go by signals",
                 worker.about.slot, worker.about.pid
             );
             (self.observe)(Event::Notice { text: &text });
-        } else if worker.is_retired {
+        } else if was_retired {
             let seen = self.seen.clone();
             tokio::spawn(async move {
                 tokio::time::sleep(AFTERWARDS).await;
                 let _ = seen.send(Seen::Overdue(id)).await;
             });
         }
+        self.take_back(id);
     }
 }
 

@@ -71,11 +71,16 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
 
     pub(super) fn steer(&mut self, due: Due) {
         match due {
-            Due::Ready(lanes) => self.ports.note_ready(&lanes),
+            Due::Ready(lanes) => {
+                let now = self.now();
+                self.ports.note_ready(&lanes, now);
+            }
             Due::Tick => {
                 self.clock.is_armed = false;
                 let now = self.now();
+                self.distrust_silent();
                 self.ports.tick(now);
+                self.relieve_busy();
                 self.note_first_accepts();
             }
         }
@@ -107,6 +112,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         let now = self.now();
         self.ports.maintain(now);
         self.pass_on_strays();
+        self.relieve_busy();
         self.retry_deferred();
         self.find_deserted();
         self.find_hung();

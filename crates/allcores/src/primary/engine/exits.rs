@@ -20,6 +20,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         let now = self.now();
         self.ports.release(id, now);
         self.drains.forget(id);
+        self.take_back(id);
         self.deferred.retain(|(waiting, ..)| *waiting != id);
         if self.unavailable.is_some() && !self.pool.has_ever_been_ready() {
             // It went because it could not have its address; the next would fare no better.

@@ -21,7 +21,8 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
     /// Says once if connections keep waiting for busy workers while others are free: the sign of a program that takes
     /// one connection at a time, which one shared listener serves better.
     pub(super) fn hint(&mut self) {
-        if self.hints.text.is_some() || self.settings.policy != Policy::Auto {
+        let is_relieved = self.launcher.has_channel();
+        if self.hints.text.is_some() || self.settings.policy != Policy::Auto || is_relieved {
             return;
         }
         let misfit = self.ports.misfit();

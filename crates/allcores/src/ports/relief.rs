@@ -1,0 +1,68 @@
+//! Taking connections that wait for a busy worker, for workers that are free and can be handed one.
+//!
+//! Steering keeps later connections away from a busy worker; the one that showed that it is busy waits there. Where
+//! workers have a channel, it need not.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use allcores_core::worker::WorkerId;
+use rustix::fs::OFlags;
+
+use super::lane::Lane;
+use super::{LaneId, Ports};
+
+/// How many ticks a worker is left alone after its queue was emptied by others. Then one connection is risked on it.
+pub(super) const RESPITE: u32 = 8;
+
+/// A connection that waited for a busy worker, and who is to have it.
+#[derive(Debug)]
+pub(crate) struct Relief {
+    pub(crate) connection: OwnedFd,
+    /// Where it waited.
+    pub(crate) lane: LaneId,
+    pub(crate) taker: WorkerId,
+}
+
+impl Ports {
+    /// Takes connections that wait for busy workers, one for each worker that is free and `can_take` one.
+    pub(crate) fn relieve(&mut self, now: Duration, can_take: impl Fn(WorkerId) -> bool) -> Vec<Relief> {
+        let until = now + self.steering.tuning.tick * RESPITE;
+        let mut reliefs = Vec::new();
+        if !self.steering.tuning.is_on || self.is_closing {
+            return reliefs;
+        }
+        let is_stuck = |lane: &Lane| lane.watch.is_busy() && lane.watch.depth() > 0;
+        let is_free = |lane: &Lane| lane.is_listening && !lane.watch.is_busy() && lane.watch.depth() == 0;
+        for group in self.groups.iter_mut().filter(|group| group.is_spread && group.address.is_tcp()) {
+            if !group.lanes.iter().any(is_stuck) {
+                continue;
+            }
+            let mut free: Vec<&Lane> = group.lanes.iter().filter(|lane| is_free(lane)).collect();
+            // Who took something last is the least likely to be busy with something now; it is taken off the end.
+            free.sort_by_key(|lane| lane.watch.alive_at());
+            let free = free.into_iter().filter_map(|lane| lane.users.last().copied());
+            let mut takers: Vec<WorkerId> =
+                free.filter(|worker| self.serving.contains(worker) && can_take(*worker)).collect();
+            let mut stuck: Vec<&mut Lane> = group.lanes.iter_mut().filter(|lane| is_stuck(lane)).collect();
+            // The longest queue first.
+            stuck.sort_by_key(|lane| std::cmp::Reverse(lane.watch.depth()));
+            'lanes: for lane in stuck {
+                while lane.watch.depth() > 0 {
+                    let Some(taker) = takers.pop() else { break 'lanes };
+                    let Some(connection) = accept(&lane.socket) else { break };
+                    lane.watch.relieve(until);
+                    reliefs.push(Relief { connection, lane: lane.id, taker });
+                }
+            }
+        }
+        reliefs
+    }
+}
+
+/// Takes a waiting connection, never waiting for one: its worker may be quicker, and may have changed the flags.
+fn accept(socket: impl AsFd) -> Option<OwnedFd> {
+    let flags = rustix::fs::fcntl_getfl(&socket).ok()?;
+    let accepted = rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK;
+    if flags.contains(OFlags::NONBLOCK) { rustix::net::accept_with(&socket, accepted).ok() } else { None }
+}
