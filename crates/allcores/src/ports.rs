@@ -23,7 +23,7 @@ use crate::proc;
 
 use group::Group;
 pub(crate) use group::Listener;
-use lane::Lane;
+use lane::{Kind, Lane};
 pub(crate) use lane::{Profile, Unavailable};
 use steer::Steering;
 pub(crate) use steer::Tuning;
@@ -169,6 +169,14 @@ impl Ports {
     pub(crate) fn listen(&mut self, id: LaneId, backlog: i32) -> io::Result<()> {
         let Some((group, at)) = self.locate(id) else { return Ok(()) };
         self.groups[group].listen(at, backlog)?;
+        if self.groups[group].wants_waiting_room() {
+            let id = LaneId(self.next_lane);
+            self.next_lane += 1;
+            let room = self.groups[group].add_lane(id, Slot(u16::MAX))?;
+            self.groups[group].lanes[room].kind = Kind::Waiting;
+            self.groups[group].listen(room, backlog)?;
+            self.steering.watch(&self.groups[group].lanes[room])?;
+        }
         let lane = &self.groups[group].lanes[at];
         if self.groups[group].address.is_tcp() && self.groups[group].is_spread {
             self.steering.watch(lane)?;
@@ -209,6 +217,13 @@ impl Ports {
     /// The inode of a lane's socket, by which `/proc` names it.
     pub(crate) fn inode(&self, id: LaneId) -> Option<u64> {
         self.lane(id).map(|(_, lane)| lane.inode)
+    }
+
+    /// Takes note that the worker of this lane can be handed connections.
+    pub(crate) fn set_handed(&mut self, id: LaneId) {
+        if let Some((group, lane)) = self.locate(id) {
+            self.groups[group].lanes[lane].kind = Kind::Handed;
+        }
     }
 
     /// Whether two lanes are of the same address.
@@ -267,7 +282,8 @@ impl Ports {
         self.groups[at].lanes[lane].release(worker, now);
         self.groups[at].lanes[lane].is_given_up = true;
         let group = &self.groups[at];
-        if group.lanes.iter().all(|lane| lane.users.is_empty() && lane.is_given_up) {
+        let is_left = |lane: &Lane| lane.users.is_empty() && lane.is_given_up;
+        if group.lanes.iter().all(|lane| lane.kind == Kind::Waiting || is_left(lane)) {
             for lane in &group.lanes {
                 self.steering.forget(lane);
             }
@@ -292,9 +308,12 @@ impl Ports {
         })
     }
 
-    /// Whether connections wait in any lane of `worker`.
+    /// Whether connections wait in any lane of `worker`, or for whoever is free.
     pub(crate) fn has_waiting(&self, worker: WorkerId) -> bool {
-        self.lanes_of(worker).any(|(_, depth)| depth.is_some_and(|depth| depth > 0))
+        let is_waiting_room = |lane: &&Lane| lane.kind == Kind::Waiting;
+        let rooms = self.groups.iter().flat_map(|group| &group.lanes).filter(is_waiting_room);
+        let own = self.lanes_of(worker).map(|(_, depth)| depth);
+        rooms.map(Lane::depth).chain(own).any(|depth| depth.is_some_and(|depth| depth > 0))
     }
 
     /// Whether `worker` accepts from a listener that others accept from too.

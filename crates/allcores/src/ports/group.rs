@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use allcores_core::selector;
 use allcores_core::worker::{Slot, WorkerId};
 
-use super::lane::{self, Lane, Profile, Unavailable};
+use super::lane::{self, Kind, Lane, Profile, Unavailable};
 use super::{Applicant, LaneId};
 use crate::address::Address;
 use crate::primary::Policy;
@@ -105,7 +105,7 @@ impl Group {
         if !self.is_spread || policy == Policy::Shared {
             return Some(0);
         }
-        let is_free = |lane: &Lane| lane.users.is_empty();
+        let is_free = |lane: &Lane| lane.users.is_empty() && lane.kind != Kind::Waiting;
         let has_own = |lane: &Lane| lane.slot == applicant.slot;
         let shared_with_hung = |lane: &Lane| {
             let has_hung = applicant.replaces.is_some_and(|hung| lane.users.contains(&hung));
@@ -124,6 +124,13 @@ impl Group {
         lane.is_stream = !self.address.is_udp();
         self.lanes.push(lane);
         Ok(self.lanes.len() - 1)
+    }
+
+    /// Whether a waiting room is missing: where workers can be handed connections, there is one queue of ours besides
+    /// their lanes, for when all of them are busy.
+    pub(super) fn wants_waiting_room(&self) -> bool {
+        let has_kind = |kind: Kind| self.lanes.iter().any(|lane| lane.kind == kind);
+        self.address.is_tcp() && self.is_spread && has_kind(Kind::Handed) && !has_kind(Kind::Waiting)
     }
 
     /// Makes a lane listen, or sees to it that one that does has at least this backlog.
@@ -180,6 +187,13 @@ impl Group {
         let serves = |lane: &Lane| lane.users.iter().any(|user| serving.contains(user));
         let (numbers, lanes): (Vec<u32>, Vec<&Lane>) = numbered().filter(|(_, lane)| serves(lane)).unzip();
         let watches: Vec<_> = lanes.iter().map(|lane| &lane.watch).collect();
+        let is_waiting_room = |lane: &Lane| lane.kind == Kind::Waiting;
+        if allcores_core::steering::are_all_busy(&watches)
+            && lanes.iter().all(|lane| lane.kind == Kind::Handed)
+            && let Some((number, _)) = numbered().find(|(_, lane)| is_waiting_room(lane))
+        {
+            return vec![number];
+        }
         if !numbers.is_empty() {
             let chosen = allcores_core::steering::choose(&watches);
             return numbers
@@ -193,7 +207,8 @@ impl Group {
             .filter(|(_, lane)| lane.slot.0 < target && !lane.is_given_up)
             .map(|(number, _)| number)
             .collect();
-        if expected.is_empty() { numbered().map(|(number, _)| number).collect() } else { expected }
+        let any = numbered().filter(|(_, lane)| !is_waiting_room(lane));
+        if expected.is_empty() { any.map(|(number, _)| number).collect() } else { expected }
     }
 
     fn attach(&mut self, numbers: Vec<u32>) {

@@ -135,9 +135,21 @@ pub(super) fn set_nonblocking(socket: impl AsFd, is_nonblocking: bool) -> io::Re
     Ok(())
 }
 
+/// How the connections of a lane get to a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The worker accepts them; there is no other way.
+    Own,
+    /// The worker accepts them, and can be handed others over its channel.
+    Handed,
+    /// Nobody accepts from it but us, to hand over: for when all workers are busy.
+    Waiting,
+}
+
 /// One listening socket.
 #[derive(Debug)]
 pub(crate) struct Lane {
+    pub(super) kind: Kind,
     pub(super) id: LaneId,
     pub(super) socket: OwnedFd,
     pub(super) inode: u64,
@@ -159,6 +171,7 @@ impl Lane {
     pub(super) fn new(id: LaneId, socket: OwnedFd, slot: Slot) -> io::Result<Self> {
         let inode = rustix::fs::fstat(&socket)?.st_ino;
         Ok(Self {
+            kind: Kind::Own,
             id,
             socket,
             inode,

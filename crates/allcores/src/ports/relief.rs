@@ -9,7 +9,7 @@ use std::time::Duration;
 use allcores_core::worker::WorkerId;
 use rustix::fs::OFlags;
 
-use super::lane::Lane;
+use super::lane::{Kind, Lane};
 use super::{LaneId, Ports};
 
 /// How many ticks a worker is left alone after its queue was emptied by others. Then one connection is risked on it.
@@ -29,24 +29,30 @@ impl Ports {
     pub(crate) fn relieve(&mut self, now: Duration, can_take: impl Fn(WorkerId) -> bool) -> Vec<Relief> {
         let until = now + self.steering.tuning.tick * RESPITE;
         let mut reliefs = Vec::new();
-        if !self.steering.tuning.is_on || self.is_closing {
+        if !self.steering.tuning.is_on {
             return reliefs;
         }
-        let is_stuck = |lane: &Lane| lane.watch.is_busy() && lane.watch.depth() > 0;
-        let is_free = |lane: &Lane| lane.is_listening && !lane.watch.is_busy() && lane.watch.depth() == 0;
+        let is_stuck =
+            |lane: &Lane| (lane.watch.is_busy() || lane.kind == Kind::Waiting) && lane.watch.depth() > 0;
+        let is_free = |lane: &Lane| {
+            lane.kind == Kind::Handed && lane.is_listening && !lane.watch.is_busy() && lane.watch.depth() == 0
+        };
         for group in self.groups.iter_mut().filter(|group| group.is_spread && group.address.is_tcp()) {
             if !group.lanes.iter().any(is_stuck) {
                 continue;
             }
             let mut free: Vec<&Lane> = group.lanes.iter().filter(|lane| is_free(lane)).collect();
-            // Who took something last is the least likely to be busy with something now; it is taken off the end.
-            free.sort_by_key(|lane| lane.watch.alive_at());
+            // Taken off the end: first who has nothing to do, then who took something last, as the least likely to be
+            // busy with something now.
+            let is_asleep =
+                |lane: &Lane| lane.users.last().is_some_and(|user| self.steering.is_asleep(*user));
+            free.sort_by_cached_key(|lane| (is_asleep(lane), lane.watch.alive_at()));
             let free = free.into_iter().filter_map(|lane| lane.users.last().copied());
             let mut takers: Vec<WorkerId> =
                 free.filter(|worker| self.serving.contains(worker) && can_take(*worker)).collect();
             let mut stuck: Vec<&mut Lane> = group.lanes.iter_mut().filter(|lane| is_stuck(lane)).collect();
-            // The longest queue first.
-            stuck.sort_by_key(|lane| std::cmp::Reverse(lane.watch.depth()));
+            // The waiting room last: what waits in a lane has waited for longer, as the room is for when all are busy.
+            stuck.sort_by_key(|lane| (lane.kind == Kind::Waiting, std::cmp::Reverse(lane.watch.depth())));
             'lanes: for lane in stuck {
                 while lane.watch.depth() > 0 {
                     let Some(taker) = takers.pop() else { break 'lanes };

@@ -52,8 +52,16 @@ pub(super) struct Steering {
     emptied: Vec<LaneId>,
     /// Lanes that are looked at on each tick.
     hot: BTreeSet<LaneId>,
-    /// `/proc/PID/fd` of each worker: its size is the number of descriptors (Linux 6.2).
-    processes: HashMap<WorkerId, OwnedFd>,
+    processes: HashMap<WorkerId, Process>,
+}
+
+/// Where the kernel tells what a worker's process is doing, kept open because it is read often.
+#[derive(Debug)]
+struct Process {
+    /// `/proc/PID/fd`: its size is the number of descriptors (Linux 6.2).
+    descriptors: OwnedFd,
+    /// `/proc/PID/stat`: its third field is what the main thread does.
+    stat: OwnedFd,
 }
 
 const ARMED: EventFlags = EventFlags::IN.union(EventFlags::ONESHOT);
@@ -87,9 +95,12 @@ impl Steering {
     }
 
     pub(super) fn set_process(&mut self, worker: WorkerId, pid: u32) {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        if let Ok(folder) = rustix::fs::open(format!("/proc/{pid}/fd"), flags, Mode::empty()) {
-            self.processes.insert(worker, folder);
+        let open = |name: &str, flags: OFlags| {
+            rustix::fs::open(format!("/proc/{pid}/{name}"), flags | OFlags::CLOEXEC, Mode::empty())
+        };
+        let descriptors = open("fd", OFlags::PATH | OFlags::DIRECTORY);
+        if let (Ok(descriptors), Ok(stat)) = (descriptors, open("stat", OFlags::RDONLY)) {
+            self.processes.insert(worker, Process { descriptors, stat });
         }
     }
 
@@ -99,8 +110,20 @@ impl Steering {
 
     fn open_descriptors(&self, lane: &Lane) -> Option<u32> {
         let worker = lane.users.last()?;
-        let size = rustix::fs::fstat(self.processes.get(worker)?).ok()?.st_size;
+        let size = rustix::fs::fstat(&self.processes.get(worker)?.descriptors).ok()?.st_size;
         u32::try_from(size).ok().filter(|count| *count > 0)
+    }
+
+    /// Whether the worker's main thread waits for something to do: of an event loop, the proof that it is free.
+    pub(super) fn is_asleep(&self, worker: WorkerId) -> bool {
+        let mut text = [0; 96];
+        let read = self.processes.get(&worker).map(|process| rustix::io::pread(&process.stat, &mut text, 0));
+        let Some(Ok(length)) = read else { return false };
+        // "PID (NAME) S …", where the name may hold anything, and is at most 64 bytes long.
+        let state = text[..length]
+            .windows(3)
+            .rposition(|part| part.starts_with(b") ") && part[2].is_ascii_uppercase());
+        state.is_some_and(|at| text[at + 2] == b'S')
     }
 }
 
@@ -184,7 +207,13 @@ impl Ports {
             for lane in group.lanes.iter_mut().filter(|lane| self.steering.hot.contains(&lane.id)) {
                 let depth = lane.depth().unwrap_or(0);
                 if self.steering.tuning.is_on {
-                    let open = self.steering.open_descriptors(lane);
+                    // Who is left out anyway need not be counted.
+                    let open = if lane.watch.is_busy() { None } else { self.steering.open_descriptors(lane) };
+                    let is_awake = lane.watch.is_relieved()
+                        && lane.users.last().is_some_and(|user| !self.steering.is_asleep(*user));
+                    if lane.watch.is_relieved() && !is_awake {
+                        lane.watch.note_life(now);
+                    }
                     lane.watch.observe(Reading { depth, open }, now);
                 }
                 if depth == 0 && !lane.watch.is_relieved() {

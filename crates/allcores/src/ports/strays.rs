@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use super::Ports;
-use super::lane::set_nonblocking;
+use super::lane::{Kind, set_nonblocking};
 
 /// A connection that nobody would have accepted.
 #[derive(Debug)]
@@ -33,7 +33,10 @@ impl Ports {
                 continue;
             }
             let deserted = group.lanes.iter().filter(|lane| {
-                lane.is_listening && lane.users.is_empty() && now.saturating_sub(lane.free_since) >= PATIENCE
+                lane.is_listening
+                    && lane.kind != Kind::Waiting
+                    && lane.users.is_empty()
+                    && now.saturating_sub(lane.free_since) >= PATIENCE
             });
             for lane in deserted.filter(|lane| lane.depth().is_some_and(|depth| depth > 0)) {
                 // Nobody else has it now, so its flags are ours.

@@ -105,6 +105,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
             permit(path, query);
         }
         self.ports.dress(lane, &profile);
+        self.ports.set_handed(lane);
         self.unavailable = None;
         // Before the worker has it: the order of listen() is the kernel's numbering, and ours to know.
         self.ports.listen(lane, i32::try_from(query.backlog).unwrap_or(i32::MAX))?;

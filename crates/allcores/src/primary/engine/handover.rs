@@ -103,6 +103,8 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         {
             self.handovers.returned.push(pending);
         }
+        // It is free for another at once; the next tick is far away for those who wait.
+        self.relieve_busy();
     }
 
     /// A worker could not receive what it was handed, for want of descriptors perhaps: no answer will follow.
