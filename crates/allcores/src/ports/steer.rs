@@ -34,13 +34,13 @@ pub(crate) struct Stall {
     pub(crate) lane: LaneId,
 }
 
-/// How often connections waited for a busy worker while another had none waiting.
+/// How often a connection came to a worker that was busy with another, while a third had none.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Misfit {
-    /// Looks at groups that had connections waiting.
-    pub(crate) ticks: u64,
-    /// Those of them that found such a pair.
-    pub(crate) uneven: u64,
+    /// Times that connections came to a lane where none waited.
+    pub(crate) arrivals: u64,
+    /// Those of them after which the worker was found busy, and another free.
+    pub(crate) misplaced: u64,
 }
 
 #[derive(Debug)]
@@ -152,6 +152,7 @@ impl Ports {
     /// Takes note of lanes that have connections waiting, and has a first look at them.
     pub(crate) fn note_ready(&mut self, lanes: &[LaneId], now: Duration) {
         self.steering.hot.extend(lanes);
+        self.steering.misfit.arrivals += lanes.len() as u64;
         let is_ready = |lane: &&mut Lane| lanes.contains(&lane.id);
         for lane in self.groups.iter_mut().flat_map(|group| &mut group.lanes).filter(is_ready) {
             lane.watch.note_arrival();
@@ -185,7 +186,7 @@ impl Ports {
         std::mem::take(&mut self.steering.emptied)
     }
 
-    /// How often connections waited for a busy worker while another had none waiting.
+    /// How often connections came to busy workers while others were free.
     pub(crate) fn misfit(&self) -> Misfit {
         self.steering.misfit
     }
@@ -204,6 +205,7 @@ impl Ports {
     pub(crate) fn tick(&mut self, now: Duration) {
         let mut cooled = Vec::new();
         for group in self.groups.iter_mut().filter(|group| group.is_spread) {
+            let mut newly_busy = 0;
             for lane in group.lanes.iter_mut().filter(|lane| self.steering.hot.contains(&lane.id)) {
                 let depth = lane.depth().unwrap_or(0);
                 if self.steering.tuning.is_on {
@@ -214,21 +216,19 @@ impl Ports {
                     if lane.watch.is_relieved() && !is_awake {
                         lane.watch.note_life(now);
                     }
+                    let was_busy = lane.watch.is_busy();
                     lane.watch.observe(Reading { depth, open }, now);
+                    newly_busy += u64::from(lane.watch.is_busy() && !was_busy);
                 }
                 if depth == 0 && !lane.watch.is_relieved() {
                     cooled.push(lane.id);
                     self.steering.arm(lane);
                 }
             }
-            let served = || {
-                group.lanes.iter().filter(|lane| lane.users.iter().any(|user| self.serving.contains(user)))
-            };
-            if served().any(|lane| lane.watch.depth() > 0) {
-                let is_uneven =
-                    served().any(|lane| lane.watch.is_busy()) && served().any(|lane| lane.watch.depth() == 0);
-                self.steering.misfit.ticks += 1;
-                self.steering.misfit.uneven += u64::from(is_uneven);
+            let mut served =
+                group.lanes.iter().filter(|lane| lane.users.iter().any(|user| self.serving.contains(user)));
+            if newly_busy > 0 && served.any(|lane| lane.watch.depth() == 0 && !lane.watch.is_busy()) {
+                self.steering.misfit.misplaced += newly_busy;
             }
         }
         for id in &cooled {

@@ -11,11 +11,13 @@ pub(super) struct Hints {
     pub(super) text: Option<String>,
 }
 
-/// Ticks that must have been counted before anything is concluded.
+/// Arrivals that must have been counted before anything is concluded.
 const ENOUGH: u64 = 500;
 
-/// The share of ticks, in percent, in which connections waited for a busy worker while another had none waiting.
-const TELLING: u64 = 25;
+/// The share, in percent, of arrivals at a worker that was busy while another was free. A program that takes one
+/// connection at a time has half of them under load; an event loop that is held up now and then, or a machine that is
+/// short of cores, a quarter at the most.
+const TELLING: u64 = 33;
 
 impl<O: FnMut(Event<'_>)> Engine<O> {
     /// Says once if connections keep waiting for busy workers while others are free: the sign of a program that takes
@@ -26,13 +28,13 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
             return;
         }
         let misfit = self.ports.misfit();
-        if misfit.ticks < ENOUGH || misfit.uneven * 100 < misfit.ticks * TELLING {
+        if misfit.arrivals < ENOUGH || misfit.misplaced * 100 < misfit.arrivals * TELLING {
             return;
         }
         let text = format!(
-            "in {} of {} looks connections waited for a busy worker while another was free: if the program takes one \
-             connection at a time, `--policy shared` serves it better",
-            misfit.uneven, misfit.ticks
+            "of {} connections {} came to a worker that was busy with another while a third was free: if the program \
+             takes one connection at a time, `--policy shared` serves it better",
+            misfit.arrivals, misfit.misplaced
         );
         (self.observe)(Event::Notice { text: &text });
         self.hints.text = Some(text);
