@@ -61,6 +61,8 @@ pub(super) struct Engine<O> {
     /// The last address that could not be had while no worker was ready.
     unavailable: Option<Outcome>,
     last_tail: Vec<Vec<u8>>,
+    /// Why a worker could not be started, the last time.
+    last_spawn_failure: String,
     /// The last worker of each slot, for pictures of slots that have none.
     last_ids: BTreeMap<Slot, WorkerId>,
     /// When workers died for want of memory.
@@ -70,6 +72,7 @@ pub(super) struct Engine<O> {
     hints: hints::Hints,
     out_of_memory_kills: Option<u64>,
     is_adoption_reported: bool,
+    is_background_reported: bool,
     outcome: Option<Outcome>,
     observe: O,
 }
@@ -92,12 +95,14 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
             deferred: Vec::new(),
             unavailable: None,
             last_tail: Vec::new(),
+            last_spawn_failure: String::new(),
             last_ids: BTreeMap::new(),
             oom_exits: BTreeSet::new(),
             turn: Duration::ZERO,
             hints: hints::Hints::default(),
             out_of_memory_kills: crate::proc::out_of_memory_kills(),
             is_adoption_reported: false,
+            is_background_reported: false,
             outcome: None,
             observe,
             settings,
@@ -119,6 +124,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         loop {
             if let Some(outcome) = self.outcome.take() {
                 self.ports.close();
+                self.end_descendants(&mut children).await;
                 return outcome;
             }
             let deadline = self.next_deadline();
@@ -128,7 +134,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
                 // Looks at the lanes' queues, which the kernel has or a tick has called for.
                 due = self.steering_due() => self.steer(due),
                 () = clock::sleep_until(self.started + deadline) => self.wake(),
-                _ = async { children.as_mut().expect("checked").recv().await }, if children.is_some() => {
+                () = exits::child_changed(&mut children) => {
                     self.reap_orphans();
                 }
             }
@@ -261,8 +267,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
             }
             LaunchError::Failed(reason) => (None, reason),
         };
-        let is_first = self.workers.is_empty() && !self.pool.has_ever_been_ready();
-        if let Some(outcome) = outcome.filter(|_| is_first) {
+        if let Some(outcome) = outcome.filter(|_| self.last_ids.is_empty()) {
             // Nothing was ever started, and trying again would find the same.
             self.outcome.get_or_insert(outcome);
         }
@@ -273,6 +278,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         if self.outcome.is_none() {
             (self.observe)(Event::SpawnFailed { slot, reason });
         }
+        reason.clone_into(&mut self.last_spawn_failure);
         let now = self.now();
         self.ports.release(id, now);
         self.tell(Input::SpawnFailed { id });
@@ -391,7 +397,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
             }
             Verdict::NotAServer => Outcome::NotAServer,
             Verdict::NeverSpawned => {
-                Outcome::NeverReady { status: ExitStatus::Code(127), last_output: Vec::new() }
+                Outcome::NeverStarted { reason: std::mem::take(&mut self.last_spawn_failure) }
             }
         };
         let outcome = self.unavailable.take().filter(|_| !self.pool.has_ever_been_ready()).unwrap_or(outcome);

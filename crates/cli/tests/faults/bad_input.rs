@@ -13,7 +13,7 @@ use allcores_testing::skip;
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
-use crate::support::{NOBODY, app, as_nobody, at, bad, bad_python, ended, has, public, python};
+use crate::support::{NOBODY, app, as_nobody, at, bad, bad_python, ended, has, public};
 
 /// What a person sees of an app that ends by itself.
 #[track_caller]
@@ -53,7 +53,6 @@ fn a_file_that_is_not_executable_ends_with_126() {
 fn a_folder_as_command_ends_with_126() {
     let text = screen(app(["/usr/bin/"]), 126);
     has(&text, &["can't run /usr/bin/", "is a folder"]);
-    assert!(!text.contains("chmod"), "a folder's mode is not what is wrong:\n{text}");
 }
 
 #[test]
@@ -62,7 +61,6 @@ fn a_text_file_without_an_interpreter_ends_with_126() {
     let path = file(&folder, "echo hi\n", 0o755);
     let text = screen(app([&path]), 126);
     has(&text, &[path.to_str().unwrap(), "#!", "sh "]);
-    assert!(!text.contains("chmod"), "its mode is not what is wrong:\n{text}");
 }
 
 #[test]
@@ -169,14 +167,13 @@ fn a_runtime_folder_of_somebody_else_is_refused() {
 }
 
 #[test]
-fn a_folder_that_goes_away_is_named() {
+fn a_folder_that_workers_may_not_enter_is_named() {
+    if as_nobody().is_none() {
+        skip!("workers can't be another user here");
+    }
     let folder = tempfile::tempdir().unwrap();
-    let inner = folder.path().join("inner");
-    fs::create_dir(&inner).unwrap();
-    let rm = format!("rmdir {}; exec sleep 1", inner.display());
-    // The first worker removes the folder that the second is to start in.
-    let command = [python(), "-c".into(), format!("import os; os.system({rm:?})").into()];
-    let app = app(command).on_screen().workers(1).option(format!("--cwd={}", inner.display())).start().unwrap();
-    let text = ended(&app, 3);
-    has(&text, &["no worker could be started", inner.to_str().unwrap()]);
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o700)).unwrap();
+    let path = folder.path().to_str().unwrap();
+    let app = app(["/bin/sleep", "1000"]).option(format!("--cwd={path}")).option("--uid=65534").option("--gid=65534");
+    has(&screen(app, 3), &["no worker could be started", path, "Permission denied"]);
 }

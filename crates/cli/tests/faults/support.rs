@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use allcores_testing::app::{App, RunningApp};
 use allcores_testing::process::Event;
@@ -78,12 +78,13 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> io::Result<String> {
     }
 }
 
-/// Makes requests until one is served by this process, and says after how many.
-pub(crate) fn get_from(address: SocketAddr, path: &str, pid: u32) -> usize {
-    // Half of the connections go to each of two workers: 200 misses in a row do not happen.
-    (1..=200)
-        .find(|_| get(address, path).is_ok_and(|body| body == pid.to_string()))
-        .unwrap_or_else(|| panic!("process {pid} never answered {path}"))
+/// Makes requests until one is served by this process.
+#[track_caller]
+pub(crate) fn get_from(address: SocketAddr, path: &str, pid: u32) {
+    let deadline = Instant::now() + LONG;
+    while get(address, path).ok() != Some(pid.to_string()) {
+        assert!(Instant::now() < deadline, "process {pid} never answered {path}");
+    }
 }
 
 /// Waits for an event after `position`.
