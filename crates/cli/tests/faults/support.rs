@@ -1,5 +1,6 @@
 //! What these tests share: apps of this build, single requests, and the search for what was left behind.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -87,6 +88,17 @@ pub(crate) fn get_from(address: SocketAddr, path: &str, pid: u32) {
     }
 }
 
+/// Makes requests until so many processes have answered some.
+#[track_caller]
+pub(crate) fn served_by_each(address: SocketAddr, processes: usize) {
+    let deadline = Instant::now() + LONG;
+    let mut seen = BTreeSet::new();
+    while seen.len() < processes {
+        seen.extend(get(address, "/"));
+        assert!(Instant::now() < deadline, "{seen:?} of {processes} answered");
+    }
+}
+
 /// Waits for an event after `position`.
 #[track_caller]
 pub(crate) fn wait_since(app: &RunningApp, position: usize, is_it: impl FnMut(&Event) -> bool) -> Event {
@@ -140,7 +152,7 @@ fn processes_with(mark: &str) -> Vec<u32> {
     all_processes().into_iter().filter(has_mark).collect()
 }
 
-fn all_processes() -> Vec<u32> {
+pub(crate) fn all_processes() -> Vec<u32> {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
