@@ -50,7 +50,8 @@ impl Verdict {
             Outcome::NotExecutable { program, reason } => Self::failed(
                 ExitCode::NotExecutable,
                 format!("can't run {program}: {reason}"),
-                "name a program, or an interpreter and the script for it; a file of your own needs chmod +x".into(),
+                "name a program, or an interpreter and the script for it; a file of your own needs chmod +x"
+                    .into(),
             ),
         }
     }

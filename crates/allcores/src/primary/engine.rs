@@ -120,6 +120,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         }
         let mut children = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::child()).ok();
         self.ports.set_target(self.pool.target());
+        self.report_unshared();
         self.tell(Input::Start);
         loop {
             if let Some(outcome) = self.outcome.take() {
@@ -210,6 +211,10 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         worker.lanes = lanes.iter().map(|lane| (*lane, Rung::Inherited)).collect();
         worker.rung = (!lanes.is_empty()).then_some(Rung::Inherited);
         self.ports.set_process(id, process.pid);
+        if !lanes.is_empty() {
+            // That it serves can only be seen by what it accepts, so it must be sent something.
+            self.ports.serve(id, true);
+        }
         self.last_ids.insert(slot, id);
         self.workers.insert(id, worker);
         self.tell(Input::Spawned { id, pid: process.pid });
@@ -251,8 +256,26 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         } else {
             "only programs that take sockets by LISTEN_FDS (see --listen) can share a port"
         };
-        let text = format!("adoption is not available here ({error}); {instead}");
+        let reason = match error.raw_os_error() {
+            Some(libc::EBUSY) => {
+                "another allcores, or what watches this container, answers these calls already".into()
+            }
+            _ => error.to_string(),
+        };
+        let text = format!("adoption is not available here ({reason}); {instead}");
         (self.observe)(Event::Notice { text: &text });
+    }
+
+    /// Says what becomes of programs that want the same port when nothing here will share it among them.
+    fn report_unshared(&mut self) {
+        let is_shared =
+            self.settings.adopt || self.launcher.has_channel() || !self.settings.listen.is_empty();
+        if is_shared || self.pool.target() == 1 {
+            return;
+        }
+        let text = "adoption is off (--no-adopt): each worker binds by itself, and all but one will find a port taken \
+                    unless the program sets SO_REUSEPORT; addresses given with --listen are shared by LISTEN_FDS";
+        (self.observe)(Event::Notice { text });
     }
 
     fn launch_failed(&mut self, id: WorkerId, slot: Slot, error: LaunchError) {
@@ -324,6 +347,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
     fn retire(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         worker.is_retired = true;
+        self.ports.serve(id, false);
         let was_held = self.drains.forget(id);
         let listens_by_channel = matches!(worker.rung, Some(Rung::Node)) || worker.rung.is_none();
         if worker.channel.is_some() && listens_by_channel {

@@ -174,6 +174,9 @@ fn a_folder_that_workers_may_not_enter_is_named() {
     let folder = tempfile::tempdir().unwrap();
     fs::set_permissions(folder.path(), Permissions::from_mode(0o700)).unwrap();
     let path = folder.path().to_str().unwrap();
-    let app = app(["/bin/sleep", "1000"]).option(format!("--cwd={path}")).option("--uid=65534").option("--gid=65534");
+    let app = app(["/bin/sleep", "1000"])
+        .option(format!("--cwd={path}"))
+        .option("--uid=65534")
+        .option("--gid=65534");
     has(&screen(app, 3), &["no worker could be started", path, "Permission denied"]);
 }

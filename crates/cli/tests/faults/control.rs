@@ -39,11 +39,26 @@ fn a_status_has_legal_values_in_every_field() {
     fields.sort_unstable();
     assert_eq!(
         fields,
-        ["generation", "hint", "listening", "name", "pid", "policy", "since", "strays", "target", "version", "workers"]
+        [
+            "generation",
+            "hint",
+            "listening",
+            "name",
+            "pid",
+            "policy",
+            "since",
+            "strays",
+            "target",
+            "version",
+            "workers"
+        ]
     );
     assert_eq!((&status["name"], &status["pid"]), (&app.name().into(), &app.pid().into()));
     assert_eq!((&status["version"], &status["generation"]), (&env!("CARGO_PKG_VERSION").into(), &1.into()));
-    assert_eq!((&status["policy"], &status["target"], &status["strays"]), (&"auto".into(), &2.into(), &0.into()));
+    assert_eq!(
+        (&status["policy"], &status["target"], &status["strays"]),
+        (&"auto".into(), &2.into(), &0.into())
+    );
     assert_eq!(status["listening"], serde_json::json!([address.to_string()]));
     assert!(is_time(&status["since"]), "{status}");
     let workers = status["workers"].as_array().unwrap();
@@ -56,7 +71,10 @@ fn a_status_has_legal_values_in_every_field() {
         assert_eq!((&worker["restarts"], &worker["last_exit"]), (&0.into(), &Value::Null));
         assert_eq!(worker["lanes"], serde_json::json!([{"address": address.to_string(), "depth": 0}]));
         assert!(worker["rss_bytes"].as_u64().is_some_and(|bytes| bytes > 1 << 20), "{worker}");
-        assert!(worker["cpu_seconds"].as_f64().is_some_and(|seconds| (0.0..60.0).contains(&seconds)), "{worker}");
+        assert!(
+            worker["cpu_seconds"].as_f64().is_some_and(|seconds| (0.0..60.0).contains(&seconds)),
+            "{worker}"
+        );
         assert!(is_time(&worker["since"]), "{worker}");
     }
     stop(&app);
@@ -72,7 +90,10 @@ fn a_crash_is_in_the_status() {
     let worker = app.status().unwrap()["workers"][0].clone();
     assert_eq!((&worker["id"], &worker["slot"], &worker["restarts"]), (&2.into(), &0.into(), &1.into()));
     let exit = &worker["last_exit"];
-    assert_eq!((&exit["code"], &exit["signal"], &exit["oom"]), (&Value::Null, &"SIGKILL".into(), &false.into()));
+    assert_eq!(
+        (&exit["code"], &exit["signal"], &exit["oom"]),
+        (&Value::Null, &"SIGKILL".into(), &false.into())
+    );
     assert!(is_time(&exit["at"]), "{exit}");
     stop(&app);
 }
@@ -86,7 +107,10 @@ fn scaling_is_done_when_it_says_so() {
         assert!(output.status.success(), "{output:?}");
         let status = app.status().unwrap();
         let workers = status["workers"].as_array().unwrap();
-        assert_eq!((status["target"].as_u64(), workers.len()), (Some(count), usize::try_from(count).unwrap()));
+        assert_eq!(
+            (status["target"].as_u64(), workers.len()),
+            (Some(count), usize::try_from(count).unwrap())
+        );
         assert!(workers.iter().all(|worker| worker["state"] == "ready"), "{status}");
         let slots: Vec<u64> = workers.iter().filter_map(|worker| worker["slot"].as_u64()).collect();
         assert_eq!(slots, (0..count).collect::<Vec<_>>());
@@ -116,7 +140,9 @@ fn curl_can_speak_to_it() {
 
 #[test]
 fn other_users_are_kept_out() {
-    let (Some(wrapper), Some(_)) = (as_nobody(), public("curl")) else { skip!("no other user can be tried as") };
+    let (Some(wrapper), Some(_)) = (as_nobody(), public("curl")) else {
+        skip!("no other user can be tried as")
+    };
     let app = bad_python("hang.py", unused()).workers(1).start().unwrap();
     ready(&app, 1);
     let (code, text) = curl(&app, &wrapper, &["http://x/v1/status"]);

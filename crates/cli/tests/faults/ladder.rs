@@ -17,7 +17,8 @@ use allcores_testing::process::Event;
 use allcores_testing::runtimes::{Runtime, require};
 
 use crate::support::{
-    LONG, app, at, bad, bad_node, bad_python, get, get_from, has, python, ready, served_by_each, stop, wait_since,
+    LONG, app, at, bad, bad_node, bad_python, get, get_from, has, python, ready, served_by_each, stop,
+    wait_since,
 };
 
 /// Claims that two workers share the address by this rung.
@@ -100,7 +101,8 @@ fn without_adoption_it_is_said_who_can_share_a_port() {
 fn sockets_are_passed_by_number_with_and_without_adoption() {
     for options in [&[][..], &["--no-adopt"]] {
         let address = unused();
-        let mut app = app([python(), bad("listen-fds.py").into()]).option(format!("--listen={address}")).workers(2);
+        let mut app =
+            app([python(), bad("listen-fds.py").into()]).option(format!("--listen={address}")).workers(2);
         for option in options {
             app = app.option(option);
         }
@@ -108,10 +110,12 @@ fn sockets_are_passed_by_number_with_and_without_adoption() {
         let output = app.wait_for(|event| event.kind() == "output", LONG).unwrap();
         let name = address.to_string().replace(':', "_");
         assert_eq!(output.value["line"], format!("named {name}"));
-        // Both are found, and so known to serve.
-        served_by_each(address, 2);
-        let ready = ready(&app, 2);
-        assert_eq!(ready.iter().filter_map(Event::slot).collect::<BTreeSet<_>>().len(), 2);
+        // Both get connections, and by what they accept they are known to serve.
+        let deadline = Instant::now() + LONG;
+        while app.events().iter().filter(|event| event.kind() == "ready").count() < 2 {
+            get(address, "/").unwrap();
+            assert!(Instant::now() < deadline, "{:?}", app.lines());
+        }
         let events = app.wait_count("listening", 2, LONG).unwrap();
         assert!(events.iter().all(|event| event.value["rung"] == "inherited"), "{events:?}");
         served_by_each(address, 2);
@@ -127,7 +131,8 @@ fn listening(arguments: &serde_json::Value) -> App {
 /// The addresses that workers said they have, one for each line.
 fn told(app: &RunningApp) -> Vec<serde_json::Value> {
     let lines = app.events().into_iter().filter(|event| event.kind() == "output");
-    let addresses = lines.filter_map(|event| event.value["line"].as_str()?.strip_prefix("at ").map(str::to_owned));
+    let addresses =
+        lines.filter_map(|event| event.value["line"].as_str()?.strip_prefix("at ").map(str::to_owned));
     addresses.map(|text| serde_json::from_str(&text).unwrap()).collect()
 }
 
@@ -170,7 +175,8 @@ fn a_node_worker_with_two_ports_shares_both() {
         return;
     }
     let (one, other) = (unused(), unused());
-    let options = |address: SocketAddr| serde_json::json!({"host": address.ip().to_string(), "port": address.port()});
+    let options =
+        |address: SocketAddr| serde_json::json!({"host": address.ip().to_string(), "port": address.port()});
     let app = listening(&serde_json::json!([options(one), options(other)])).start().unwrap();
     ready(&app, 2);
     app.wait_count("listening", 4, LONG).unwrap();
@@ -184,7 +190,12 @@ fn get_by_path(path: &Path) -> String {
     write!(stream, "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
-    answer.rsplit("\r\n").find(|line| line.trim().parse::<u32>().is_ok()).unwrap_or_else(|| panic!("{answer}")).trim().to_owned()
+    answer
+        .rsplit("\r\n")
+        .find(|line| line.trim().parse::<u32>().is_ok())
+        .unwrap_or_else(|| panic!("{answer}"))
+        .trim()
+        .to_owned()
 }
 
 #[test]
@@ -238,7 +249,8 @@ fn an_exclusive_listener_of_node_is_adopted() {
         return;
     }
     let address = unused();
-    let options = serde_json::json!([{"host": address.ip().to_string(), "port": address.port(), "exclusive": true}]);
+    let options =
+        serde_json::json!([{"host": address.ip().to_string(), "port": address.port(), "exclusive": true}]);
     by("adopted", listening(&options), address);
 }
 
@@ -251,12 +263,13 @@ fn a_node_worker_may_close_its_server_and_listen_again() {
     let options = serde_json::json!([{"host": address.ip().to_string(), "port": address.port()}]);
     let app = listening(&options).start().unwrap();
     ready(&app, 2);
-    let position = app.position();
+    app.wait_count("output", 2, LONG).unwrap();
     let load = Load::new(address).clients(2).spawn();
     for _ in 0..4 {
+        let position = app.position();
         get(address, "/again").unwrap();
+        wait_since(&app, position, |event| event.kind() == "output");
     }
-    wait_since(&app, position, |event| event.kind() == "output");
     let report = load.stop();
     assert!(report.is_clean(), "{report}");
     served_by_each(address, 2);
@@ -283,7 +296,8 @@ fn a_node_worker_that_closes_its_server_for_good_gets_nothing_more() {
         assert_ne!(get(address, "/").unwrap(), closed);
     }
     let status = app.status().unwrap();
-    let worker = status["workers"].as_array().unwrap().iter().find(|worker| worker["pid"].to_string() == closed);
+    let worker =
+        status["workers"].as_array().unwrap().iter().find(|worker| worker["pid"].to_string() == closed);
     assert_eq!(worker.unwrap()["state"], "online", "{status}");
     stop(&app);
 }
@@ -310,13 +324,28 @@ fn a_last_listener_that_is_closed_for_good_refuses_and_can_come_back() {
 fn inside_another_allcores_it_says_that_it_cannot_adopt() {
     let address = unused();
     let own = env!("CARGO_BIN_EXE_allcores");
-    let inner = [own.into(), "run".into(), "-w=1".into(), "--name=inner".into(), "--".into(), python(), bad("hang.py").into()];
-    let app = at(app::<OsString>(inner), address).workers(1).start().unwrap();
-    ready(&app, 1);
+    let inner = [
+        own.into(),
+        "run".into(),
+        "-w=1".into(),
+        "--name=inner".into(),
+        "--".into(),
+        python(),
+        bad("hang.py").into(),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let variable = format!("--env=ALLCORES_RUNTIME_DIR={}", folder.path().display());
+    let app = at(app::<OsString>(inner), address).workers(1).option(variable).start().unwrap();
+    let at_address =
+        |event: &Event| event.kind() == "listening" && event.value["address"] == address.to_string();
+    app.wait_for(at_address, LONG).unwrap();
     // By the outer one's adoption, which reaches through the inner one.
     let pid = get(address, "/").unwrap();
     get_from(address, "/", pid.parse().unwrap());
-    let lines = app.wait_for(|event| event.kind() == "output" && event.value["line"].to_string().contains("adopt"), LONG);
+    let lines = app.wait_for(
+        |event| event.kind() == "output" && event.value["line"].to_string().contains("adopt"),
+        LONG,
+    );
     has(lines.unwrap().value["line"].as_str().unwrap(), &["adoption is not available", "another allcores"]);
     stop(&app);
 }

@@ -13,8 +13,8 @@ use allcores_testing::skip;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{
-    LONG, NOBODY, all_processes, app, as_nobody, at, bad, bad_python, command_line, ended, ends, get, has, nothing_is_left,
-    python, ready, status_line, stop, wait_since,
+    LONG, NOBODY, all_processes, app, as_nobody, at, bad, bad_python, command_line, ended, ends, get, has,
+    nothing_is_left, python, ready, status_line, stop, wait_since,
 };
 
 /// An app whose workers answer `/sleep?ms=N` after that time.
@@ -108,7 +108,8 @@ fn introduction(event: &Event) -> Option<Vec<String>> {
 
 #[test]
 fn a_replacement_takes_the_slot_and_gets_an_id_that_nobody_had() {
-    let script = "echo me $ALLCORES_SLOT $NODE_APP_INSTANCE $ALLCORES_WORKER_ID $ALLCORES_NAME; exec sleep 86400";
+    let script =
+        "echo me $ALLCORES_SLOT $NODE_APP_INSTANCE $ALLCORES_WORKER_ID $ALLCORES_NAME; exec sleep 86400";
     let app = app(["sh", "-c", script]).workers(3).name("env").start().unwrap();
     let mut known = Vec::new();
     app.wait_for(
@@ -122,7 +123,8 @@ fn a_replacement_takes_the_slot_and_gets_an_id_that_nobody_had() {
     let slots: BTreeSet<&str> = known.iter().map(|words| words[0].as_str()).collect();
     assert_eq!(slots, ["0", "1", "2"].into());
     assert!(known.iter().all(|words| words[0] == words[1] && words[3] == "env"), "{known:?}");
-    let victim = app.events().into_iter().find(|event| event.kind() == "online" && event.slot() == Some(1)).unwrap();
+    let victim =
+        app.events().into_iter().find(|event| event.kind() == "online" && event.slot() == Some(1)).unwrap();
     let position = app.position();
     kill(victim.worker_pid().unwrap(), Signal::KILL);
     let next = wait_since(&app, position, |event| introduction(event).is_some());
@@ -163,9 +165,17 @@ fn workers_have_a_session_of_their_own_and_nothing_to_read() {
     for pid in online(&app, 2) {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
         let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
-        assert_eq!((fields[2], fields[3]), (pid.to_string().as_str(), pid.to_string().as_str()), "group, session");
+        assert_eq!(
+            (fields[2], fields[3]),
+            (pid.to_string().as_str(), pid.to_string().as_str()),
+            "group, session"
+        );
         assert_eq!(fs::read_link(format!("/proc/{pid}/fd/0")).unwrap().to_str(), Some("/dev/null"));
-        assert_eq!(fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count(), 3, "more descriptors than 0, 1 and 2");
+        assert_eq!(
+            fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count(),
+            3,
+            "more descriptors than 0, 1 and 2"
+        );
     }
     stop(&app);
 }
@@ -178,7 +188,8 @@ fn workers_are_the_user_that_was_asked_for() {
     let folder = tempfile::tempdir().unwrap();
     std::os::unix::fs::chown(folder.path(), Some(NOBODY), Some(777)).unwrap();
     let script = format!("touch {}/$ALLCORES_SLOT; echo me; exec sleep 86400", folder.path().display());
-    let app = app(["/bin/sh", "-c", &script]).option("--uid=65534").option("--gid=777").workers(2).start().unwrap();
+    let app =
+        app(["/bin/sh", "-c", &script]).option("--uid=65534").option("--gid=777").workers(2).start().unwrap();
     let pids = online(&app, 2);
     app.wait_count("output", 2, LONG).unwrap();
     for (slot, pid) in pids.iter().enumerate() {
@@ -214,7 +225,12 @@ fn variables_and_folder_are_as_asked() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().canonicalize().unwrap();
     let app = app(["sh", "-c", "echo me \"$GREETING\" \"$(pwd -P)\"; exec sleep 86400"]);
-    let app = app.option("--env=GREETING=a=b").option(format!("--cwd={}", path.display())).workers(1).start().unwrap();
+    let app = app
+        .option("--env=GREETING=a=b")
+        .option(format!("--cwd={}", path.display()))
+        .workers(1)
+        .start()
+        .unwrap();
     let event = app.wait_for(|event| introduction(event).is_some(), LONG).unwrap();
     assert_eq!(introduction(&event).unwrap(), ["a=b", path.to_str().unwrap()]);
     stop(&app);

@@ -15,15 +15,18 @@ use allcores_testing::skip;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{
-    LONG, app, bad, bad_node, bad_python, command_line, ends, get, get_from, has, nothing_is_left, public, ready, stop,
-    wait_since,
+    LONG, app, bad, bad_node, bad_python, command_line, ends, get, get_from, has, nothing_is_left, public,
+    ready, stop, wait_since,
 };
 
 /// Claims that every one of many requests is answered, by these processes.
 #[track_caller]
 fn served_by(address: SocketAddr, pids: &[u32]) {
-    let bodies: BTreeSet<u32> =
-        (0..30).map(|nth| get(address, "/").unwrap_or_else(|error| panic!("request {nth}: {error}")).parse().unwrap()).collect();
+    let bodies: BTreeSet<u32> = (0..30)
+        .map(|nth| {
+            get(address, "/").unwrap_or_else(|error| panic!("request {nth}: {error}")).parse().unwrap()
+        })
+        .collect();
     assert!(bodies.iter().all(|pid| pids.contains(pid)), "{bodies:?} of {pids:?}");
 }
 
@@ -132,7 +135,11 @@ fn a_worker_that_never_listens_is_online_and_not_ready() {
     app.wait_count("online", 2, LONG).unwrap();
     let status = app.status().unwrap();
     for worker in status["workers"].as_array().unwrap() {
-        assert_eq!((&worker["state"], &worker["rung"]), (&"online".into(), &serde_json::Value::Null), "{status}");
+        assert_eq!(
+            (&worker["state"], &worker["rung"]),
+            (&"online".into(), &serde_json::Value::Null),
+            "{status}"
+        );
     }
     assert_eq!(status["listening"], serde_json::json!([]));
     assert!(app.events().iter().all(|event| event.kind() != "ready"));
@@ -142,7 +149,11 @@ fn a_worker_that_never_listens_is_online_and_not_ready() {
 #[test]
 fn a_worker_with_two_ports_shares_both() {
     let (address, other) = (unused(), unused());
-    let app = bad_python("two-ports.py", address).env("PORT2", other.port().to_string()).workers(2).start().unwrap();
+    let app = bad_python("two-ports.py", address)
+        .env("PORT2", other.port().to_string())
+        .workers(2)
+        .start()
+        .unwrap();
     let pids: Vec<u32> = ready(&app, 2).iter().filter_map(Event::worker_pid).collect();
     app.wait_count("listening", 4, LONG).unwrap();
     for pid in pids {
@@ -193,13 +204,20 @@ fn programs_that_go_to_the_background_are_told_so_and_do_not_leak() {
         // Whether one of them listened before its parent's exit was seen is a matter of luck.
         assert!(matches!(status.code(), Some(0 | 3)), "{status}");
         nothing_is_left(&app);
-        assert!(TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_err(), "{script} still listens");
+        assert!(
+            TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_err(),
+            "{script} still listens"
+        );
     }
 }
 
 fn worker_of(status: &serde_json::Value, pid: u32) -> serde_json::Value {
     let workers = status["workers"].as_array().unwrap();
-    workers.iter().find(|worker| worker["pid"] == pid).cloned().unwrap_or_else(|| panic!("no {pid} in {status}"))
+    workers
+        .iter()
+        .find(|worker| worker["pid"] == pid)
+        .cloned()
+        .unwrap_or_else(|| panic!("no {pid} in {status}"))
 }
 
 #[track_caller]
@@ -214,7 +232,8 @@ fn hangs_and_is_replaced(path: &'static str) {
     let load = Load::new(address).clients(8).timeout(LONG).spawn();
     let hung = wait_since(&app, position, |event| event.kind() == "hung");
     let pid = hung.worker_pid().unwrap();
-    let replacement = wait_since(&app, position, |event| event.kind() == "ready" && event.slot() == hung.slot());
+    let replacement =
+        wait_since(&app, position, |event| event.kind() == "ready" && event.slot() == hung.slot());
     let gone = wait_since(&app, position, |event| event.kind() == "exited");
     assert_eq!((gone.worker_pid(), gone.value["expected"].clone()), (Some(pid), true.into()));
     assert!(replacement.at <= gone.at, "it was killed before its replacement was ready");
@@ -262,4 +281,3 @@ fn a_hung_worker_is_shown_as_such_until_its_replacement_is_ready() {
     assert!(asker.join().unwrap().is_err());
     stop(&app);
 }
-

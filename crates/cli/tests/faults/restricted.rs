@@ -10,7 +10,8 @@ use allcores_testing::runtimes::{Runtime, require};
 use allcores_testing::skip;
 
 use crate::support::{
-    LONG, NOBODY, app, as_nobody, at, bad, bad_node, bad_python, get, has, public, python, ready, served_by_each, stop,
+    LONG, NOBODY, app, as_nobody, at, bad, bad_node, bad_python, get, has, public, python, ready,
+    served_by_each, stop,
 };
 
 /// Runs allcores where these system calls are refused.
@@ -115,7 +116,8 @@ fn without_privilege_node_and_shells_become_workers() {
         (shell(format!("exec {} {}", python.display(), bad("hang.py").display())), "adopted"),
     ] {
         let address = unused();
-        let app = at(app(command), address).wrapper(wrapper.clone()).owner(NOBODY).workers(2).start().unwrap();
+        let app =
+            at(app(command), address).wrapper(wrapper.clone()).owner(NOBODY).workers(2).start().unwrap();
         ready(&app, 2);
         let listening = app.wait_count("listening", 2, LONG).unwrap();
         assert!(listening.iter().all(|event| event.value["rung"] == rung), "{listening:?}");

@@ -52,7 +52,10 @@ pub(crate) fn python() -> OsString {
 
 /// A program that every user may execute.
 pub(crate) fn public(name: &str) -> Option<PathBuf> {
-    ["/usr/bin", "/usr/local/bin", "/bin"].map(|folder| Path::new(folder).join(name)).into_iter().find(|path| path.exists())
+    ["/usr/bin", "/usr/local/bin", "/bin"]
+        .map(|folder| Path::new(folder).join(name))
+        .into_iter()
+        .find(|path| path.exists())
 }
 
 /// What it takes to run allcores as [`NOBODY`]; `None` where that can't be done.
@@ -139,7 +142,8 @@ pub(crate) fn nothing_is_left(app: &RunningApp) {
         // It may be on its way out: whether it is, its descriptor tells.
         assert!(ends(pid), "process {pid} was left: {}", command_line(pid));
     }
-    let entries: Vec<_> = fs::read_dir(app.runtime_folder()).unwrap().flatten().map(|entry| entry.path()).collect();
+    let entries: Vec<_> =
+        fs::read_dir(app.runtime_folder()).unwrap().flatten().map(|entry| entry.path()).collect();
     assert!(entries.is_empty(), "left in the runtime folder: {entries:?}");
 }
 
