@@ -65,6 +65,8 @@ pub(super) struct Engine<O> {
     last_spawn_failure: String,
     /// The last worker of each slot, for pictures of slots that have none.
     last_ids: BTreeMap<Slot, WorkerId>,
+    /// Orphans that were sent SIGKILL and have not gone yet.
+    condemned: BTreeSet<u32>,
     /// When workers died for want of memory.
     oom_exits: BTreeSet<Duration>,
     /// The time of the pool's present turn.
@@ -97,6 +99,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
             last_tail: Vec::new(),
             last_spawn_failure: String::new(),
             last_ids: BTreeMap::new(),
+            condemned: BTreeSet::new(),
             oom_exits: BTreeSet::new(),
             turn: Duration::ZERO,
             hints: hints::Hints::default(),

@@ -1,5 +1,6 @@
 //! The control API of an app with real workers.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use allcores_testing::address::unused;
@@ -148,7 +149,6 @@ fn other_users_are_kept_out() {
     let (code, text) = curl(&app, &wrapper, &["http://x/v1/status"]);
     assert_ne!(code, Some(0), "{text}");
     // And if somebody opened the folder and the socket to them: the primary looks who it is.
-    use std::os::unix::fs::PermissionsExt as _;
     let folder = app.runtime_folder().join(app.name());
     for path in [app.runtime_folder(), &folder, &folder.join("control.sock")] {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();

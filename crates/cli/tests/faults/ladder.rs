@@ -296,8 +296,11 @@ fn a_node_worker_that_closes_its_server_for_good_gets_nothing_more() {
         assert_ne!(get(address, "/").unwrap(), closed);
     }
     let status = app.status().unwrap();
-    let worker =
-        status["workers"].as_array().unwrap().iter().find(|worker| worker["pid"].to_string() == closed);
+    let worker = status["workers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|worker| worker["pid"].as_u64() == closed.parse().ok());
     assert_eq!(worker.unwrap()["state"], "online", "{status}");
     stop(&app);
 }

@@ -46,17 +46,25 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
     /// Takes the exits of descendants whose parents are gone, and ends those whose worker is; says whether any such
     /// is still on its way out.
     pub(super) fn reap_orphans(&mut self) -> bool {
-        let is_worker = |pid: u32| self.workers.values().any(|worker| worker.about.pid == pid);
-        let mut is_any_left = false;
-        for pid in proc::our_children().into_iter().filter(|pid| !is_worker(*pid)) {
-            let Some(child) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { continue };
-            let is_running = matches!(rustix::process::waitpid(Some(child), WaitOptions::NOHANG), Ok(None));
-            if is_running && self.is_left_behind(pid) {
-                let _ = rustix::process::kill_process(child, Signal::KILL);
-                is_any_left = true;
+        let mut has_reaped = true;
+        while has_reaped {
+            has_reaped = false;
+            let is_worker = |pid: u32| self.workers.values().any(|worker| worker.about.pid == pid);
+            let orphans: Vec<u32> = proc::our_children().into_iter().filter(|pid| !is_worker(*pid)).collect();
+            for pid in orphans {
+                let Some(child) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { continue };
+                if let Ok(Some(_)) = rustix::process::waitpid(Some(child), WaitOptions::NOHANG) {
+                    self.condemned.remove(&pid);
+                    // Its children, if it had any, are ours now and not in the list.
+                    has_reaped = true;
+                } else if !self.condemned.contains(&pid) && self.is_left_behind(pid) {
+                    let _ = rustix::process::kill_process(child, Signal::KILL);
+                    // It has no environment to be known by from when it begins to go until it has gone.
+                    self.condemned.insert(pid);
+                }
             }
         }
-        is_any_left
+        !self.condemned.is_empty()
     }
 
     /// Ends what workers left behind, to the last: children of children come to us when their parents have gone.
