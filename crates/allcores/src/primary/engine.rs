@@ -296,6 +296,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         if let Some(outcome) = outcome.filter(|_| self.last_ids.is_empty()) {
             // Nothing was ever started, and trying again would find the same.
             self.outcome.get_or_insert(outcome);
+            return;
         }
         self.spawn_failed(id, slot, &reason);
     }

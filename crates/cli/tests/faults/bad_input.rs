@@ -20,6 +20,7 @@ use crate::support::{NOBODY, app, as_nobody, at, bad, bad_python, ended, has, pu
 fn screen(app: App, code: i32) -> String {
     let app = app.on_screen().workers(2).start().unwrap();
     let text = ended(&app, code);
+    assert!(code < 126 || !text.contains("gets a new worker"), "nobody will try again:\n{text}");
     assert!(text.contains("next: "), "nothing says what to do next:\n{text}");
     text
 }

@@ -244,6 +244,28 @@ fn a_descriptor_that_is_not_theirs_is_refused_to_node_workers() {
 }
 
 #[test]
+fn a_descriptor_that_the_primary_was_given_is_shared_by_node_workers() {
+    if require(Runtime::Node).is_none() {
+        return;
+    }
+    let address = unused();
+    let code = format!(
+        "import os, socket, sys\n\
+         sock = socket.create_server(('{}', {}))\n\
+         os.dup2(sock.fileno(), 40)\n\
+         os.execv(sys.argv[1], sys.argv[1:])",
+        address.ip(),
+        address.port()
+    );
+    let wrapper = [python(), "-c".into(), code.into()];
+    let app = listening(&serde_json::json!([{ "fd": 40 }])).wrapper(wrapper).start().unwrap();
+    app.wait_count("output", 2, LONG).unwrap();
+    served_by_each(address, 2);
+    ready(&app, 2);
+    stop(&app);
+}
+
+#[test]
 fn an_exclusive_listener_of_node_is_adopted() {
     if require(Runtime::Node).is_none() {
         return;
