@@ -149,11 +149,9 @@ impl App {
         }
         let mut words = self.wrapper.iter().map(OsString::as_os_str).chain([binary.as_os_str()]);
         let mut command = Command::new(words.next().context("there is always the binary")?);
-        command.args(words).args(["run", "--name", &self.name]);
+        let format: &[&str] = if self.is_on_screen { &[] } else { &["--log-format", "json"] };
+        command.args(words).arg("run").args(format).args(["--name", &self.name]);
         command.env_remove("ALLCORES_LOG_FORMAT");
-        if !self.is_on_screen {
-            command.args(["--log-format", "json"]);
-        }
         if let Some(workers) = self.workers {
             command.args(["-w", &workers.to_string()]);
         }
