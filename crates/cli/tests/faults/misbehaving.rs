@@ -192,6 +192,24 @@ fn descendants_end_with_their_worker_in_whatever_session_they_are() {
 }
 
 #[test]
+fn a_slow_server_in_a_session_of_its_own_keeps_its_listener() {
+    if public("setsid").is_none() {
+        skip!("`setsid` is not installed");
+    }
+    let address = unused();
+    let python = crate::support::python();
+    let command = ["setsid".into(), "--fork".into(), "--wait".into(), python, bad("slow-accept.py").into()];
+    let app = crate::support::at(app::<std::ffi::OsString>(command), address).env("ACCEPT_MS", "2500");
+    let app = app.workers(1).start().unwrap();
+    ready(&app, 1);
+    // While it does not accept, nobody else seems to have the socket open: that is not a reason to close it.
+    get(address, "/").unwrap();
+    get(address, "/").unwrap();
+    assert_eq!(app.status().unwrap()["listening"], serde_json::json!([address.to_string()]));
+    stop(&app);
+}
+
+#[test]
 fn programs_that_go_to_the_background_are_told_so_and_do_not_leak() {
     for script in ["forks.py", "daemon.py"] {
         let address = unused();
