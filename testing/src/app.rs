@@ -42,6 +42,9 @@ pub struct App {
     options: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
     folder: Option<PathBuf>,
+    wrapper: Vec<OsString>,
+    is_on_screen: bool,
+    owner: Option<u32>,
     command: Vec<OsString>,
 }
 
@@ -57,6 +60,9 @@ impl App {
             options: Vec::new(),
             environment: Vec::new(),
             folder: None,
+            wrapper: Vec::new(),
+            is_on_screen: false,
+            owner: None,
             command: command.into_iter().map(Into::into).collect(),
         }
     }
@@ -110,6 +116,27 @@ impl App {
         self
     }
 
+    /// Runs `allcores` by another program, which is to execute its last arguments, e.g. `setpriv` or `unshare`.
+    #[must_use]
+    pub fn wrapper<S: Into<OsString>>(mut self, words: impl IntoIterator<Item = S>) -> Self {
+        self.wrapper = words.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Prints what a person would see, instead of events.
+    #[must_use]
+    pub fn on_screen(mut self) -> Self {
+        self.is_on_screen = true;
+        self
+    }
+
+    /// Gives the runtime folder to this user and group, for a primary that a wrapper runs as such.
+    #[must_use]
+    pub fn owner(mut self, id: u32) -> Self {
+        self.owner = Some(id);
+        self
+    }
+
     /// Starts it, and does not wait for anything.
     pub fn start(self) -> anyhow::Result<RunningApp> {
         let binary = match self.binary {
@@ -117,8 +144,14 @@ impl App {
             None => find_binary()?,
         };
         let runtime = tempfile::Builder::new().prefix("allcores-").tempdir()?;
-        let mut command = Command::new(&binary);
-        command.args(["run", "--log-format", "json", "--name", &self.name]);
+        if let Some(owner) = self.owner {
+            std::os::unix::fs::chown(runtime.path(), Some(owner), Some(owner))?;
+        }
+        let mut words = self.wrapper.iter().map(OsString::as_os_str).chain([binary.as_os_str()]);
+        let mut command = Command::new(words.next().context("there is always the binary")?);
+        let format: &[&str] = if self.is_on_screen { &[] } else { &["--log-format", "json"] };
+        command.args(words).arg("run").args(format).args(["--name", &self.name]);
+        command.env_remove("ALLCORES_LOG_FORMAT");
         if let Some(workers) = self.workers {
             command.args(["-w", &workers.to_string()]);
         }

@@ -27,6 +27,8 @@ pub(crate) enum Adopted {
     Listening { lane: LaneId, process: u32 },
     /// The address can't be had; the caller was told so.
     Unavailable { address: Address, why: Unavailable },
+    /// We may not look at what it asked for, so the call went through untouched.
+    Forbidden(io::Error),
     /// Another worker is about to bind the same Unix socket: to be looked at again when that has listened or gone.
     Later(Notification),
 }
@@ -43,11 +45,16 @@ pub(crate) fn handle(
         Call::Bind { address, length } => caller.bind(ports, applicant, address, length),
         Call::Listen { backlog } => caller.listen(ports, backlog),
     };
-    outcome.unwrap_or_else(|_| {
+    outcome.unwrap_or_else(|error| {
+        let waits = seccomp::is_waiting(listener, &notification);
         // Something about the caller could not be read. The kernel gives it the answer that it would have had
         // without us, which is better than none.
         caller.answer(Answer::Continue);
-        Adopted::Nothing
+        if waits && error.kind() == io::ErrorKind::PermissionDenied {
+            Adopted::Forbidden(error)
+        } else {
+            Adopted::Nothing
+        }
     })
 }
 

@@ -100,6 +100,8 @@ impl Primary {
 
     /// Runs until it is stopped or can't go on; tells `observe` what happens.
     ///
+    /// Unblocks all signals of the calling thread, since the ends of children are told by one.
+    ///
     /// Must be awaited on the main thread, on a current-thread runtime: workers are told of the primary's death
     /// through the thread that forked them. `observe` is called in between everything else and must not block.
     ///
@@ -108,6 +110,7 @@ impl Primary {
     /// If the kernel refuses what every primary needs (a timer, an epoll descriptor).
     pub async fn run(self, observe: impl FnMut(Event<'_>)) -> Result<Outcome, StartError> {
         let failed = |action| move |source| StartError { action, source };
+        crate::sys::process::unblock_signals();
         // Orphans of workers become our children, so that none outlives its worker unseen.
         let own = rustix::process::getpid();
         rustix::process::set_child_subreaper(Some(own))

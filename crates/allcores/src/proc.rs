@@ -70,9 +70,20 @@ pub(crate) fn open_sockets(pids: &[u32]) -> HashSet<u64> {
     inodes
 }
 
-/// All processes of the session that `leader` opened: a worker and those descendants that have not left it.
+/// All processes of the session that `leader` opened, and all their descendants in whatever session they are.
 pub(crate) fn session_members(leader: u32) -> Vec<u32> {
-    all_processes().filter(|pid| Stat::read(*pid).is_ok_and(|stat| stat.session == leader)).collect()
+    let stats: Vec<(u32, Stat)> =
+        all_processes().filter_map(|pid| Some((pid, Stat::read(pid).ok()?))).collect();
+    let mut members: HashSet<u32> =
+        stats.iter().filter(|(_, stat)| stat.session == leader).map(|(pid, _)| *pid).collect();
+    let mut known = 0;
+    while members.len() > known {
+        known = members.len();
+        let children = stats.iter().filter(|(_, stat)| members.contains(&stat.parent)).map(|(pid, _)| *pid);
+        let children: Vec<u32> = children.collect();
+        members.extend(children);
+    }
+    members.into_iter().collect()
 }
 
 fn all_processes() -> impl Iterator<Item = u32> {

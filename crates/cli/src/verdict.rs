@@ -25,6 +25,11 @@ impl Verdict {
                 format!("gave up: no worker ever became ready, and the last one ended by {status}"),
                 format!("run the command by itself and see why it ends: {command}"),
             ),
+            Outcome::NeverStarted { reason } => Self::failed(
+                ExitCode::NeverReady,
+                format!("gave up: no worker could be started: {reason}"),
+                "correct that, or the options that ask for it".into(),
+            ),
             Outcome::NotAServer => Self::failed(
                 ExitCode::NeverReady,
                 "gave up: every worker ended with exit code 0 and none ever listened on an address".into(),
@@ -45,7 +50,8 @@ impl Verdict {
             Outcome::NotExecutable { program, reason } => Self::failed(
                 ExitCode::NotExecutable,
                 format!("can't run {program}: {reason}"),
-                "make it executable (chmod +x), or name its interpreter first".into(),
+                "name a program, or an interpreter and the script for it; a file of your own needs chmod +x"
+                    .into(),
             ),
         }
     }
@@ -77,6 +83,7 @@ mod tests {
     fn each_outcome_has_its_code_and_what_to_do() {
         let outcomes = [
             (Outcome::NeverReady { status: ExitStatus::Code(1), last_output: vec![] }, ExitCode::NeverReady),
+            (Outcome::NeverStarted { reason: "denied".into() }, ExitCode::NeverReady),
             (Outcome::NotAServer, ExitCode::NeverReady),
             (
                 Outcome::CommandNotFound { program: "x".into(), reason: "check the name".into() },

@@ -223,8 +223,16 @@ impl Group {
         for lane in self.lanes.iter().filter(|lane| lane.is_listening && lane.is_stream) {
             let Ok(queue) = raw::accept_queue(&lane.socket) else { continue };
             let limit = u32::try_from(lane.backlog).unwrap_or(u32::MAX).min(somaxconn());
-            if !queue.is_listening || queue.limit < limit {
-                let _ = socket2::SockRef::from(&lane.socket).listen(lane.backlog);
+            if queue.is_listening && queue.limit >= limit {
+                continue;
+            }
+            let _ = socket2::SockRef::from(&lane.socket).listen(lane.backlog);
+            if !queue.is_listening
+                && let Some(at) = self.order.iter().position(|id| *id == lane.id)
+            {
+                // The kernel's own numbering: the last took its place when it left, and it comes back as the last.
+                self.order.swap_remove(at);
+                self.order.push(lane.id);
             }
         }
         if let Some(numbers) = self.attached.take() {

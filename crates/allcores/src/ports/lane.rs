@@ -260,7 +260,7 @@ fn explain(address: &Address, ip: Option<SocketAddr>, error: &io::Error) -> Unav
     let errno = error.raw_os_error().unwrap_or(libc::EIO);
     let holder = ip.filter(|_| errno == libc::EADDRINUSE).and_then(|ip| holder_of(address, ip));
     let reason = match (errno, &holder) {
-        (libc::EADDRINUSE, Some(_)) => "another process has it; stop that, or choose another port".into(),
+        (libc::EADDRINUSE, Some(_)) => "it is in use".into(),
         (libc::EADDRINUSE, None) => {
             "a process that this user may not see has it; find it with `ss -ltnp` as root, or choose \
              another port"

@@ -62,8 +62,12 @@ pub(super) struct Engine<O> {
     /// The last address that could not be had while no worker was ready.
     unavailable: Option<Outcome>,
     last_tail: Vec<Vec<u8>>,
+    /// Why a worker could not be started, the last time.
+    last_spawn_failure: String,
     /// The last worker of each slot, for pictures of slots that have none.
     last_ids: BTreeMap<Slot, WorkerId>,
+    /// Orphans that were sent SIGKILL and have not gone yet.
+    condemned: BTreeSet<u32>,
     /// When workers died for want of memory.
     oom_exits: BTreeSet<Duration>,
     /// The time of the pool's present turn.
@@ -72,6 +76,7 @@ pub(super) struct Engine<O> {
     hints: hints::Hints,
     out_of_memory_kills: Option<u64>,
     is_adoption_reported: bool,
+    is_background_reported: bool,
     outcome: Option<Outcome>,
     observe: O,
 }
@@ -94,13 +99,16 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
             deferred: Vec::new(),
             unavailable: None,
             last_tail: Vec::new(),
+            last_spawn_failure: String::new(),
             last_ids: BTreeMap::new(),
+            condemned: BTreeSet::new(),
             oom_exits: BTreeSet::new(),
             turn: Duration::ZERO,
             handovers: handover::Handovers::default(),
             hints: hints::Hints::default(),
             out_of_memory_kills: crate::proc::out_of_memory_kills(),
             is_adoption_reported: false,
+            is_background_reported: false,
             outcome: None,
             observe,
             settings,
@@ -118,10 +126,12 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         }
         let mut children = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::child()).ok();
         self.ports.set_target(self.pool.target());
+        self.report_unshared();
         self.tell(Input::Start);
         loop {
             if let Some(outcome) = self.outcome.take() {
                 self.ports.close();
+                self.end_descendants(&mut children).await;
                 return outcome;
             }
             let deadline = self.next_deadline();
@@ -131,7 +141,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
                 // Looks at the lanes' queues, which the kernel has or a tick has called for.
                 due = self.steering_due() => self.steer(due),
                 () = clock::sleep_until(self.started + deadline) => self.wake(),
-                _ = async { children.as_mut().expect("checked").recv().await }, if children.is_some() => {
+                () = exits::child_changed(&mut children) => {
                     self.reap_orphans();
                 }
             }
@@ -207,6 +217,10 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         worker.lanes = lanes.iter().map(|lane| (*lane, Rung::Inherited)).collect();
         worker.rung = (!lanes.is_empty()).then_some(Rung::Inherited);
         self.ports.set_process(id, process.pid);
+        if !lanes.is_empty() {
+            // That it serves can only be seen by what it accepts, so it must be sent something.
+            self.ports.serve(id, true);
+        }
         self.last_ids.insert(slot, id);
         self.workers.insert(id, worker);
         self.tell(Input::Spawned { id, pid: process.pid });
@@ -248,8 +262,26 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         } else {
             "only programs that take sockets by LISTEN_FDS (see --listen) can share a port"
         };
-        let text = format!("adoption is not available here ({error}); {instead}");
+        let reason = match error.raw_os_error() {
+            Some(libc::EBUSY) => {
+                "another allcores, or what watches this container, answers these calls already".into()
+            }
+            _ => error.to_string(),
+        };
+        let text = format!("adoption is not available here ({reason}); {instead}");
         (self.observe)(Event::Notice { text: &text });
+    }
+
+    /// Says what becomes of programs that want the same port when nothing here will share it among them.
+    fn report_unshared(&mut self) {
+        let is_shared =
+            self.settings.adopt || self.launcher.has_channel() || !self.settings.listen.is_empty();
+        if is_shared || self.pool.target() == 1 {
+            return;
+        }
+        let text = "adoption is off (--no-adopt): each worker binds by itself, and all but one will find a port taken \
+                    unless the program sets SO_REUSEPORT; addresses given with --listen are shared by LISTEN_FDS";
+        (self.observe)(Event::Notice { text });
     }
 
     fn launch_failed(&mut self, id: WorkerId, slot: Slot, error: LaunchError) {
@@ -264,10 +296,10 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
             }
             LaunchError::Failed(reason) => (None, reason),
         };
-        let is_first = self.workers.is_empty() && !self.pool.has_ever_been_ready();
-        if let Some(outcome) = outcome.filter(|_| is_first) {
+        if let Some(outcome) = outcome.filter(|_| self.last_ids.is_empty()) {
             // Nothing was ever started, and trying again would find the same.
             self.outcome.get_or_insert(outcome);
+            return;
         }
         self.spawn_failed(id, slot, &reason);
     }
@@ -276,6 +308,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         if self.outcome.is_none() {
             (self.observe)(Event::SpawnFailed { slot, reason });
         }
+        reason.clone_into(&mut self.last_spawn_failure);
         let now = self.now();
         self.ports.release(id, now);
         self.tell(Input::SpawnFailed { id });
@@ -321,6 +354,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
     fn retire(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         worker.is_retired = true;
+        self.ports.serve(id, false);
         let was_held = self.drains.forget(id);
         let listens_by_channel = matches!(worker.rung, Some(Rung::Node)) || worker.rung.is_none();
         if worker.channel.is_some() && listens_by_channel {
@@ -394,7 +428,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
             }
             Verdict::NotAServer => Outcome::NotAServer,
             Verdict::NeverSpawned => {
-                Outcome::NeverReady { status: ExitStatus::Code(127), last_output: Vec::new() }
+                Outcome::NeverStarted { reason: std::mem::take(&mut self.last_spawn_failure) }
             }
         };
         let outcome = self.unavailable.take().filter(|_| !self.pool.has_ever_been_ready()).unwrap_or(outcome);

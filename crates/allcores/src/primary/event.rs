@@ -156,6 +156,11 @@ pub enum Outcome {
         /// The last lines of its output.
         last_output: Vec<Vec<u8>>,
     },
+    /// No worker could even be started.
+    NeverStarted {
+        /// What was tried last and why it failed, in words.
+        reason: String,
+    },
     /// Every worker ended by itself with exit code 0 without ever having listened: the command is no server.
     NotAServer,
     /// No worker ever became ready, and the reason is an address that could not be had.

@@ -239,7 +239,7 @@ impl Launcher {
             }
             (Step::Folder, _) => {
                 let folder = self.cwd.as_deref().unwrap_or(Path::new(".")).display();
-                LaunchError::NotExecutable { program: shown, reason: format!("its folder {folder}: {cause}") }
+                LaunchError::Failed(format!("entering the folder {folder}: {cause}"))
             }
             (step, _) => LaunchError::Failed(format!("starting {shown} ({step:?}): {cause}")),
         }

@@ -252,14 +252,18 @@ fn call(step: Step, number: libc::c_long, arguments: [libc::c_long; 5]) -> Resul
     }
 }
 
+/// How many signals the kernel knows.
+const SIGNALS: libc::c_long = 64;
+
 /// Gives every signal its default action (std ignores SIGPIPE; tokio has handlers) and blocks none.
 fn reset_signals() {
-    for signal in 1..=64 {
-        // SAFETY: a zeroed sigaction is SIG_DFL with no flags; the table is this process's own copy.
-        unsafe {
-            let default: libc::sigaction = std::mem::zeroed();
-            libc::sigaction(signal, &raw const default, ptr::null_mut());
-        }
+    for signal in 1..=SIGNALS {
+        // The kernel's struct, all zero: SIG_DFL, no flags, no restorer, an empty mask. Not libc's call, which
+        // refuses the two signals that it keeps for itself; they may be ignored like any other.
+        let default = [0_u64; 4];
+        let arguments = [signal, address(default.as_ptr()), 0, SIGNALS / 8, 0];
+        // SIGKILL and SIGSTOP have no action to be changed.
+        let _ = call(Step::None, libc::SYS_rt_sigaction, arguments);
     }
     // SAFETY: the set lives on this frame; only this process's mask changes.
     unsafe {

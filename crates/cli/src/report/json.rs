@@ -119,6 +119,7 @@ pub(super) fn stopped(app: &str, outcome: &Outcome, verdict: &Verdict) -> Vec<u8
     let outcome = match outcome {
         Outcome::Stopped => "stopped",
         Outcome::NeverReady { .. } => "never_ready",
+        Outcome::NeverStarted { .. } => "never_started",
         Outcome::NotAServer => "not_a_server",
         Outcome::AddressUnavailable { .. } => "address_unavailable",
         Outcome::CommandNotFound { .. } => "command_not_found",

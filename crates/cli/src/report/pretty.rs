@@ -121,7 +121,11 @@ impl Pretty {
         for line in last_output {
             text.push_str(&self.own(&format!("  | {}", String::from_utf8_lossy(line))));
         }
-        text.push_str(&self.own("  next: correct the cause; it is tried again and again, ever more slowly"));
+        text.push_str(
+            &self.own(
+                "  next: correct the cause; as long as the app runs, it is tried again, ever more seldom",
+            ),
+        );
         text
     }
 

@@ -34,6 +34,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
                 self.listens(id, lane);
                 self.retry_deferred();
             }
+            Adopted::Forbidden(error) => self.report_forbidden(id, &error),
             Adopted::Unavailable { address, why } => self.address_unavailable(id, &address, why),
             Adopted::Later(notification) => {
                 let until = self.now() + PATIENCE;
@@ -56,6 +57,20 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
                 let _ = seccomp::answer(listener.as_fd(), &notification, Answer::Continue);
             }
         }
+    }
+
+    /// Says once that a worker can't be adopted though the filter is in place.
+    fn report_forbidden(&mut self, id: WorkerId, error: &std::io::Error) {
+        if std::mem::replace(&mut self.is_adoption_reported, true) {
+            return;
+        }
+        let Some(worker) = self.workers.get(&id).map(|worker| worker.about) else { return };
+        let text = format!(
+            "worker {id} (slot {}, pid {}) can't be adopted: looking at what it binds is forbidden ({error}), by a \
+             container or by the program itself; it binds by itself, and others that want the same port will fail",
+            worker.slot, worker.pid
+        );
+        (self.observe)(Event::Notice { text: &text });
     }
 
     /// Tells of an address that a worker could not have, once for each address.

@@ -26,6 +26,8 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
     pub(super) fn take_message(&mut self, id: WorkerId, message: Incoming) {
         match message {
             Incoming::Query(query) => self.take_query(id, &query),
+            // The operator's own socket, which is in no table of ours.
+            Incoming::Listening { kind: AddressKind::Descriptor, .. } => self.tell(Input::Listening { id }),
             Incoming::Listening { port, .. } => self.take_listening(id, port),
             Incoming::Close { key } => self.take_close(id, &key),
             Incoming::Leaving { seq } => {

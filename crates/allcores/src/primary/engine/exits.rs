@@ -1,22 +1,34 @@
 //! The ends of processes: workers', and those of their descendants that nobody else waits for.
 
+use std::os::fd::AsFd;
+use std::time::Duration;
+
 use allcores_core::exit::ExitStatus;
 use allcores_core::pool::Input;
 use allcores_core::worker::WorkerId;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions};
-use std::os::fd::AsFd;
+use tokio::signal::unix::Signal as Signals;
 
 use super::Engine;
-use crate::primary::Event;
+use crate::primary::{Event, WorkerRef};
 use crate::proc;
+
+/// How long descendants that were sent SIGKILL may take to go, at the end. They do so at once unless the kernel
+/// keeps them.
+const BURIAL: Duration = Duration::from_secs(2);
 
 impl<O: FnMut(Event<'_>)> Engine<O> {
     pub(super) fn take_exit(&mut self, id: WorkerId) {
         // Before its exit is taken, while its process group's number can't be another's.
+        let leaves_others = self.leaves_others(id);
         self.signal(id, Signal::KILL);
         let Some(worker) = self.workers.get_mut(&id) else { return };
+        let (about, is_retired) = (worker.about, worker.is_retired);
         let status = take_status(&worker.pidfd);
         self.last_tail = std::mem::take(&mut worker.tail).into();
+        if leaves_others && status.is_success() && !is_retired {
+            self.report_background(about);
+        }
         let now = self.now();
         self.ports.release(id, now);
         self.drains.forget(id);
@@ -32,16 +44,60 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         self.reap_orphans();
     }
 
-    /// Takes the exits of descendants whose parents are gone, and ends those whose worker is.
-    pub(super) fn reap_orphans(&mut self) {
-        let is_worker = |pid: u32| self.workers.values().any(|worker| worker.about.pid == pid);
-        for pid in proc::our_children().into_iter().filter(|pid| !is_worker(*pid)) {
-            let Some(child) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { continue };
-            let is_running = matches!(rustix::process::waitpid(Some(child), WaitOptions::NOHANG), Ok(None));
-            if is_running && self.is_left_behind(pid) {
-                let _ = rustix::process::kill_process(child, Signal::KILL);
+    /// Takes the exits of descendants whose parents are gone, and ends those whose worker is; says whether any such
+    /// is still on its way out.
+    pub(super) fn reap_orphans(&mut self) -> bool {
+        let mut has_reaped = true;
+        while has_reaped {
+            has_reaped = false;
+            let is_worker = |pid: u32| self.workers.values().any(|worker| worker.about.pid == pid);
+            let orphans: Vec<u32> = proc::our_children().into_iter().filter(|pid| !is_worker(*pid)).collect();
+            for pid in orphans {
+                let Some(child) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { continue };
+                if let Ok(Some(_)) = rustix::process::waitpid(Some(child), WaitOptions::NOHANG) {
+                    self.condemned.remove(&pid);
+                    // Its children, if it had any, are ours now and not in the list.
+                    has_reaped = true;
+                } else if !self.condemned.contains(&pid) && self.is_left_behind(pid) {
+                    let _ = rustix::process::kill_process(child, Signal::KILL);
+                    // It has no environment to be known by from when it begins to go until it has gone.
+                    self.condemned.insert(pid);
+                }
             }
         }
+        !self.condemned.is_empty()
+    }
+
+    /// Ends what workers left behind, to the last: children of children come to us when their parents have gone.
+    pub(super) async fn end_descendants(&mut self, children: &mut Option<Signals>) {
+        let all_gone = async {
+            while self.reap_orphans() {
+                child_changed(children).await;
+            }
+        };
+        let _ = tokio::time::timeout(BURIAL, all_gone).await;
+    }
+
+    /// Whether a worker that has ended has descendants that have not.
+    fn leaves_others(&self, id: WorkerId) -> bool {
+        let Some(pid) = self.workers.get(&id).map(|worker| worker.about.pid) else { return false };
+        let is_orphan_of = |child: &u32| {
+            *child != pid && proc::initial_env(*child, "ALLCORES_WORKER_ID") == Some(id.to_string())
+        };
+        proc::session_members(pid).iter().any(|member| *member != pid)
+            || proc::our_children().iter().any(is_orphan_of)
+    }
+
+    fn report_background(&mut self, worker: WorkerRef) {
+        if std::mem::replace(&mut self.is_background_reported, true) {
+            return;
+        }
+        let text = format!(
+            "worker {} (slot {}, pid {}) went to the background: it exited and left processes, which were ended with \
+             it; give the program the option that keeps it in the foreground",
+            worker.id, worker.slot, worker.pid
+        );
+        (self.observe)(Event::Notice { text: &text });
     }
 
     fn is_left_behind(&self, pid: u32) -> bool {
@@ -49,6 +105,16 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         let worker =
             proc::initial_env(pid, "ALLCORES_WORKER_ID").and_then(|id| id.parse().ok()).map(WorkerId);
         is_ours && worker.is_some_and(|id| !self.workers.contains_key(&id))
+    }
+}
+
+/// Waits until some child has ended; for ever where that can't be learnt.
+pub(super) async fn child_changed(children: &mut Option<Signals>) {
+    match children {
+        Some(children) => {
+            children.recv().await;
+        }
+        None => std::future::pending().await,
     }
 }
 

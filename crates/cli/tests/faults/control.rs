@@ -1,0 +1,162 @@
+//! The control API of an app with real workers.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+
+use allcores_testing::address::unused;
+use allcores_testing::app::RunningApp;
+use allcores_testing::skip;
+use serde_json::Value;
+
+use crate::support::{as_nobody, bad_python, public, ready, stop};
+
+/// Asks an app's control socket as anybody can who has curl.
+fn curl(app: &RunningApp, wrapper: &[std::ffi::OsString], arguments: &[&str]) -> (Option<i32>, String) {
+    let socket = app.runtime_folder().join(app.name()).join("control.sock");
+    let mut words = wrapper.iter().cloned().chain(["curl".into()]);
+    let mut command = Command::new(words.next().unwrap());
+    command.args(words).args(["--silent", "--show-error", "--unix-socket"]).arg(socket);
+    let output = command.args(["--write-out", "\n%{http_code}"]).args(arguments).output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[track_caller]
+fn keys(value: &Value) -> Vec<&str> {
+    value.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+fn is_time(value: &Value) -> bool {
+    // RFC 3339, UTC, milliseconds: 2026-01-02T03:04:05.678Z
+    value.as_str().is_some_and(|text| text.len() == 24 && text.ends_with('Z') && text.as_bytes()[10] == b'T')
+}
+
+#[test]
+fn a_status_has_legal_values_in_every_field() {
+    let address = unused();
+    let app = bad_python("hang.py", address).workers(2).start().unwrap();
+    let events = ready(&app, 2);
+    let status = app.status().unwrap();
+    let mut fields = keys(&status);
+    fields.sort_unstable();
+    assert_eq!(
+        fields,
+        [
+            "generation",
+            "hint",
+            "listening",
+            "name",
+            "pid",
+            "policy",
+            "since",
+            "strays",
+            "target",
+            "version",
+            "workers"
+        ]
+    );
+    assert_eq!((&status["name"], &status["pid"]), (&app.name().into(), &app.pid().into()));
+    assert_eq!((&status["version"], &status["generation"]), (&env!("CARGO_PKG_VERSION").into(), &1.into()));
+    assert_eq!(
+        (&status["policy"], &status["target"], &status["strays"]),
+        (&"auto".into(), &2.into(), &0.into())
+    );
+    assert_eq!(status["listening"], serde_json::json!([address.to_string()]));
+    assert!(is_time(&status["since"]), "{status}");
+    let workers = status["workers"].as_array().unwrap();
+    assert_eq!(workers.len(), 2);
+    for (slot, worker) in workers.iter().enumerate() {
+        let event = events.iter().find(|event| event.slot() == Some(slot as u64)).unwrap();
+        assert_eq!((&worker["slot"], &worker["id"]), (&slot.into(), &event.value["worker"]["id"]));
+        assert_eq!(worker["pid"], event.value["worker"]["pid"]);
+        assert_eq!((&worker["state"], &worker["rung"]), (&"ready".into(), &"adopted".into()));
+        assert_eq!((&worker["restarts"], &worker["last_exit"]), (&0.into(), &Value::Null));
+        assert_eq!(worker["lanes"], serde_json::json!([{"address": address.to_string(), "depth": 0}]));
+        assert!(worker["rss_bytes"].as_u64().is_some_and(|bytes| bytes > 1 << 20), "{worker}");
+        assert!(
+            worker["cpu_seconds"].as_f64().is_some_and(|seconds| (0.0..60.0).contains(&seconds)),
+            "{worker}"
+        );
+        assert!(is_time(&worker["since"]), "{worker}");
+    }
+    stop(&app);
+}
+
+#[test]
+fn a_crash_is_in_the_status() {
+    let app = bad_python("hang.py", unused()).workers(1).start().unwrap();
+    let pid = ready(&app, 1)[0].worker_pid().unwrap();
+    let raw = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    rustix::process::kill_process(raw, rustix::process::Signal::KILL).unwrap();
+    ready(&app, 2);
+    let worker = app.status().unwrap()["workers"][0].clone();
+    assert_eq!((&worker["id"], &worker["slot"], &worker["restarts"]), (&2.into(), &0.into(), &1.into()));
+    let exit = &worker["last_exit"];
+    assert_eq!(
+        (&exit["code"], &exit["signal"], &exit["oom"]),
+        (&Value::Null, &"SIGKILL".into(), &false.into())
+    );
+    assert!(is_time(&exit["at"]), "{exit}");
+    stop(&app);
+}
+
+#[test]
+fn scaling_is_done_when_it_says_so() {
+    let app = bad_python("hang.py", unused()).workers(1).start().unwrap();
+    ready(&app, 1);
+    for count in [3, 1, 2] {
+        let output = app.run(["scale", app.name(), &count.to_string()]).unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let status = app.status().unwrap();
+        let workers = status["workers"].as_array().unwrap();
+        assert_eq!(
+            (status["target"].as_u64(), workers.len()),
+            (Some(count), usize::try_from(count).unwrap())
+        );
+        assert!(workers.iter().all(|worker| worker["state"] == "ready"), "{status}");
+        let slots: Vec<u64> = workers.iter().filter_map(|worker| worker["slot"].as_u64()).collect();
+        assert_eq!(slots, (0..count).collect::<Vec<_>>());
+    }
+    stop(&app);
+}
+
+#[test]
+fn curl_can_speak_to_it() {
+    if public("curl").is_none() {
+        skip!("curl is not installed");
+    }
+    let app = bad_python("hang.py", unused()).workers(1).start().unwrap();
+    ready(&app, 1);
+    let (code, text) = curl(&app, &[], &["http://x/v1/status"]);
+    let (body, http) = text.rsplit_once('\n').unwrap();
+    assert_eq!((code, http), (Some(0), "200"), "{text}");
+    assert_eq!(serde_json::from_str::<Value>(body).unwrap()["pid"], app.pid());
+    let (_, text) = curl(&app, &[], &["--data", r#"{"workers": 2}"#, "http://x/v1/scale"]);
+    let (body, http) = text.rsplit_once('\n').unwrap();
+    assert_eq!(http, "200", "{text}");
+    assert_eq!(serde_json::from_str::<Value>(body).unwrap()["target"], 2);
+    let (_, text) = curl(&app, &[], &["--request", "POST", "http://x/v1/stop"]);
+    assert!(text.ends_with("\n202"), "{text}");
+    crate::support::ended(&app, 0);
+}
+
+#[test]
+fn other_users_are_kept_out() {
+    let (Some(wrapper), Some(_)) = (as_nobody(), public("curl")) else {
+        skip!("no other user can be tried as")
+    };
+    let app = bad_python("hang.py", unused()).workers(1).start().unwrap();
+    ready(&app, 1);
+    let (code, text) = curl(&app, &wrapper, &["http://x/v1/status"]);
+    assert_ne!(code, Some(0), "{text}");
+    // And if somebody opened the folder and the socket to them: the primary looks who it is.
+    let folder = app.runtime_folder().join(app.name());
+    for path in [app.runtime_folder(), &folder, &folder.join("control.sock")] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    let (code, text) = curl(&app, &wrapper, &["--data", "", "http://x/v1/stop"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.ends_with("\n403") && text.contains("another user"), "{text}");
+    std::fs::set_permissions(app.runtime_folder(), std::fs::Permissions::from_mode(0o700)).unwrap();
+    assert_eq!(app.status().unwrap()["workers"][0]["state"], "ready");
+    stop(&app);
+}

@@ -1,0 +1,343 @@
+//! The life of an app and its workers: what they are started with, how they are replaced, and how all of it ends.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::time::{Duration, Instant};
+
+use allcores_testing::address::unused;
+use allcores_testing::app::{App, RunningApp};
+use allcores_testing::process::Event;
+use allcores_testing::runtimes::Runtime;
+use allcores_testing::skip;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::{
+    LONG, NOBODY, all_processes, app, as_nobody, at, bad, bad_python, command_line, ended, ends, get, has,
+    nothing_is_left, python, ready, status_line, stop, wait_since,
+};
+
+/// An app whose workers answer `/sleep?ms=N` after that time.
+fn sleepy(address: std::net::SocketAddr) -> App {
+    let command = Runtime::Python.command(address).unwrap();
+    at(app(command), address).folder(Runtime::Python.cwd()).workers(2)
+}
+
+/// An app whose workers do nothing.
+fn idle() -> App {
+    app(["/bin/sleep", "86400"]).workers(2)
+}
+
+#[track_caller]
+fn online(app: &RunningApp, workers: usize) -> Vec<u32> {
+    let events = app.wait_count("online", workers, LONG).unwrap_or_else(|error| panic!("{error:#}"));
+    events.iter().filter_map(Event::worker_pid).collect()
+}
+
+fn kill(pid: u32, signal: Signal) {
+    kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), signal).unwrap();
+}
+
+/// Has a request under way whose answer takes so long, and returns once a worker has it.
+fn under_way(address: std::net::SocketAddr, millis: u32) -> std::thread::JoinHandle<std::io::Result<String>> {
+    use std::io::{Read as _, Write as _};
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    let own = stream.local_addr().unwrap().port();
+    write!(stream, "GET /sleep?ms={millis} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    // Accepted connections have an inode, those that wait have none.
+    let deadline = Instant::now() + LONG;
+    let is_accepted = || {
+        let table = fs::read_to_string("/proc/net/tcp").unwrap();
+        let peer = format!(":{own:04X}");
+        let mut rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        rows.any(|row| row.len() > 9 && row[2].ends_with(&peer) && row[9] != "0")
+    };
+    while !is_accepted() {
+        assert!(Instant::now() < deadline, "no worker took the connection");
+    }
+    std::thread::spawn(move || {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    })
+}
+
+#[test]
+fn the_first_signal_lets_requests_finish() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let address = unused();
+        let app = sleepy(address).start().unwrap();
+        ready(&app, 2);
+        let answer = under_way(address, 1000);
+        app.signal(signal).unwrap();
+        ended(&app, 0);
+        let answer = answer.join().unwrap().unwrap();
+        assert!(answer.starts_with("HTTP/1"), "{signal:?}: {answer:?}");
+    }
+}
+
+#[test]
+fn a_second_interrupt_ends_it_now() {
+    let address = unused();
+    let app = sleepy(address).option("--drain-timeout=1h").start().unwrap();
+    ready(&app, 2);
+    let answer = under_way(address, 3_600_000);
+    app.signal(Signal::INT).unwrap();
+    app.wait_count("draining", 2, LONG).unwrap();
+    app.signal(Signal::INT).unwrap();
+    ended(&app, 0);
+    assert!(!answer.join().unwrap().is_ok_and(|answer| answer.starts_with("HTTP/1")));
+}
+
+#[test]
+fn a_quit_ends_it_now() {
+    let address = unused();
+    let app = sleepy(address).option("--drain-timeout=1h").start().unwrap();
+    ready(&app, 2);
+    let answer = under_way(address, 3_600_000);
+    app.signal(Signal::QUIT).unwrap();
+    ended(&app, 0);
+    assert!(!answer.join().unwrap().is_ok_and(|answer| answer.starts_with("HTTP/1")));
+}
+
+/// The words of a worker's line that begins with `me`.
+fn introduction(event: &Event) -> Option<Vec<String>> {
+    let line = event.value["line"].as_str().filter(|_| event.kind() == "output")?;
+    line.strip_prefix("me ").map(|rest| rest.split(' ').map(str::to_owned).collect())
+}
+
+#[test]
+fn a_replacement_takes_the_slot_and_gets_an_id_that_nobody_had() {
+    let script =
+        "echo me $ALLCORES_SLOT $NODE_APP_INSTANCE $ALLCORES_WORKER_ID $ALLCORES_NAME; exec sleep 86400";
+    let app = app(["sh", "-c", script]).workers(3).name("env").start().unwrap();
+    let mut known = Vec::new();
+    app.wait_for(
+        |event| {
+            known.extend(introduction(event));
+            known.len() == 3
+        },
+        LONG,
+    )
+    .unwrap();
+    let slots: BTreeSet<&str> = known.iter().map(|words| words[0].as_str()).collect();
+    assert_eq!(slots, ["0", "1", "2"].into());
+    assert!(known.iter().all(|words| words[0] == words[1] && words[3] == "env"), "{known:?}");
+    let victim =
+        app.events().into_iter().find(|event| event.kind() == "online" && event.slot() == Some(1)).unwrap();
+    let position = app.position();
+    kill(victim.worker_pid().unwrap(), Signal::KILL);
+    let next = wait_since(&app, position, |event| introduction(event).is_some());
+    assert_eq!(introduction(&next).unwrap(), ["1", "1", "4", "env"]);
+    stop(&app);
+}
+
+#[test]
+fn workers_block_and_ignore_no_signal_whatever_allcores_was_started_with() {
+    let code = "import os, signal, sys\n\
+                signal.signal(signal.SIGPIPE, signal.SIG_IGN)\n\
+                signal.signal(signal.SIGHUP, signal.SIG_IGN)\n\
+                signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGCHLD, signal.SIGUSR1})\n\
+                os.execv(sys.argv[1], sys.argv[1:])";
+    let app = idle().wrapper([python(), "-c".into(), code.into()]).start().unwrap();
+    for pid in online(&app, 2) {
+        for set in ["SigBlk", "SigIgn"] {
+            assert_eq!(status_line(pid, set), "0000000000000000", "{set}");
+        }
+    }
+    stop(&app);
+}
+
+#[test]
+fn workers_have_the_limit_of_open_files_that_allcores_was_given() {
+    let app = idle().wrapper(["sh", "-c", "ulimit -Sn 123; exec \"$@\"", "sh"]).start().unwrap();
+    for pid in online(&app, 2) {
+        let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+        assert_eq!(line.split_whitespace().nth(3), Some("123"), "{line}");
+    }
+    stop(&app);
+}
+
+#[test]
+fn workers_have_a_session_of_their_own_and_nothing_to_read() {
+    let app = idle().start().unwrap();
+    for pid in online(&app, 2) {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+        assert_eq!(
+            (fields[2], fields[3]),
+            (pid.to_string().as_str(), pid.to_string().as_str()),
+            "group, session"
+        );
+        assert_eq!(fs::read_link(format!("/proc/{pid}/fd/0")).unwrap().to_str(), Some("/dev/null"));
+        // Files that the loader has open for a moment are its own affair.
+        let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+        let links = descriptors.filter_map(|entry| fs::read_link(entry.path()).ok());
+        let passed: Vec<_> = links.filter(|link| !link.is_absolute()).collect();
+        assert_eq!(passed.len(), 2, "more than the pipes of stdout and stderr: {passed:?}");
+    }
+    stop(&app);
+}
+
+#[test]
+fn workers_are_the_user_that_was_asked_for() {
+    if as_nobody().is_none() {
+        skip!("workers can't be another user here");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::chown(folder.path(), Some(NOBODY), Some(777)).unwrap();
+    let script = format!("touch {}/$ALLCORES_SLOT; echo me; exec sleep 86400", folder.path().display());
+    let app =
+        app(["/bin/sh", "-c", &script]).option("--uid=65534").option("--gid=777").workers(2).start().unwrap();
+    let pids = online(&app, 2);
+    app.wait_count("output", 2, LONG).unwrap();
+    for (slot, pid) in pids.iter().enumerate() {
+        assert_eq!(status_line(*pid, "Uid"), "65534\t65534\t65534\t65534");
+        assert_eq!(status_line(*pid, "Gid"), "777\t777\t777\t777");
+        assert_eq!(status_line(*pid, "Groups"), "777");
+        let file = fs::metadata(folder.path().join(slot.to_string())).unwrap();
+        assert_eq!((file.uid(), file.gid()), (NOBODY, 777));
+    }
+    // Becoming another user takes the death signal away, unless it is set after that.
+    app.signal(Signal::KILL).unwrap();
+    for pid in pids {
+        assert!(ends(pid), "{pid} outlived the primary: {}", command_line(pid));
+    }
+}
+
+#[test]
+fn servers_of_another_user_are_adopted() {
+    let Some(python) = as_nobody().and_then(|_| crate::support::public("python3")) else {
+        skip!("workers can't be another user here");
+    };
+    let address = unused();
+    let app = at(app([python.into_os_string(), bad("hang.py").into()]), address);
+    let app = app.option("--uid=65534").option("--gid=65534").workers(2).start().unwrap();
+    for worker in ready(&app, 2) {
+        crate::support::get_from(address, "/", worker.worker_pid().unwrap());
+    }
+    stop(&app);
+}
+
+#[test]
+fn variables_and_folder_are_as_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().canonicalize().unwrap();
+    let app = app(["sh", "-c", "echo me \"$GREETING\" \"$(pwd -P)\"; exec sleep 86400"]);
+    let app = app
+        .option("--env=GREETING=a=b")
+        .option(format!("--cwd={}", path.display()))
+        .workers(1)
+        .start()
+        .unwrap();
+    let event = app.wait_for(|event| introduction(event).is_some(), LONG).unwrap();
+    assert_eq!(introduction(&event).unwrap(), ["a=b", path.to_str().unwrap()]);
+    stop(&app);
+}
+
+/// Zombies among the children of a process.
+fn zombies(parent: u32) -> usize {
+    let is_zombie_of = |pid: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let Some((_, rest)) = stat.rsplit_once(") ") else { return false };
+        let mut fields = rest.split(' ');
+        fields.next() == Some("Z") && fields.next() == Some(&parent.to_string())
+    };
+    all_processes().iter().filter(|pid| is_zombie_of(pid)).count()
+}
+
+#[test]
+fn as_pid_1_it_reaps_all_orphans_and_takes_none_for_a_worker() {
+    let wrapper = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"];
+    let mut probe = std::process::Command::new(wrapper[0]);
+    if !probe.args(&wrapper[1..]).arg("true").output().is_ok_and(|output| output.status.success()) {
+        skip!("no process namespace can be made");
+    }
+    let address = unused();
+    let app = bad_python("orphans.py", address).wrapper(wrapper).workers(2).start().unwrap();
+    ready(&app, 2);
+    app.wait_count("output", 2, LONG).unwrap();
+    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", app.pid())).unwrap();
+    let primary = children.trim().parse().unwrap();
+    assert_eq!(status_line(primary, "NSpid").split_whitespace().last(), Some("1"));
+    let deadline = Instant::now() + LONG;
+    while zombies(primary) > 0 {
+        assert!(Instant::now() < deadline, "{} zombies stay", zombies(primary));
+    }
+    get(address, "/").unwrap();
+    assert!(app.events().iter().all(|event| event.kind() != "exited"), "{:?}", app.lines());
+    assert_eq!(app.status().unwrap()["pid"], 1);
+    let output = app.run(["stop", app.name()]).unwrap();
+    assert!(output.status.success(), "{output:?}");
+    ended(&app, 0);
+}
+
+/// The waits before replacements, in seconds, in their order.
+fn delays(app: &RunningApp) -> Vec<f64> {
+    let events = app.events();
+    let respawns = events.iter().filter(|event| event.kind() == "respawning");
+    respawns.filter_map(|event| event.value["delay_seconds"].as_f64()).collect()
+}
+
+#[test]
+fn waits_grow_with_each_early_exit() {
+    let app = app([bad("exits.sh")]).workers(1).start().unwrap();
+    ended(&app, 3);
+    let delays = delays(&app);
+    assert_eq!(delays.first(), Some(&0.0), "one bad exit may be bad luck: {delays:?}");
+    assert!(delays.len() == 5 && delays.windows(2).all(|pair| pair[1] > pair[0]), "{delays:?}");
+    assert!((0.6..1.0).contains(&delays[4]), "{delays:?}");
+}
+
+#[test]
+fn a_worker_that_started_well_begins_the_waits_anew() {
+    let script = "[ $ALLCORES_WORKER_ID -ge 4 ] && sleep 0.4; [ $ALLCORES_WORKER_ID -le 5 ] || exec sleep 86400; exit 1";
+    let app = app(["sh", "-c", script]).workers(1).option("--min-uptime=200ms").start().unwrap();
+    app.wait_for(|event| event.kind() == "online" && event.worker_id() == Some(6), LONG).unwrap();
+    let delays = delays(&app);
+    // Three early exits, then two late ones.
+    assert!(delays[0] == 0.0 && delays[1] > 0.0 && delays[2] > delays[1], "{delays:?}");
+    assert_eq!(delays[3..], [0.0, 0.0]);
+    stop(&app);
+}
+
+#[test]
+fn a_name_has_one_primary_and_the_second_is_told_which() {
+    let app = idle().start().unwrap();
+    online(&app, 2);
+    let second = app.run(["run", "--name", app.name(), "--", "true"]).unwrap();
+    let text = String::from_utf8(second.stderr).unwrap();
+    assert_eq!(second.status.code(), Some(4), "{text}");
+    has(&text, &[&app.pid().to_string(), "next: ", "--name"]);
+    assert_eq!(app.status().unwrap()["pid"], app.pid(), "the first one's socket was taken");
+    stop(&app);
+}
+
+#[test]
+fn what_a_killed_primary_left_is_taken_over() {
+    let address = unused();
+    let app = bad_python("hang.py", address).workers(2).start().unwrap();
+    let pids: Vec<u32> = ready(&app, 2).iter().filter_map(Event::worker_pid).collect();
+    app.signal(Signal::KILL).unwrap();
+    app.wait(LONG).unwrap();
+    for pid in pids {
+        assert!(ends(pid), "{pid} outlived the primary");
+    }
+    assert!(app.runtime_folder().join(app.name()).join("control.sock").exists());
+    let next = app.run(["run", "--name", app.name(), "--", "true"]).unwrap();
+    assert_eq!(next.status.code(), Some(3), "{}", String::from_utf8_lossy(&next.stderr));
+    nothing_is_left(&app);
+}
+
+#[test]
+fn a_worker_that_ignores_the_wish_to_stop_is_killed() {
+    let app = app(["sh", "-c", "trap '' TERM; echo me; while :; do sleep 86400; done"]);
+    let app = app.workers(2).option("--kill-timeout=300ms").start().unwrap();
+    app.wait_count("output", 2, LONG).unwrap();
+    let started = Instant::now();
+    stop(&app);
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    let exits = app.wait_count("exited", 2, LONG).unwrap();
+    assert!(exits.iter().all(|event| event.value["signal"] == "SIGKILL" && event.value["expected"] == true));
+}
