@@ -128,6 +128,11 @@ impl Ports {
     /// Takes note of lanes that have connections waiting.
     pub(crate) fn note_ready(&mut self, lanes: &[LaneId]) {
         self.steering.hot.extend(lanes);
+        for lane in self.groups.iter_mut().flat_map(|group| &mut group.lanes) {
+            if lanes.contains(&lane.id) {
+                lane.watch.note_arrival();
+            }
+        }
     }
 
     /// Lanes whose queue has been emptied since this was last asked.

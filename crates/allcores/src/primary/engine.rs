@@ -154,7 +154,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
     fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::Spawn { id, slot, replaces, .. } => self.spawn(id, slot, replaces),
-            Effect::Steer { id, on } => self.ports.serve(id, on),
+            Effect::Steer { id, on } => self.ports.serve(id, on, self.turn),
             Effect::StopAccepting => self.ports.close_to_new(),
             Effect::Drain { id } => self.drains.watch(id),
             Effect::Retire { id } => self.retire(id),
@@ -291,6 +291,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
             Seen::Message(id, message) => self.take_message(id, message),
             Seen::ChannelEnded(id, end) => self.channel_ended(id, &end),
             Seen::Overdue(id) => self.signal(id, rustix::process::Signal::TERM),
+            Seen::Settled(id, lane) => self.settled(id, lane),
         }
     }
 
