@@ -6,6 +6,7 @@ use std::ffi::{OsStr, OsString};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -42,6 +43,7 @@ pub struct App {
     options: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
     folder: Option<PathBuf>,
+    runtime: Option<Arc<TempDir>>,
     command: Vec<OsString>,
 }
 
@@ -57,6 +59,7 @@ impl App {
             options: Vec::new(),
             environment: Vec::new(),
             folder: None,
+            runtime: None,
             command: command.into_iter().map(Into::into).collect(),
         }
     }
@@ -110,13 +113,24 @@ impl App {
         self
     }
 
+    /// Uses the runtime folder and the name of another app, as one does who starts it again.
+    #[must_use]
+    pub fn again(mut self, other: &RunningApp) -> Self {
+        self.name.clone_from(&other.name);
+        self.runtime = Some(Arc::clone(&other.runtime));
+        self
+    }
+
     /// Starts it, and does not wait for anything.
     pub fn start(self) -> anyhow::Result<RunningApp> {
         let binary = match self.binary {
             Some(binary) => binary,
             None => find_binary()?,
         };
-        let runtime = tempfile::Builder::new().prefix("allcores-").tempdir()?;
+        let runtime = match self.runtime {
+            Some(runtime) => runtime,
+            None => Arc::new(tempfile::Builder::new().prefix("allcores-").tempdir()?),
+        };
         let mut command = Command::new(&binary);
         command.args(["run", "--log-format", "json", "--name", &self.name]);
         if let Some(workers) = self.workers {
@@ -144,7 +158,7 @@ pub struct RunningApp {
     process: Process,
     binary: PathBuf,
     name: String,
-    runtime: TempDir,
+    runtime: Arc<TempDir>,
 }
 
 impl RunningApp {
