@@ -6,6 +6,7 @@ use std::ffi::{OsStr, OsString};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -45,6 +46,7 @@ pub struct App {
     wrapper: Vec<OsString>,
     is_on_screen: bool,
     owner: Option<u32>,
+    runtime: Option<Arc<TempDir>>,
     command: Vec<OsString>,
 }
 
@@ -63,6 +65,7 @@ impl App {
             wrapper: Vec::new(),
             is_on_screen: false,
             owner: None,
+            runtime: None,
             command: command.into_iter().map(Into::into).collect(),
         }
     }
@@ -137,13 +140,24 @@ impl App {
         self
     }
 
+    /// Uses the runtime folder and the name of another app, as one does who starts it again.
+    #[must_use]
+    pub fn again(mut self, other: &RunningApp) -> Self {
+        self.name.clone_from(&other.name);
+        self.runtime = Some(Arc::clone(&other.runtime));
+        self
+    }
+
     /// Starts it, and does not wait for anything.
     pub fn start(self) -> anyhow::Result<RunningApp> {
         let binary = match self.binary {
             Some(binary) => binary,
             None => find_binary()?,
         };
-        let runtime = tempfile::Builder::new().prefix("allcores-").tempdir()?;
+        let runtime = match self.runtime {
+            Some(runtime) => runtime,
+            None => Arc::new(tempfile::Builder::new().prefix("allcores-").tempdir()?),
+        };
         if let Some(owner) = self.owner {
             std::os::unix::fs::chown(runtime.path(), Some(owner), Some(owner))?;
         }
@@ -177,7 +191,7 @@ pub struct RunningApp {
     process: Process,
     binary: PathBuf,
     name: String,
-    runtime: TempDir,
+    runtime: Arc<TempDir>,
 }
 
 impl RunningApp {

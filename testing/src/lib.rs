@@ -4,6 +4,7 @@ pub mod address;
 pub mod app;
 pub mod baseline;
 pub mod load;
+pub mod machine;
 pub mod process;
 pub mod runtimes;
 pub mod skip;

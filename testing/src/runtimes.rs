@@ -89,7 +89,8 @@ impl Runtime {
             Self::Puma => words(&format!("-b tcp://{address} config.ru")),
             Self::Php => words(&format!("-S {address} router.php")),
             Self::Uvicorn => words(&format!("app:app --host {} --port {}", address.ip(), address.port())),
-            Self::Gunicorn => words(&format!("--bind {address} app:app")),
+            // Its control socket would lie in the home folder.
+            Self::Gunicorn => words(&format!("--no-control-socket --bind {address} app:app")),
             Self::Go | Self::Axum => Vec::new(),
         };
         command.extend(arguments.into_iter().map(OsString::from));

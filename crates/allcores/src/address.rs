@@ -58,8 +58,8 @@ impl Address {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp { socket, .. } => socket.fmt(f),
-            Self::Udp { socket, .. } => write!(f, "udp {socket}"),
+            Self::Tcp { socket, .. } => canonical(*socket).fmt(f),
+            Self::Udp { socket, .. } => write!(f, "udp {}", canonical(*socket)),
             Self::Unix(name) => {
                 let text = String::from_utf8_lossy(name);
                 match text.strip_prefix('\0') {
@@ -67,6 +67,30 @@ impl fmt::Display for Address {
                     None => f.write_str(&text),
                 }
             }
+        }
+    }
+}
+
+/// An IPv4 address as such: programs that have only IPv6 sockets (java) bind it mapped, as `::ffff:127.0.0.1`.
+pub(crate) fn canonical(socket: SocketAddr) -> SocketAddr {
+    SocketAddr::new(socket.ip().to_canonical(), socket.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_shown_as_clients_write_it() {
+        for (address, shown) in [
+            ("127.0.0.1:80", "127.0.0.1:80"),
+            ("[::ffff:127.0.0.1]:80", "127.0.0.1:80"),
+            ("[::1]:80", "[::1]:80"),
+            ("[::]:80", "[::]:80"),
+        ] {
+            let socket = address.parse().unwrap();
+            assert_eq!(Address::Tcp { socket, is_only_v6: false }.to_string(), shown);
+            assert_eq!(Address::Udp { socket, is_only_v6: false }.to_string(), format!("udp {shown}"));
         }
     }
 }

@@ -202,6 +202,11 @@ impl Ports {
         self.lane(id).map(|(_, lane)| lane.socket.as_fd())
     }
 
+    /// Whether a lane listens.
+    pub(crate) fn has_listened(&self, id: LaneId) -> bool {
+        self.lane(id).is_some_and(|(_, lane)| lane.is_listening)
+    }
+
     /// Gives a lane the options of the socket whose place it takes.
     pub(crate) fn dress(&self, id: LaneId, profile: &Profile) {
         if let Some((_, lane)) = self.lane(id) {
@@ -238,9 +243,14 @@ impl Ports {
     }
 
     /// Says whether `worker` may get connections.
-    pub(crate) fn serve(&mut self, worker: WorkerId, is_serving: bool) {
+    pub(crate) fn serve(&mut self, worker: WorkerId, is_serving: bool, now: Duration) {
         if is_serving {
             self.serving.insert(worker);
+            for lane in self.groups.iter_mut().flat_map(|group| &mut group.lanes) {
+                if lane.users.contains(&worker) {
+                    lane.watch.begin(now);
+                }
+            }
         } else {
             self.serving.remove(&worker);
         }

@@ -10,7 +10,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::RawFd;
 use std::time::Duration;
 
+mod diag;
 mod sockets;
+
+use crate::address::canonical;
 
 pub(crate) use sockets::{Protocol, established_inodes, listener_inodes};
 
@@ -135,8 +138,10 @@ pub(crate) fn owner_of_sockets(inodes: &HashSet<u64>) -> Option<u32> {
 /// The inodes of listening (TCP) or bound (UDP) sockets that keep `address` from being bound.
 pub(crate) fn conflicting_sockets(protocol: Protocol, address: SocketAddr) -> HashSet<u64> {
     let is_any = |ip: IpAddr| ip.is_unspecified();
+    let address = canonical(address);
     listener_inodes(protocol)
         .into_iter()
+        .map(|(bound, inode)| (canonical(bound), inode))
         .filter(|(bound, _)| bound.port() == address.port())
         .filter(|(bound, _)| bound.ip() == address.ip() || is_any(bound.ip()) || is_any(address.ip()))
         .map(|(_, inode)| inode)

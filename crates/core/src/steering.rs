@@ -31,10 +31,23 @@ pub struct LaneWatch {
     /// The fewest descriptors seen open in this window and the last.
     floor: Option<(u32, u32)>,
     window_ends: Duration,
+    /// Until when its worker may still be opening what it needs itself.
+    settled_at: Duration,
+    /// What its worker had open when it was first looked at since it serves.
+    first: u32,
+    /// Connections known to have come since its worker began to serve: at least so many.
+    came: u32,
 }
 
 /// How long a surplus of connections is remembered against a worker.
 const WINDOW: Duration = Duration::from_secs(10);
+
+/// How long a worker that begins to serve goes on opening what it needs: puma starts its threads after `listen`.
+const SETTLING: Duration = Duration::from_millis(200);
+
+/// How much it opens by then at most. Connections that come all at once are not counted one by one, so this is also how
+/// many of them may be taken for its own.
+const OWN: u32 = 12;
 
 impl LaneWatch {
     /// Takes in a look at the lane.
@@ -59,14 +72,30 @@ impl LaneWatch {
 
     fn observe_open(&mut self, open: u32, now: Duration) {
         self.open = open;
+        if self.floor.is_none() {
+            self.first = open;
+        }
         self.floor = Some(match self.floor {
             None => (open, open),
+            Some((current, _)) if now < self.settled_at => {
+                let most = self.first.saturating_add(OWN);
+                let own = current.max(open.saturating_sub(self.came).min(most));
+                (own, own)
+            }
             Some((current, _)) if now >= self.window_ends => (open, current),
             Some((current, last)) => (current.min(open), last),
         });
         if now >= self.window_ends {
             self.window_ends = now + WINDOW;
         }
+    }
+
+    /// Its worker begins to serve: what it opened until now, and what it opens in the next moments beyond the connections
+    /// that come, is its own.
+    pub fn begin(&mut self, now: Duration) {
+        self.floor = None;
+        self.came = 0;
+        self.settled_at = now + SETTLING;
     }
 
     /// Takes in that others took one of the connections that waited. Says nothing about its worker, which is given
@@ -79,6 +108,7 @@ impl LaneWatch {
     /// Takes in that a connection has come, which makes the queue one longer at least for a moment.
     pub fn note_arrival(&mut self) {
         self.depth = self.depth.max(1);
+        self.came = self.came.saturating_add(1);
     }
 
     /// Takes in that its worker was handed a connection and has not answered: it gets no others until this time, or

@@ -53,25 +53,25 @@ impl From<Broken> for Failed {
 pub(super) struct Connection {
     stream: TcpStream,
     reader: AnswerReader,
-    local_port: u16,
+    local: SocketAddr,
     requests: u32,
 }
 
 impl Connection {
-    /// Connects; tells the local port as soon as it is known, which is before the attempt if a source is given.
+    /// Connects; tells the local address as soon as it is known, which is before the attempt if a source is given.
     pub(super) async fn open(
         target: SocketAddr,
         source: Option<Ipv4Addr>,
-        local_port: &mut Option<u16>,
+        local: &mut Option<SocketAddr>,
     ) -> Result<Self, Failed> {
         let socket = client_socket(target, source).map_err(|error| Failed::from_io("bind", &error))?;
         if source.is_some() {
-            *local_port = socket.local_addr().ok().map(|address| address.port());
+            *local = socket.local_addr().ok();
         }
         let stream = socket.connect(target).await.map_err(|error| Failed::from_io("connect", &error))?;
-        let port = stream.local_addr().map_err(|error| Failed::from_io("connect", &error))?.port();
-        *local_port = Some(port);
-        Ok(Self { stream, reader: AnswerReader::default(), local_port: port, requests: 0 })
+        let own = stream.local_addr().map_err(|error| Failed::from_io("connect", &error))?;
+        *local = Some(own);
+        Ok(Self { stream, reader: AnswerReader::default(), local: own, requests: 0 })
     }
 
     /// Sends a request and reads its answer, whatever its status.
@@ -90,8 +90,8 @@ impl Connection {
         nothing_came && !self.reader.has_leftover()
     }
 
-    pub(super) fn local_port(&self) -> u16 {
-        self.local_port
+    pub(super) fn local(&self) -> SocketAddr {
+        self.local
     }
 
     /// Counts the requests sent on this connection.

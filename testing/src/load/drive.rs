@@ -1,7 +1,7 @@
 //! Makes the requests when they are due, and writes down what came of them.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -51,7 +51,7 @@ struct Tally {
 #[derive(Default)]
 struct Attempt {
     connection: Option<Connection>,
-    local_port: Option<u16>,
+    local: Option<SocketAddr>,
 }
 
 impl Run {
@@ -100,7 +100,7 @@ impl Run {
     async fn request(&self, number: u64, due: Instant, kept: Option<Connection>) -> Outcome {
         let path = self.load.paths.pick(number, self.load.seed);
         let kept = kept.filter(Connection::is_idle);
-        let mut attempt = Attempt { local_port: kept.as_ref().map(Connection::local_port), connection: kept };
+        let mut attempt = Attempt { local: kept.as_ref().map(Connection::local), connection: kept };
         let answer = tokio::time::timeout(self.load.timeout, self.exchange(&mut attempt, &path))
             .await
             .unwrap_or_else(|_| Err(Failed::new(FailureKind::Timeout, "no complete answer in time")));
@@ -120,7 +120,7 @@ impl Run {
 
     async fn exchange(&self, attempt: &mut Attempt, path: &str) -> Result<(Vec<u8>, bool), Failed> {
         if attempt.connection.is_none() {
-            let opened = Connection::open(self.load.target, self.source(), &mut attempt.local_port).await?;
+            let opened = Connection::open(self.load.target, self.source(), &mut attempt.local).await?;
             attempt.connection = Some(opened);
         }
         let connection = attempt.connection.as_mut().expect("just opened");
@@ -159,7 +159,7 @@ impl Run {
         tally.failures.count(kind);
         tally.last = at;
         if tally.failed.len() < MAX_FAILED {
-            tally.failed.push(Failure { at, kind, local_port: attempt.local_port, path, nth, detail });
+            tally.failed.push(Failure { at, kind, local: attempt.local, path, nth, detail });
         }
     }
 

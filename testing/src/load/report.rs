@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// How a request failed.
@@ -44,8 +45,8 @@ pub struct Failure {
     pub at: Duration,
     /// How it failed.
     pub kind: FailureKind,
-    /// The client's port, if it got as far as having one.
-    pub local_port: Option<u16>,
+    /// The client's address, if it got as far as having one.
+    pub local: Option<SocketAddr>,
     /// What was asked for.
     pub path: String,
     /// Which request on its connection it was, from 1; 0 if there was no connection yet.
@@ -60,8 +61,8 @@ pub struct Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { at, kind, path, nth, detail, .. } = self;
-        let port = self.local_port.map_or_else(|| "?".into(), |port| port.to_string());
-        write!(f, "{at:.3?}: {kind}: {path}, request {nth} from port {port}: {detail}")
+        let local = self.local.map_or_else(|| "?".into(), |local| local.to_string());
+        write!(f, "{at:.3?}: {kind}: {path}, request {nth} from {local}: {detail}")
     }
 }
 

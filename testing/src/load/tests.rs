@@ -86,7 +86,7 @@ fn one(server: &Scripted) -> Report {
 fn assert_failed(report: &Report, expected: FailureKind) {
     assert_eq!((report.ok, report.failures.total(), report.failed.len()), (0, 1, 1), "{report}");
     assert_eq!(report.failed[0].kind, expected, "{report}");
-    assert!(report.failed[0].local_port.is_some(), "{report}");
+    assert!(report.failed[0].local.is_some(), "{report}");
     assert_eq!(report.failed[0].path, "/");
 }
 

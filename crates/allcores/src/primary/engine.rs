@@ -167,7 +167,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
     fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::Spawn { id, slot, replaces, .. } => self.spawn(id, slot, replaces),
-            Effect::Steer { id, on } => self.ports.serve(id, on),
+            Effect::Steer { id, on } => self.ports.serve(id, on, self.turn),
             Effect::StopAccepting => self.ports.close_to_new(),
             Effect::Drain { id } => self.drains.watch(id),
             Effect::Retire { id } => self.retire(id),
@@ -219,7 +219,8 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         self.ports.set_process(id, process.pid);
         if !lanes.is_empty() {
             // That it serves can only be seen by what it accepts, so it must be sent something.
-            self.ports.serve(id, true);
+            let now = self.now();
+            self.ports.serve(id, true, now);
         }
         self.last_ids.insert(slot, id);
         self.workers.insert(id, worker);
@@ -327,6 +328,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
             Seen::Message(id, message) => self.take_message(id, message),
             Seen::ChannelEnded(id, end) => self.channel_ended(id, &end),
             Seen::Overdue(id) => self.signal(id, rustix::process::Signal::TERM),
+            Seen::Settled(id, lane) => self.settled(id, lane),
         }
     }
 
@@ -352,9 +354,10 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
 
     /// Asks a worker to stop.
     fn retire(&mut self, id: WorkerId) {
+        let now = self.now();
         let Some(worker) = self.workers.get_mut(&id) else { return };
         worker.is_retired = true;
-        self.ports.serve(id, false);
+        self.ports.serve(id, false, now);
         let was_held = self.drains.forget(id);
         let listens_by_channel = matches!(worker.rung, Some(Rung::Node)) || worker.rung.is_none();
         if worker.channel.is_some() && listens_by_channel {

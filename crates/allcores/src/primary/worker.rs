@@ -33,6 +33,8 @@ pub(super) enum Seen {
     ChannelEnded(WorkerId, channel::End),
     /// It has had time to go after its channel ended.
     Overdue(WorkerId),
+    /// It has had time to call `listen` on a lane that listens already.
+    Settled(WorkerId, LaneId),
 }
 
 /// How many of the last lines of a worker's output are kept for a post-mortem.

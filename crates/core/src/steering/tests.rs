@@ -109,6 +109,44 @@ fn descriptors_open_for_other_reasons_are_forgotten_after_two_windows() {
     assert_eq!(choose(&[&hoarder, &other]), [true, true]);
 }
 
+#[test]
+fn what_a_worker_opens_as_it_begins_to_serve_is_not_held_against_it() {
+    let mut lane = LaneWatch::default();
+    let reading = |open| Reading { depth: 0, open: Some(open) };
+    let other = LaneWatch::default();
+    // Seen while it started, on the lane of the worker before it.
+    lane.observe(reading(4), at(0));
+    lane.begin(at(10));
+    lane.note_arrival();
+    lane.observe(reading(9), at(11));
+    lane.note_arrival();
+    lane.observe(reading(16), at(20));
+    assert_eq!(choose(&[&lane, &other]), [true, true]);
+    lane.observe(reading(36), at(21) + SETTLING);
+    assert_eq!(choose(&[&lane, &other]), [false, true], "from now on all that it gains counts");
+}
+
+#[test]
+fn connections_count_from_the_first() {
+    let mut lane = LaneWatch::default();
+    lane.begin(at(0));
+    for connection in 1..=9 {
+        lane.note_arrival();
+        lane.observe(Reading { depth: 0, open: Some(20 + connection) }, at(connection));
+    }
+    assert_eq!(choose(&[&lane, &LaneWatch::default()]), [false, true]);
+}
+
+#[test]
+fn connections_that_come_all_at_once_are_not_taken_for_the_workers_own() {
+    let mut lane = LaneWatch::default();
+    lane.begin(at(0));
+    lane.note_arrival();
+    lane.observe(Reading { depth: 0, open: Some(21) }, at(1));
+    lane.observe(Reading { depth: 0, open: Some(80) }, at(2));
+    assert_eq!(choose(&[&lane, &LaneWatch::default()]), [false, true]);
+}
+
 proptest! {
     #[test]
     fn somebody_is_always_chosen_and_a_busy_lane_only_with_all_others(

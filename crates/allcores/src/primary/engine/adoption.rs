@@ -8,12 +8,17 @@ use allcores_core::worker::{Rung, WorkerId};
 use super::Engine;
 use crate::address::Address;
 use crate::adopt::{self, Adopted};
-use crate::ports::Unavailable;
+use crate::ports::{LaneId, Unavailable};
+use crate::primary::worker::Seen;
 use crate::primary::{Event, Outcome};
+use crate::proc;
 use crate::sys::seccomp::{self, Answer, Notification};
 
 /// How long a caller may wait for another worker to finish what it has begun.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long after `bind` a program calls `listen`, if it does: the next line of any program.
+const NEXT_CALL: Duration = Duration::from_millis(100);
 
 impl<O: FnMut(Event<'_>)> Engine<O> {
     pub(super) fn answer(&mut self, id: WorkerId, notification: Notification) {
@@ -27,6 +32,8 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
                 if is_serving {
                     let _ = self.ports.listen(lane, 0);
                     self.listens(id, lane);
+                } else if self.ports.has_listened(lane) {
+                    self.await_listen(id, lane);
                 }
             }
             Adopted::Listening { lane, process } => {
@@ -40,6 +47,29 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
                 let until = self.now() + PATIENCE;
                 self.deferred.push((id, notification, until));
             }
+        }
+    }
+
+    /// Gives a worker time to call `listen`. A lane that it was given listens already, for those before it or beside
+    /// it, and there are programs that see so (`SO_ACCEPTCONN`) and leave the call out: gunicorn.
+    fn await_listen(&self, id: WorkerId, lane: LaneId) {
+        let seen = self.seen.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(NEXT_CALL).await;
+            let _ = seen.send(Seen::Settled(id, lane)).await;
+        });
+    }
+
+    /// A worker has a lane that listens, and has not said so by itself.
+    pub(super) fn settled(&mut self, id: WorkerId, lane: LaneId) {
+        let Some(worker) = self.workers.get(&id) else { return };
+        let Some(inode) = self.ports.inode(lane) else { return };
+        let members = proc::session_members(worker.about.pid);
+        if worker.lanes.contains_key(&lane)
+            && !worker.announced.contains(&lane)
+            && proc::open_sockets(&members).contains(&inode)
+        {
+            self.listens(id, lane);
         }
     }
 

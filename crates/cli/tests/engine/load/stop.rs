@@ -1,0 +1,45 @@
+//! A stop under load: who is connected is served.
+
+use allcores_testing::load::FailureKind;
+use allcores_testing::runtimes::{Runtime, require};
+use allcores_testing::{address, machine};
+
+use super::{let_pass, start};
+use crate::app;
+
+const WORKERS: u16 = 4;
+
+fn loses_no_connection(runtime: Runtime, policy: &str) {
+    let Some(runtime) = require(runtime) else { return };
+    let _turn = machine::alone();
+    let address = address::unused();
+    let app = app::server(runtime, address).workers(WORKERS).policy(policy).start().unwrap();
+    app.wait_ready(WORKERS.into()).unwrap();
+    let load = start(address);
+    let_pass(&load, 1000);
+    let code = app.stop().unwrap().code();
+    let report = load.stop();
+    eprintln!("{runtime}, {policy}, stop: {} answered, {:?}", report.ok, report.failures);
+    assert_eq!(code, Some(0), "{:#?}", app.lines());
+    let never_connected = |kind| matches!(kind, FailureKind::Refused | FailureKind::Timeout);
+    let lost: Vec<_> =
+        report.failed.iter().filter(|failure| failure.nth > 0 || !never_connected(failure.kind)).collect();
+    assert!(lost.is_empty(), "{report}\n{lost:#?}");
+}
+
+macro_rules! each {
+    ($($name:ident: $runtime:ident, $policy:literal,)+) => {
+        $(#[test]
+        fn $name() {
+            loses_no_connection(Runtime::$runtime, $policy);
+        })+
+    };
+}
+
+each! {
+    a_stop_answers_all_who_are_connected_to_python: Python, "lanes",
+    a_stop_answers_all_who_are_connected_to_python_by_one_listener: Python, "shared",
+    a_stop_answers_all_who_are_connected_to_node: Node, "lanes",
+    a_stop_answers_all_who_are_connected_to_node26: Node26, "lanes",
+    a_stop_answers_all_who_are_connected_to_go: Go, "lanes",
+}

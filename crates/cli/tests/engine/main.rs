@@ -1,0 +1,12 @@
+//! The engine with real servers, unmodified: who answers, what is lost, what is left behind.
+//!
+//! Each test runs the program `allcores` on a server of `tests/fixtures` and looks at it from outside, as its clients
+//! and the kernel see it.
+
+mod addresses;
+mod app;
+mod load;
+mod primary;
+mod proc;
+mod runtimes;
+mod unix;
