@@ -187,6 +187,20 @@ impl Process {
         status.ok_or_else(|| self.failure(&format!("it did not end within {timeout:?}")))
     }
 
+    /// Waits for its end and for the last of its output, which no descendant may hold open, and gives all of it.
+    ///
+    /// # Errors
+    ///
+    /// If the output does not end in time.
+    pub fn wait_output(&self, timeout: Duration) -> anyhow::Result<Vec<String>> {
+        let is_over = |state: &LogState| state.status.is_some() && state.open_streams == 0;
+        self.log.wait(timeout, is_over);
+        let state = self.log.state();
+        let lines = is_over(&state).then(|| state.lines.clone());
+        drop(state);
+        lines.ok_or_else(|| self.failure(&format!("its output did not end within {timeout:?}")))
+    }
+
     /// Asks it to end with SIGTERM, and waits for that.
     ///
     /// # Errors

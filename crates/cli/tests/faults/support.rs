@@ -127,7 +127,8 @@ pub(crate) fn stop(app: &RunningApp) -> String {
 #[track_caller]
 pub(crate) fn ended(app: &RunningApp, code: i32) -> String {
     let status = app.wait(LONG).unwrap_or_else(|error| panic!("{error:#}"));
-    let text = app.lines().join("\n");
+    let lines = app.wait_output(LONG).unwrap_or_else(|error| panic!("{error:#}"));
+    let text = lines.join("\n");
     assert_eq!(status.code(), Some(code), "{text}");
     assert!(!text.contains("panicked"), "{text}");
     nothing_is_left(app);
