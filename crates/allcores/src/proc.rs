@@ -94,6 +94,17 @@ fn all_processes() -> impl Iterator<Item = u32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
+/// Whether each thread of `pid` stands still after SIGSTOP; true if it is gone. The signal is sent long before: a
+/// thread that has no CPU, or is within a system call, finishes what it has begun first.
+pub(crate) fn is_stopped(pid: u32) -> bool {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return true };
+    let state = |task: fs::DirEntry| {
+        let stat = fs::read_to_string(task.path().join("stat")).ok()?;
+        stat.rsplit_once(") ")?.1.chars().next()
+    };
+    tasks.flatten().filter_map(state).all(|state| matches!(state, 'T' | 't' | 'Z' | 'X'))
+}
+
 /// Children that we have right now, adopted orphans among them.
 pub(crate) fn our_children() -> Vec<u32> {
     let lists: Option<Vec<String>> = fs::read_dir("/proc/self/task").ok().map(|tasks| {
@@ -196,4 +207,26 @@ pub(crate) fn out_of_memory_kills() -> Option<u64> {
     let path = own.lines().find_map(|line| line.strip_prefix("0::"))?;
     let events = fs::read_to_string(format!("/sys/fs/cgroup{path}/memory.events")).ok()?;
     events.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use rustix::process::{Pid, Signal, WaitOptions};
+
+    use super::*;
+
+    #[test]
+    fn a_process_is_stopped_after_its_stop_and_not_before() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        assert!(!is_stopped(child.id()));
+        rustix::process::kill_process(pid, Signal::STOP).unwrap();
+        rustix::process::waitpid(Some(pid), WaitOptions::UNTRACED).unwrap();
+        assert!(is_stopped(child.id()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(is_stopped(child.id()), "it is gone");
+    }
 }

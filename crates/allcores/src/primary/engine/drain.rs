@@ -16,6 +16,9 @@ use crate::proc;
 /// How often the kernel is asked while somebody drains.
 const INTERVAL: Duration = Duration::from_millis(20);
 
+/// How often while somebody is held still, and its clients with it.
+const INSTANT: Duration = Duration::from_millis(1);
+
 /// Workers that are being watched.
 #[derive(Debug, Default)]
 pub(super) struct Drains {
@@ -53,37 +56,45 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         if self.drains.next_look().is_none_or(|next| now < next) {
             return;
         }
-        self.drains.next = Some(now + INTERVAL);
-        let open: HashSet<u64> = proc::established_inodes(&self.ports.tcp_ports()).into_iter().collect();
         let watched: Vec<(WorkerId, Hold)> =
             self.drains.watched.iter().map(|(id, hold)| (*id, *hold)).collect();
         for (id, hold) in watched {
-            self.look_at_drain(id, hold, &open);
+            self.look_at_drain(id, hold);
         }
+        let is_held = self.drains.watched.values().any(|hold| *hold == Hold::Still);
+        self.drains.next = Some(now + if is_held { INSTANT } else { INTERVAL });
     }
 
-    fn look_at_drain(&mut self, id: WorkerId, hold: Hold, open: &HashSet<u64>) {
+    fn look_at_drain(&mut self, id: WorkerId, hold: Hold) {
         let Some(worker) = self.workers.get(&id) else {
             self.drains.forget(id);
             return;
         };
         let mut members = proc::session_members(worker.about.pid);
         members.push(worker.about.pid);
-        let is_idle = proc::open_sockets(&members).is_disjoint(open);
         // By its channel a worker can be told to stop accepting, without a signal.
         let needs_hold = worker.channel.is_none() && self.ports.is_sharing(id) && !self.pool.is_stopping();
-        match (hold, is_idle, needs_hold) {
-            (Hold::Free, true, true) => {
+        // Before its connections are looked at, in this order: one that it accepts meanwhile would be overlooked.
+        let can_accept = match hold {
+            Hold::Still => !members.iter().all(|pid| proc::is_stopped(*pid)),
+            Hold::Free => !needs_hold && self.ports.has_waiting(id),
+        };
+        if can_accept {
+            return;
+        }
+        let open: HashSet<u64> = proc::established_inodes(&self.ports.tcp_ports()).into_iter().collect();
+        let is_idle = proc::open_sockets(&members).is_disjoint(&open);
+        match (hold, is_idle) {
+            (Hold::Free, true) if needs_hold => {
                 self.drains.watched.insert(id, Hold::Still);
                 self.signal(id, Signal::STOP);
             }
-            (Hold::Still, false, _) => {
+            (Hold::Still, false) => {
                 self.drains.watched.insert(id, Hold::Free);
                 self.signal(id, Signal::CONT);
             }
-            (Hold::Still, true, _) => self.tell(Input::Quiet { id }),
-            (Hold::Free, true, false) if !self.ports.has_waiting(id) => self.tell(Input::Quiet { id }),
-            _ => {}
+            (_, true) => self.tell(Input::Quiet { id }),
+            (Hold::Free, false) => {}
         }
     }
 }
