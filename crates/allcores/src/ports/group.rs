@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use allcores_core::selector;
 use allcores_core::worker::{Slot, WorkerId};
@@ -37,6 +38,8 @@ pub(crate) struct Group {
     order: Vec<LaneId>,
     /// The numbers that the program in force picks from.
     attached: Option<Vec<u32>>,
+    /// When a connection was last taken for a worker that was free.
+    pub(super) relieved_at: Duration,
     pub(super) files: SocketFiles,
 }
 
@@ -58,6 +61,7 @@ impl Group {
             lanes: Vec::new(),
             order: Vec::new(),
             attached: None,
+            relieved_at: Duration::ZERO,
             files: SocketFiles::default(),
         };
         if address.socket().is_some_and(|socket| socket.port() == 0) {
@@ -90,6 +94,7 @@ impl Group {
             lanes: vec![lane],
             order: Vec::new(),
             attached: None,
+            relieved_at: Duration::ZERO,
             files: SocketFiles::default(),
         })
     }
@@ -188,11 +193,13 @@ impl Group {
         let (numbers, lanes): (Vec<u32>, Vec<&Lane>) = numbered().filter(|(_, lane)| serves(lane)).unzip();
         let watches: Vec<_> = lanes.iter().map(|lane| &lane.watch).collect();
         let is_waiting_room = |lane: &Lane| lane.kind == Kind::Waiting;
-        if allcores_core::steering::are_all_busy(&watches)
-            && lanes.iter().all(|lane| lane.kind == Kind::Handed)
-            && let Some((number, _)) = numbered().find(|(_, lane)| is_waiting_room(lane))
-        {
-            return vec![number];
+        let room = numbered().find(|(_, lane)| is_waiting_room(lane));
+        if let Some((number, room)) = room.filter(|_| lanes.iter().all(|lane| lane.kind == Kind::Handed)) {
+            // Who comes now comes after those who wait already.
+            let has_waiting = room.watch.depth() > 0;
+            if !lanes.is_empty() && (has_waiting || allcores_core::steering::are_all_busy(&watches)) {
+                return vec![number];
+            }
         }
         if !numbers.is_empty() {
             let chosen = allcores_core::steering::choose(&watches);

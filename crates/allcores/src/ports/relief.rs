@@ -15,6 +15,9 @@ use super::{LaneId, Ports};
 /// How many ticks a worker is left alone after its queue was emptied by others. Then one connection is risked on it.
 pub(super) const RESPITE: u32 = 8;
 
+/// How long connections wait for a worker that has nothing to do, before they are risked on another.
+const PATIENCE: Duration = Duration::from_millis(1);
+
 /// A connection that waited for a busy worker, and who is to have it.
 #[derive(Debug)]
 pub(crate) struct Relief {
@@ -42,14 +45,23 @@ impl Ports {
                 continue;
             }
             let mut free: Vec<&Lane> = group.lanes.iter().filter(|lane| is_free(lane)).collect();
-            // Taken off the end: first who has nothing to do, then who took something last, as the least likely to be
-            // busy with something now.
             let is_asleep =
-                |lane: &Lane| lane.users.last().is_some_and(|user| self.steering.is_asleep(*user));
-            free.sort_by_cached_key(|lane| (is_asleep(lane), lane.watch.alive_at()));
-            let free = free.into_iter().filter_map(|lane| lane.users.last().copied());
+                |lane: &&Lane| lane.users.last().is_some_and(|user| self.steering.is_asleep(*user));
+            let user = |lane: &Lane| lane.users.last().copied();
+            let is_able = |worker: &WorkerId| self.serving.contains(worker) && can_take(*worker);
+            free.retain(|lane| user(lane).as_ref().is_some_and(is_able));
             let mut takers: Vec<WorkerId> =
-                free.filter(|worker| self.serving.contains(worker) && can_take(*worker)).collect();
+                free.iter().filter(|lane| is_asleep(lane)).filter_map(|lane| user(lane)).collect();
+            if takers.is_empty() && now.saturating_sub(group.relieved_at) >= PATIENCE {
+                // Nobody has nothing to do, and that for long: who took something last is the least likely to be
+                // held up by it.
+                takers = free
+                    .into_iter()
+                    .max_by_key(|lane| lane.watch.alive_at())
+                    .and_then(user)
+                    .into_iter()
+                    .collect();
+            }
             let mut stuck: Vec<&mut Lane> = group.lanes.iter_mut().filter(|lane| is_stuck(lane)).collect();
             // The waiting room last: what waits in a lane has waited for longer, as the room is for when all are busy.
             stuck.sort_by_key(|lane| (lane.kind == Kind::Waiting, std::cmp::Reverse(lane.watch.depth())));
@@ -57,6 +69,7 @@ impl Ports {
                 while lane.watch.depth() > 0 {
                     let Some(taker) = takers.pop() else { break 'lanes };
                     let Some(connection) = accept(&lane.socket) else { break };
+                    group.relieved_at = now;
                     lane.watch.relieve(until);
                     reliefs.push(Relief { connection, lane: lane.id, taker });
                 }

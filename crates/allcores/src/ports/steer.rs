@@ -154,6 +154,9 @@ impl Ports {
         self.steering.hot.extend(lanes);
         self.steering.misfit.arrivals += lanes.len() as u64;
         let is_ready = |lane: &&mut Lane| lanes.contains(&lane.id);
+        if !self.steering.tuning.is_on {
+            return;
+        }
         for lane in self.groups.iter_mut().flat_map(|group| &mut group.lanes).filter(is_ready) {
             lane.watch.note_arrival();
             let depth = lane.depth().unwrap_or(0);
