@@ -318,10 +318,10 @@ impl Ports {
         })
     }
 
-    /// Whether connections wait in any lane of `worker`, or for whoever is free.
+    /// Whether connections wait in any lane of `worker`, or, once the pool stops, for whoever is free.
     pub(crate) fn has_waiting(&self, worker: WorkerId) -> bool {
-        let is_waiting_room = |lane: &&Lane| lane.kind == Kind::Waiting;
-        let rooms = self.groups.iter().flat_map(|group| &group.lanes).filter(is_waiting_room);
+        let is_room = |lane: &&Lane| self.is_closing && lane.kind == Kind::Waiting;
+        let rooms = self.groups.iter().flat_map(|group| &group.lanes).filter(is_room);
         let own = self.lanes_of(worker).map(|(_, depth)| depth);
         rooms.map(Lane::depth).chain(own).any(|depth| depth.is_some_and(|depth| depth > 0))
     }

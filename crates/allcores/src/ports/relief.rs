@@ -48,7 +48,9 @@ impl Ports {
             let is_asleep =
                 |lane: &&Lane| lane.users.last().is_some_and(|user| self.steering.is_asleep(*user));
             let user = |lane: &Lane| lane.users.last().copied();
-            let is_able = |worker: &WorkerId| self.serving.contains(worker) && can_take(*worker);
+            // Once the pool stops nobody gets new connections, and those that have come are still to be served.
+            let is_able =
+                |worker: &WorkerId| (self.is_closing || self.serving.contains(worker)) && can_take(*worker);
             free.retain(|lane| user(lane).as_ref().is_some_and(is_able));
             let mut takers: Vec<WorkerId> =
                 free.iter().filter(|lane| is_asleep(lane)).filter_map(|lane| user(lane)).collect();

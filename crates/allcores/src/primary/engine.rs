@@ -9,19 +9,19 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use allcores_core::exit::ExitStatus;
-use allcores_core::pool::{Announcement, Effect, Input, Pool, Verdict};
+use allcores_core::pool::{Effect, Input, Pool};
 use allcores_core::worker::{Rung, Slot, State, WorkerId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::launch::{LaunchError, Launcher};
 use super::worker::{self, Seen, Worker};
-use super::{AppSnapshot, Event, Outcome, Refusal, Settings, WorkerRef};
+use super::{AppSnapshot, Event, Outcome, Refusal, Settings};
 use crate::ports::{LaneId, Ports};
 use crate::sys::Watch;
 use crate::sys::seccomp::Notification;
 
 mod adoption;
+mod announce;
 mod channel;
 mod clock;
 mod drain;
@@ -376,68 +376,6 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         // Its exit has not been taken, so the number can't be another's by now.
         if let Some(group) = i32::try_from(worker.about.pid).ok().and_then(rustix::process::Pid::from_raw) {
             let _ = rustix::process::kill_process_group(group, signal);
-        }
-    }
-
-    fn announce(&mut self, announcement: Announcement) {
-        match announcement {
-            Announcement::Forked { id } => self.observe_worker(id, |worker| Event::Forked { worker }),
-            Announcement::Online { id } => self.observe_worker(id, |worker| Event::Online { worker }),
-            Announcement::Ready { id } => self.observe_worker(id, |worker| Event::Ready { worker }),
-            Announcement::Draining { id } => self.observe_worker(id, |worker| Event::Draining { worker }),
-            Announcement::Hung { id } => {
-                let stalled = self.settings.pool.hang_timeout.unwrap_or_default();
-                self.observe_worker(id, |worker| Event::Hung { worker, stalled });
-            }
-            Announcement::Exited { id, status, is_expected, uptime } => {
-                let is_oom =
-                    status == ExitStatus::Signal(libc::SIGKILL) && !is_expected && self.was_out_of_memory();
-                if is_oom {
-                    self.oom_exits.insert(self.turn);
-                }
-                self.observe_worker(id, |worker| Event::Exited {
-                    worker,
-                    status,
-                    is_oom,
-                    is_expected,
-                    uptime,
-                });
-            }
-            Announcement::Respawning { slot, delay } => (self.observe)(Event::Respawning { slot, delay }),
-            Announcement::CrashLoop { slot, exits, status } => {
-                (self.observe)(Event::CrashLoop { slot, exits, status, last_output: &self.last_tail });
-            }
-            Announcement::Stopping => (self.observe)(Event::Stopping),
-        }
-    }
-
-    fn observe_worker<'a>(&mut self, id: WorkerId, event: impl FnOnce(WorkerRef) -> Event<'a>) {
-        if let Some(worker) = self.workers.get(&id) {
-            (self.observe)(event(worker.about));
-        }
-    }
-
-    fn was_out_of_memory(&mut self) -> bool {
-        let kills = crate::proc::out_of_memory_kills();
-        let before = std::mem::replace(&mut self.out_of_memory_kills, kills);
-        matches!((before, kills), (Some(before), Some(now)) if now > before)
-    }
-
-    fn finish(&mut self, verdict: Verdict) {
-        let outcome = match verdict {
-            Verdict::Stopped => Outcome::Stopped,
-            Verdict::NeverReady { status } => {
-                Outcome::NeverReady { status, last_output: std::mem::take(&mut self.last_tail) }
-            }
-            Verdict::NotAServer => Outcome::NotAServer,
-            Verdict::NeverSpawned => {
-                Outcome::NeverStarted { reason: std::mem::take(&mut self.last_spawn_failure) }
-            }
-        };
-        let outcome = self.unavailable.take().filter(|_| !self.pool.has_ever_been_ready()).unwrap_or(outcome);
-        self.outcome.get_or_insert(outcome);
-        if let Some((_, waiter)) = self.scaling.take() {
-            let _ = waiter.send(Err(Refusal("the app has stopped".into())));
         }
     }
 

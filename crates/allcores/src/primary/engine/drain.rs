@@ -77,7 +77,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         // Before its connections are looked at, in this order: one that it accepts meanwhile would be overlooked.
         let can_accept = match hold {
             Hold::Still => !members.iter().all(|pid| proc::is_stopped(*pid)),
-            Hold::Free => !needs_hold && self.ports.has_waiting(id),
+            Hold::Free => !needs_hold && (self.ports.has_waiting(id) || self.is_handing_over(id)),
         };
         if can_accept {
             return;

@@ -59,6 +59,12 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         }
     }
 
+    /// Whether a connection is on its way to a worker, or waits to be given to any while the pool stops.
+    pub(super) fn is_handing_over(&self, id: WorkerId) -> bool {
+        let is_owed = self.pool.is_stopping() && !self.handovers.returned.is_empty();
+        self.handovers.is_waiting_for(id) || is_owed
+    }
+
     /// Steers away from workers that were handed a connection a tick ago and have not answered.
     pub(super) fn distrust_silent(&mut self) {
         let now = self.now();
@@ -123,11 +129,14 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
 
     /// Gives connections that came back to workers that serve.
     fn place_returned(&mut self) {
+        // Once the pool stops nobody is ready, and those that have come are still to be served.
+        let is_stopping = self.pool.is_stopping();
         for pending in std::mem::take(&mut self.handovers.returned) {
             let is_able = |worker: &&Worker| {
                 worker.channel.is_some()
                     && !self.handovers.is_waiting_for(worker.about.id)
-                    && self.state_of(worker.about.id) == Some(State::Ready)
+                    && !worker.is_retired
+                    && (is_stopping || self.state_of(worker.about.id) == Some(State::Ready))
                     && self.key_beside(worker, pending.lane).is_some()
             };
             match self.workers.values().find(is_able).map(|worker| worker.about.id) {
