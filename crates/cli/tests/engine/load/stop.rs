@@ -1,6 +1,6 @@
 //! A stop under load: who is connected is served.
 
-use allcores_testing::load::FailureKind;
+use allcores_testing::load::{FailureKind, Load, Report};
 use allcores_testing::runtimes::{Runtime, require};
 use allcores_testing::{address, machine};
 
@@ -19,12 +19,39 @@ fn loses_no_connection(runtime: Runtime, policy: &str) {
     let_pass(&load, 1000);
     let code = app.stop().unwrap().code();
     let report = load.stop();
-    eprintln!("{runtime}, {policy}, stop: {} answered, {:?}", report.ok, report.failures);
     assert_eq!(code, Some(0), "{:#?}", app.lines());
+    judge(&report, runtime, policy);
+}
+
+/// All workers are busy most of the time, so that connections wait in every place where they can.
+fn loses_no_connection_while_all_are_busy(runtime: Runtime) {
+    let Some(runtime) = require(runtime) else { return };
+    let _turn = machine::alone();
+    let address = address::unused();
+    let app = app::server(runtime, address).workers(WORKERS).start().unwrap();
+    app.wait_ready(WORKERS.into()).unwrap();
+    let load = Load::new(address).clients(24).weighted_paths([(3, "/"), (1, "/burn?ms=30")]).spawn();
+    let_pass(&load, 300);
+    assert_eq!(app.stop().unwrap().code(), Some(0), "{:#?}", app.lines());
+    judge(&load.stop(), runtime, "auto, busy");
+}
+
+fn judge(report: &Report, runtime: Runtime, what: &str) {
+    eprintln!("{runtime}, {what}, stop: {} answered, {:?}", report.ok, report.failures);
     let never_connected = |kind| matches!(kind, FailureKind::Refused | FailureKind::Timeout);
     let lost: Vec<_> =
         report.failed.iter().filter(|failure| failure.nth > 0 || !never_connected(failure.kind)).collect();
     assert!(lost.is_empty(), "{report}\n{lost:#?}");
+}
+
+#[test]
+fn a_stop_answers_all_who_wait_for_busy_node_workers() {
+    loses_no_connection_while_all_are_busy(Runtime::Node);
+}
+
+#[test]
+fn a_stop_answers_all_who_wait_for_busy_node26_workers() {
+    loses_no_connection_while_all_are_busy(Runtime::Node26);
 }
 
 macro_rules! each {
