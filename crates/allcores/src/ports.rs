@@ -55,6 +55,8 @@ pub(crate) struct Ports {
     next_lane: u64,
     strays: u64,
     is_closing: bool,
+    /// When the lanes were last looked at.
+    now: Duration,
 }
 
 impl Ports {
@@ -69,6 +71,7 @@ impl Ports {
             next_lane: 0,
             strays: 0,
             is_closing: false,
+            now: Duration::ZERO,
         })
     }
 
@@ -358,7 +361,7 @@ impl Ports {
     /// Brings each group's program in line with who serves.
     fn refresh(&mut self) {
         for group in &mut self.groups {
-            group.refresh(&self.serving, self.target);
+            group.refresh(&self.serving, self.target, self.now);
         }
     }
 

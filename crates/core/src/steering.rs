@@ -162,11 +162,6 @@ impl LaneWatch {
     }
 }
 
-/// Whether connections should wait for whoever is free first, if that can be had, rather than in any of these lanes.
-pub fn are_all_busy(lanes: &[&LaneWatch]) -> bool {
-    !lanes.is_empty() && lanes.iter().all(|lane| lane.is_busy)
-}
-
 /// Which of `lanes` should get new connections: not those whose worker is busy, and not those that are ahead of the
 /// others in connections gained. `lanes` are those that may get any at all; the answer is parallel to it and never all
 /// `false`.

@@ -16,6 +16,11 @@ use crate::address::Address;
 use crate::primary::Policy;
 use crate::sys::socket as raw;
 
+/// How long every queue must have stood still before new connections are kept out of all of them. A pool that is only
+/// short of cores moves within that time, and is served best by the kernel's way. Chosen, with [`super::relief`]'s, by
+/// `cargo xtask bench mixed throughput`.
+const HELD_UP: Duration = Duration::from_millis(10);
+
 /// What a worker listens on.
 #[derive(Clone, Debug)]
 pub(crate) struct Listener {
@@ -172,11 +177,11 @@ impl Group {
     }
 
     /// Brings the program in line with who serves.
-    pub(super) fn refresh(&mut self, serving: &HashSet<WorkerId>, target: u16) {
+    pub(super) fn refresh(&mut self, serving: &HashSet<WorkerId>, target: u16, now: Duration) {
         if !self.address.is_tcp() || !self.is_spread || self.order.is_empty() {
             return;
         }
-        let wanted = self.wanted(serving, target);
+        let wanted = self.wanted(serving, target, now);
         if self.attached.as_ref() != Some(&wanted) && (self.order.len() > 1 || self.attached.is_some()) {
             self.attach(wanted);
         }
@@ -184,7 +189,7 @@ impl Group {
 
     /// The kernel's numbers of the lanes that should get connections: of workers that serve and are not busy; if
     /// none serves, of those that a worker will come back to.
-    fn wanted(&self, serving: &HashSet<WorkerId>, target: u16) -> Vec<u32> {
+    fn wanted(&self, serving: &HashSet<WorkerId>, target: u16, now: Duration) -> Vec<u32> {
         let numbered = || {
             let lanes = self.order.iter().filter_map(|id| self.lanes.iter().find(|lane| lane.id == *id));
             (0_u32..).zip(lanes)
@@ -195,9 +200,10 @@ impl Group {
         let is_waiting_room = |lane: &Lane| lane.kind == Kind::Waiting;
         let room = numbered().find(|(_, lane)| is_waiting_room(lane));
         if let Some((number, room)) = room.filter(|_| lanes.iter().all(|lane| lane.kind == Kind::Handed)) {
-            // Who comes now comes after those who wait already.
-            let has_waiting = room.watch.depth() > 0;
-            if !lanes.is_empty() && (has_waiting || allcores_core::steering::are_all_busy(&watches)) {
+            let is_held_up = |lane: &&Lane| lane.watch.is_busy() && lane.watch.stalled_for(now) >= HELD_UP;
+            // Who comes now comes after those who wait already, as long as anybody is held up.
+            let has_waiting = room.watch.depth() > 0 && lanes.iter().any(|lane| lane.watch.is_busy());
+            if !lanes.is_empty() && (has_waiting || lanes.iter().all(is_held_up)) {
                 return vec![number];
             }
         }

@@ -15,6 +15,10 @@ use super::{LaneId, Ports};
 /// How many ticks a worker is left alone after its queue was emptied by others. Then one connection is risked on it.
 pub(super) const RESPITE: u32 = 8;
 
+/// How long a queue must have stood still before connections are taken out of it. Handing one over costs more than it
+/// saves while its worker is only short of a core.
+const STUCK: Duration = Duration::from_millis(2);
+
 /// How long connections wait for a worker that has nothing to do, before they are risked on another.
 const PATIENCE: Duration = Duration::from_millis(1);
 
@@ -35,8 +39,10 @@ impl Ports {
         if !self.steering.tuning.is_on {
             return reliefs;
         }
-        let is_stuck =
-            |lane: &Lane| (lane.watch.is_busy() || lane.kind == Kind::Waiting) && lane.watch.depth() > 0;
+        let is_stuck = |lane: &Lane| {
+            let is_held_up = lane.watch.is_busy() && lane.watch.stalled_for(now) >= STUCK;
+            (is_held_up || lane.kind == Kind::Waiting) && lane.watch.depth() > 0
+        };
         let is_free = |lane: &Lane| {
             lane.kind == Kind::Handed && lane.is_listening && !lane.watch.is_busy() && lane.watch.depth() == 0
         };

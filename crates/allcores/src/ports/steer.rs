@@ -206,6 +206,7 @@ impl Ports {
 
     /// Looks at the lanes that had connections waiting, and steers.
     pub(crate) fn tick(&mut self, now: Duration) {
+        self.now = now;
         let mut cooled = Vec::new();
         for group in self.groups.iter_mut().filter(|group| group.is_spread) {
             let mut newly_busy = 0;
@@ -254,6 +255,7 @@ impl Ports {
 
     /// Puts back what workers may have changed, and looks at all counts again. To be called about once a second.
     pub(crate) fn maintain(&mut self, now: Duration) {
+        self.now = now;
         for group in &mut self.groups {
             group.reassert();
             if group.address.is_tcp() && group.is_spread && self.steering.tuning.is_on {
