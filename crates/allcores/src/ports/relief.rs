@@ -19,6 +19,9 @@ pub(super) const RESPITE: u32 = 8;
 /// saves while its worker is only short of a core.
 const STUCK: Duration = Duration::from_millis(2);
 
+/// How long ago a worker may have taken something last to be handed a connection while it is at work.
+const ALIVE: Duration = Duration::from_millis(10);
+
 /// How long connections wait for a worker that has nothing to do, before they are risked on another.
 const PATIENCE: Duration = Duration::from_millis(1);
 
@@ -61,14 +64,11 @@ impl Ports {
             let mut takers: Vec<WorkerId> =
                 free.iter().filter(|lane| is_asleep(lane)).filter_map(|lane| user(lane)).collect();
             if takers.is_empty() && now.saturating_sub(group.relieved_at) >= PATIENCE {
-                // Nobody has nothing to do, and that for long: who took something last is the least likely to be
+                // Nobody has nothing to do, and that for long: who took something just now is the least likely to be
                 // held up by it.
-                takers = free
-                    .into_iter()
-                    .max_by_key(|lane| lane.watch.alive_at())
-                    .and_then(user)
-                    .into_iter()
-                    .collect();
+                let is_alive = |lane: &&Lane| now.saturating_sub(lane.watch.alive_at()) < ALIVE;
+                let liveliest = free.into_iter().filter(is_alive).max_by_key(|lane| lane.watch.alive_at());
+                takers = liveliest.and_then(user).into_iter().collect();
             }
             let mut stuck: Vec<&mut Lane> = group.lanes.iter_mut().filter(|lane| is_stuck(lane)).collect();
             // The waiting room last: what waits in a lane has waited for longer, as the room is for when all are busy.

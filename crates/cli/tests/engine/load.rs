@@ -2,6 +2,7 @@
 
 mod crash;
 mod descriptors;
+mod relief;
 mod scale;
 mod spread;
 mod stop;
