@@ -95,6 +95,23 @@ fn a_backlog_that_a_worker_shortens_is_put_back() {
 }
 
 #[test]
+fn who_strays_into_a_parked_lane_is_passed_on() {
+    let address = unused();
+    let app = bad_python("detach.py", address).workers(2).start().unwrap();
+    ready(&app, 2);
+    let scaled = app.run(["scale", app.name(), "1"]).unwrap();
+    assert!(scaled.status.success(), "{scaled:?}");
+    // Until the program is put back, the kernel sends every other client to the lane that nobody accepts from.
+    get(address, "/detach").unwrap();
+    let report = Load::new(address).clients(40).requests(40).run_blocking();
+    assert!(report.is_clean() && report.by_body.len() == 1, "{report}");
+    let strays = app.status().unwrap()["strays"].as_u64().unwrap();
+    eprintln!("{strays} of 40 strayed, and were answered");
+    assert!(strays > 0);
+    stop(&app);
+}
+
+#[test]
 fn a_listener_that_a_worker_shuts_down_listens_again() {
     let address = unused();
     let app = bad_python("closes.py", address).workers(2).start().unwrap();
