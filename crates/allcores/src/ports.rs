@@ -99,7 +99,7 @@ impl Ports {
             Some(at) => at,
             None => self.open_group(address, index, profile)?,
         };
-        let (policy, target) = (self.policy, self.target);
+        let target = self.target;
         let group = &mut self.groups[at];
         for lane in &mut group.lanes {
             if lane.users.contains(&applicant.worker) && !still_has(lane.inode) {
@@ -110,11 +110,10 @@ impl Ports {
         if already_has && !(profile.is_reuse_port && group.is_spread) {
             return Err(Unavailable::errno(libc::EADDRINUSE));
         }
-        let at_lane = if let Some(free) = group.free_lane(applicant, policy, target) {
+        let at_lane = if let Some(free) = group.free_lane(applicant, target) {
             free
         } else {
-            let id = LaneId(self.next_lane);
-            self.next_lane += 1;
+            let id = next_id(&mut self.next_lane);
             group.add_lane(id, applicant.slot)?
         };
         let lane = &mut group.lanes[at_lane];
@@ -131,8 +130,7 @@ impl Ports {
     }
 
     fn open_group(&mut self, address: &Address, index: u64, profile: &Profile) -> Result<usize, Unavailable> {
-        let id = LaneId(self.next_lane);
-        self.next_lane += 1;
+        let id = next_id(&mut self.next_lane);
         let group = Group::open(id, address, index, self.policy, profile)?;
         self.groups.push(group);
         Ok(self.groups.len() - 1)
@@ -145,8 +143,7 @@ impl Ports {
         address: &Address,
         socket: OwnedFd,
     ) -> io::Result<LaneId> {
-        let id = LaneId(self.next_lane);
-        self.next_lane += 1;
+        let id = next_id(&mut self.next_lane);
         self.groups.push(Group::around_unix(id, applicant, address, socket)?);
         Ok(id)
     }
@@ -173,8 +170,7 @@ impl Ports {
         let Some((group, at)) = self.locate(id) else { return Ok(()) };
         self.groups[group].listen(at, backlog)?;
         if self.groups[group].wants_waiting_room() {
-            let id = LaneId(self.next_lane);
-            self.next_lane += 1;
+            let id = next_id(&mut self.next_lane);
             let room = self.groups[group].add_lane(id, Slot(u16::MAX))?;
             self.groups[group].lanes[room].kind = Kind::Waiting;
             self.groups[group].listen(room, backlog)?;
@@ -315,7 +311,7 @@ impl Ports {
 
     /// The lanes of one worker.
     pub(crate) fn lanes_of(&self, worker: WorkerId) -> impl Iterator<Item = (String, Option<u32>)> + '_ {
-        self.groups.iter().filter(|group| !group.lanes.is_empty()).flat_map(move |group| {
+        self.groups.iter().flat_map(move |group| {
             let lanes = group.lanes.iter().filter(move |lane| lane.users.contains(&worker));
             lanes.map(|lane| (group.address.to_string(), lane.depth()))
         })
@@ -374,6 +370,13 @@ impl Ports {
     pub(crate) fn close(&mut self) {
         self.groups.clear();
     }
+}
+
+/// A name that no lane has had before.
+fn next_id(next: &mut u64) -> LaneId {
+    let id = LaneId(*next);
+    *next += 1;
+    id
 }
 
 /// Sockets of `pids` that are still open, looked up once for several questions.

@@ -2,11 +2,8 @@
 
 use std::fmt;
 
-use serde::Serialize;
-
 /// Names one worker process for the whole life of its primary; never reused. The first is 1, as in node:cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkerId(pub u32);
 
 impl fmt::Display for WorkerId {
@@ -16,8 +13,7 @@ impl fmt::Display for WorkerId {
 }
 
 /// A place 0..N-1 in the pool. A replacement takes the dead worker's slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(pub u16);
 
 impl fmt::Display for Slot {
@@ -27,8 +23,7 @@ impl fmt::Display for Slot {
 }
 
 /// How a program became a worker: the first rung of the ladder that applied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Rung {
     /// It calls the `allcores` crate.
     Crate,
@@ -52,8 +47,7 @@ impl fmt::Display for Rung {
 }
 
 /// How far a worker has come. Only what has been seen: nothing here is reached by the passing of time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
     /// Forked; `exec` not yet known to have happened.
     Starting,

@@ -111,8 +111,8 @@ impl Group {
 
     /// The lane that `applicant` should have, if it exists: the one of its slot that nobody has, or that a hung
     /// worker has which it replaces; or any that nobody has and nobody is coming back to.
-    pub(super) fn free_lane(&self, applicant: Applicant, policy: Policy, target: u16) -> Option<usize> {
-        if !self.is_spread || policy == Policy::Shared {
+    pub(super) fn free_lane(&self, applicant: Applicant, target: u16) -> Option<usize> {
+        if !self.is_spread {
             return Some(0);
         }
         let is_free = |lane: &Lane| lane.users.is_empty() && lane.kind != Kind::Waiting;
@@ -233,9 +233,10 @@ impl Group {
 
     /// Puts back what a worker may have changed: a lane is the same open file in the worker and here.
     pub(super) fn reassert(&mut self) {
+        let most = somaxconn();
         for lane in self.lanes.iter().filter(|lane| lane.is_listening && lane.is_stream) {
             let Ok(queue) = raw::accept_queue(&lane.socket) else { continue };
-            let limit = u32::try_from(lane.backlog).unwrap_or(u32::MAX).min(somaxconn());
+            let limit = u32::try_from(lane.backlog).unwrap_or(u32::MAX).min(most);
             if queue.is_listening && queue.limit >= limit {
                 continue;
             }

@@ -215,9 +215,9 @@ impl Ports {
                 if self.steering.tuning.is_on {
                     // Who is left out anyway need not be counted.
                     let open = if lane.watch.is_busy() { None } else { self.steering.open_descriptors(lane) };
-                    let is_awake = lane.watch.is_relieved()
-                        && lane.users.last().is_some_and(|user| !self.steering.is_asleep(*user));
-                    if lane.watch.is_relieved() && !is_awake {
+                    if lane.watch.is_relieved()
+                        && lane.users.last().is_none_or(|user| self.steering.is_asleep(*user))
+                    {
                         lane.watch.note_life(now);
                     }
                     let was_busy = lane.watch.is_busy();
