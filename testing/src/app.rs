@@ -173,7 +173,7 @@ impl App {
             command.args(["--policy", policy]);
         }
         command.args(&self.options).arg("--").args(&self.command);
-        command.envs(self.environment).env("ALLCORES_RUNTIME_DIR", runtime.path()).stdin(Stdio::null());
+        command.envs(self.environment).envs(folders(runtime.path())).stdin(Stdio::null());
         if let Some(folder) = &self.folder {
             command.current_dir(folder);
         }
@@ -218,7 +218,7 @@ impl RunningApp {
     pub fn run(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> anyhow::Result<Output> {
         Command::new(&self.binary)
             .args(arguments)
-            .env("ALLCORES_RUNTIME_DIR", self.runtime.path())
+            .envs(folders(self.runtime.path()))
             .stdin(Stdio::null())
             .output()
             .with_context(|| format!("run {}", self.binary.display()))
@@ -260,6 +260,11 @@ impl Deref for RunningApp {
     }
 }
 
+/// The variables that have `allcores` keep all its files below a folder.
+fn folders(runtime: &Path) -> [(&'static str, PathBuf); 2] {
+    [("ALLCORES_RUNTIME_DIR", runtime.to_owned()), ("ALLCORES_STATE_DIR", runtime.join(".state"))]
+}
+
 /// Finds the program `allcores`: what `CARGO_BIN_EXE_allcores` names, else the one beside the running program or its
 /// folder (`target/debug/deps/…` → `target/debug/allcores`), else `target/release` and `target/debug` of this workspace.
 ///
@@ -281,6 +286,26 @@ pub fn find_binary() -> anyhow::Result<PathBuf> {
         }
     }
     bail!("the program `allcores` was not found: build it with `cargo build`")
+}
+
+/// Finds the program `allcores` as it is delivered: optimized, built by `cargo xtask setup` of the sources as they are.
+///
+/// # Errors
+///
+/// If it has not been built, or not since its sources have changed.
+pub fn find_release() -> anyhow::Result<PathBuf> {
+    let binary = crate::runtimes::target().join("release/allcores");
+    let changed = |path: &Path| path.metadata().and_then(|metadata| metadata.modified());
+    let built = changed(&binary).context("`cargo xtask setup` has not built the optimized program")?;
+    let sources = std::fs::read_to_string(binary.with_extension("d"))?;
+    // "TARGET: SOURCE SOURCE …", spaces in names escaped.
+    let sources =
+        sources.split_once(": ").context("cargo lists what a program is made of")?.1.replace("\\ ", "\0");
+    for source in sources.split_whitespace().map(|name| name.replace('\0', " ")) {
+        let is_older = changed(Path::new(&source)).is_ok_and(|changed| changed <= built);
+        ensure!(is_older, "`cargo xtask setup` has not built the optimized program since {source} changed");
+    }
+    Ok(binary)
 }
 
 #[cfg(test)]

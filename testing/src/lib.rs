@@ -3,8 +3,13 @@
 pub mod address;
 pub mod app;
 pub mod baseline;
+pub mod chaos;
+pub mod extent;
+pub mod fuzz;
 pub mod load;
 pub mod machine;
+pub mod pm2;
+pub mod proc;
 pub mod process;
 pub mod runtimes;
 pub mod skip;

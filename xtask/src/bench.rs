@@ -7,6 +7,8 @@
 mod cases;
 mod contender;
 mod machine;
+mod messages;
+mod reload;
 mod table;
 
 use std::collections::BTreeMap;
@@ -28,7 +30,7 @@ use machine::Machine;
 enum Case {
     /// node; one request in twenty burns 50 ms of CPU; closed loop, 4 workers
     Mixed,
-    /// node; answers at once, one connection per request, 8 clients, 2 and 4 workers
+    /// node; answers at once, one connection per request, 8 and 32 clients, 2 and 4 workers
     Throughput,
     /// python, one request of 10 ms at a time; open loop at 70 % load, 4 workers, beside the theory
     Sync,
@@ -36,6 +38,12 @@ enum Case {
     Fairness,
     /// the mixed load over the interval at which lanes are looked at
     Steering,
+    /// node; what a connection that the primary hands over costs it; and the policies with a Rust server
+    Handoff,
+    /// messages between a primary and a worker, Rust and node, 100 bytes and 10 kB
+    Messages,
+    /// node; new versions under load, beside PM2, which is installed below target/; `--rounds` reloads
+    Reload,
 }
 
 impl Case {
@@ -83,6 +91,9 @@ type Metrics = Vec<(&'static str, f64)>;
 struct Series {
     contender: String,
     workers: u16,
+    /// Ratios are to the first of the group.
+    #[serde(skip)]
+    group: String,
     medians: BTreeMap<&'static str, f64>,
     samples: Vec<BTreeMap<&'static str, f64>>,
     /// As the samples, in the order in which they are shown.
@@ -112,14 +123,20 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let machine = Machine::read()?;
     let mut binary = arguments.binary.clone();
     for &case in &arguments.cases {
-        let mut plan = cases::plan(case, arguments);
+        let Some(mut plan) = cases::plan(case, arguments) else {
+            let built = binary.take().map_or_else(build_program, Ok)?;
+            println!("every count: {}", reload::run(arguments, &machine, &built)?.display());
+            binary = Some(built);
+            continue;
+        };
         plan.contenders.retain(|contender| {
             arguments.only.as_ref().is_none_or(|only| contender.name.contains(only.as_str()))
         });
         ensure!(!plan.contenders.is_empty(), "{}: no contender is left by --only", case.name());
         if binary.is_none() && plan.contenders.iter().any(Contender::needs_binary) {
-            binary = Some(build()?);
+            binary = Some(build_program()?);
         }
+        build(plan.packages)?;
         let results = measure(&mut plan, arguments.rounds, binary.as_deref())?;
         println!("\n{}: {}\n\n{}", case.name(), plan.title, table::render(&results));
         let record = Record {
@@ -131,7 +148,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             machine: &machine,
             results: &results,
         };
-        println!("every sample: {}", write(&record)?.display());
+        println!("every sample: {}", write(&record.case, &record)?.display());
     }
     Ok(())
 }
@@ -161,6 +178,7 @@ impl Series {
         Self {
             contender: contender.name.clone(),
             workers: contender.workers,
+            group: contender.group(),
             medians: BTreeMap::new(),
             samples: Vec::new(),
             metrics: Vec::new(),
@@ -188,20 +206,34 @@ fn run_in_release() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn build() -> anyhow::Result<PathBuf> {
-    let status = cargo().args(["build", "--release", "--package", "allcores-cli"]).status()?;
-    ensure!(status.success(), "allcores could not be built: {status}");
+/// Builds the program that is measured, and says where it is.
+fn build_program() -> anyhow::Result<PathBuf> {
+    build(&["allcores-cli"])?;
     Ok(target().join("release/allcores"))
+}
+
+fn build(packages: &[&str]) -> anyhow::Result<()> {
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let mut command = cargo();
+    command.args(["build", "--release"]);
+    for package in packages {
+        command.args(["--package", package]);
+    }
+    let status = command.status()?;
+    ensure!(status.success(), "{packages:?} could not be built: {status}");
+    Ok(())
 }
 
 fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-fn write(record: &Record<'_>) -> anyhow::Result<PathBuf> {
+fn write(case: &str, record: &impl Serialize) -> anyhow::Result<PathBuf> {
     let folder = target().join("bench");
     std::fs::create_dir_all(&folder)?;
-    let path = folder.join(format!("{}.json", record.case));
+    let path = folder.join(format!("{case}.json"));
     std::fs::write(&path, serde_json::to_vec_pretty(record)?)?;
     Ok(path)
 }

@@ -1,10 +1,35 @@
-//! What is checked without running anything: formatting, lints, documentation.
+//! What is checked without running anything: formatting, lints, documentation, and what a release promised.
 
-use crate::shell::{self, cargo};
+use crate::shell::{self, cargo, output, program, succeeds};
+
+/// The crates that others build on.
+const PUBLISHED: [&str; 2] = ["allcores-core", "allcores"];
 
 /// Runs all checks, until one fails.
 pub(crate) fn run() -> anyhow::Result<()> {
     shell::run(&mut cargo(["fmt", "--all", "--check"]))?;
     shell::run(&mut cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
-    shell::run(cargo(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-Dwarnings"))
+    let doc = ["doc", "--workspace", "--all-features", "--no-deps"];
+    shell::run(cargo(doc).env("RUSTDOCFLAGS", "-Dwarnings"))?;
+    semver()
+}
+
+/// Compares the API with that of the last release: a change that breaks it needs a version that says so.
+fn semver() -> anyhow::Result<()> {
+    if !succeeds(&mut cargo(["semver-checks", "--version"])) {
+        println!("skipped: semver: `cargo install cargo-semver-checks` brings what it takes");
+        return Ok(());
+    }
+    let Some(release) = last_release() else {
+        println!("skipped: semver: no release is tagged yet that the API could be compared with");
+        return Ok(());
+    };
+    let packages = PUBLISHED.iter().flat_map(|package| ["--package", package]);
+    let arguments = ["semver-checks", "--all-features", "--baseline-rev", &release];
+    shell::run(&mut cargo(arguments.into_iter().chain(packages)))
+}
+
+/// The tag of the last release, such as `v0.1.0`.
+fn last_release() -> Option<String> {
+    output(&mut program("git", ["describe", "--tags", "--abbrev=0", "--match", "v[0-9]*"]))
 }

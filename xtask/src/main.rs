@@ -1,6 +1,8 @@
-//! The project's own tasks: `cargo xtask setup`, `test`, `lint`, `ci`, `bench`.
+//! The project's own tasks: `cargo xtask setup`, `test`, `lint`, `ci`, `bench`, `chaos`, `fuzz`.
 
 mod bench;
+mod chaos;
+mod fuzz;
 mod lint;
 mod setup;
 mod shell;
@@ -27,6 +29,10 @@ enum Task {
     Ci,
     /// Compare allcores with itself and with others, side by side.
     Bench(bench::Arguments),
+    /// Reload, scale, kill, stop and starve workers at random under load, and see what is lost.
+    Chaos(chaos::Arguments),
+    /// Try to break the channel's decoder with arbitrary bytes.
+    Fuzz(fuzz::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -41,6 +47,8 @@ fn perform(task: &Task) -> anyhow::Result<ExitCode> {
         Task::Setup => setup::run()?,
         Task::Lint => lint::run()?,
         Task::Bench(arguments) => bench::run(arguments)?,
+        Task::Chaos(arguments) => chaos::run(arguments)?,
+        Task::Fuzz(arguments) => fuzz::run(arguments)?,
         Task::Test { filter } => return test::run(filter.as_deref()),
         Task::Ci => {
             lint::run()?;

@@ -11,6 +11,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use allcores_testing::runtimes::{Install, Runtime, is_in_path};
+use anyhow::bail;
 
 use crate::shell::{self, cargo, program};
 
@@ -26,8 +27,10 @@ enum Outcome {
 /// Installs and builds everything, and lists the runtimes that cannot be used here.
 pub(crate) fn run() -> anyhow::Result<()> {
     part("Debian packages", debian::install)?;
-    part("npm packages", || install(Install::Npm, npm))?;
+    part("npm packages", || install(Install::Npm, |folder| npm(Install::Npm, folder)))?;
+    part("socket.io", || install(Install::SocketIo, |folder| npm(Install::SocketIo, folder)))?;
     part("Python packages", || install(Install::Python, python))?;
+    part("promtool", || install(Install::Promtool, debian::promtool))?;
     part("go server", || install(Install::Go, go))?;
     part("java server", || install(Install::Java, java))?;
     shell::run(&mut cargo([
@@ -45,6 +48,18 @@ pub(crate) fn run() -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Installs PM2, which only a benchmark needs.
+///
+/// # Errors
+///
+/// If npm is missing or fails.
+pub(crate) fn pm2() -> anyhow::Result<()> {
+    match install(Install::Pm2, |folder| npm(Install::Pm2, folder))? {
+        Outcome::LeftOut(why) => bail!("install PM2: {why}"),
+        Outcome::Ready | Outcome::Installed => Ok(()),
+    }
 }
 
 fn part(name: &str, install: impl FnOnce() -> anyhow::Result<Outcome>) -> anyhow::Result<()> {
@@ -75,8 +90,8 @@ fn is_whole(what: Install) -> bool {
     what.is_complete() && (what != Install::Npm || from_npm.iter().all(|runtime| runtime.missing().is_none()))
 }
 
-fn npm(folder: &Path) -> anyhow::Result<Outcome> {
-    for source in Install::Npm.sources() {
+fn npm(what: Install, folder: &Path) -> anyhow::Result<Outcome> {
+    for source in what.sources() {
         if let Some(name) = source.file_name() {
             fs::copy(&source, folder.join(name))?;
         }

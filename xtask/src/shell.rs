@@ -57,6 +57,13 @@ pub(crate) fn succeeds(command: &mut Command) -> bool {
     status.is_ok_and(|status| status.success())
 }
 
+/// The first line that a command prints, if it succeeds.
+pub(crate) fn output(command: &mut Command) -> Option<String> {
+    let output = command.stderr(Stdio::null()).output().ok().filter(|output| output.status.success())?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines().next().filter(|line| !line.is_empty()).map(str::to_owned)
+}
+
 /// The command as one would type it; a program that is given by its path goes by its name.
 pub(crate) fn shown(command: &Command) -> String {
     let name = command.get_program();

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use allcores_testing::runtimes::target;
-use allcores_testing::skip;
+use allcores_testing::{extent, skip};
 use anyhow::Context;
 
 use self::counts::Counts;
@@ -40,10 +40,12 @@ pub(crate) fn run(filter: Option<&str>) -> anyhow::Result<ExitCode> {
 }
 
 fn nextest(filter: Option<&str>, log: &Path) -> anyhow::Result<Counts> {
-    let report = target().join("nextest/default/junit.xml");
+    let profile = if extent::is_asked() { "long" } else { "default" };
+    let report = target().join("nextest").join(profile).join("junit.xml");
     // An old report must not pass for this run's.
     let _ = fs::remove_file(&report);
-    let status = status(&mut tests(&["nextest", "run", "--workspace", "--no-tests=pass"], filter, log))?;
+    let arguments = ["nextest", "run", "--workspace", "--no-tests=pass", "--profile", profile];
+    let status = status(&mut tests(&arguments, filter, log))?;
     let report = fs::read_to_string(&report).unwrap_or_default();
     Ok(Counts::from_junit(&report).unwrap_or_default().confirmed_by(status))
 }

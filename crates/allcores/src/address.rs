@@ -1,8 +1,13 @@
 //! Addresses that workers listen on.
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+
+use rustix::net::{SocketType, sockopt};
 
 /// What a group of lanes, or a shared listener, is bound to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -16,6 +21,30 @@ pub(crate) enum Address {
 }
 
 impl Address {
+    /// What a socket is bound to, or why it can't be listened on by workers.
+    pub(crate) fn of_socket(socket: &OwnedFd) -> io::Result<Self> {
+        let refuse = |why: &str| Err(io::Error::new(io::ErrorKind::Unsupported, why));
+        let (reference, kind) = (socket2::SockRef::from(socket), sockopt::socket_type(socket)?);
+        let address = reference.local_addr()?;
+        if let Some(socket) = address.as_socket() {
+            let is_only_v6 = socket.is_ipv6() && reference.only_v6()?;
+            return match kind {
+                SocketType::STREAM => Ok(Self::Tcp { socket, is_only_v6 }),
+                SocketType::DGRAM => Ok(Self::Udp { socket, is_only_v6 }),
+                _ => refuse("neither TCP nor UDP"),
+            };
+        }
+        if kind != SocketType::STREAM {
+            return refuse("no stream socket");
+        }
+        let path = address.as_pathname().map(|path| path.as_os_str().as_bytes().to_vec());
+        let name = address.as_abstract_namespace().map(|name| [&[0], name].concat());
+        match path.or(name) {
+            Some(name) => Ok(Self::Unix(name)),
+            None => refuse("neither an IP nor a Unix socket that is bound"),
+        }
+    }
+
     /// The IP address and port, if it has one.
     pub(crate) fn socket(&self) -> Option<SocketAddr> {
         match self {
@@ -45,7 +74,6 @@ impl Address {
 
     /// The path of a Unix socket that is in the file system.
     pub(crate) fn path(&self) -> Option<&Path> {
-        use std::os::unix::ffi::OsStrExt;
         match self {
             Self::Unix(name) if name.first() != Some(&0) => {
                 Some(Path::new(std::ffi::OsStr::from_bytes(name)))

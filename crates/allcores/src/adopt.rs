@@ -29,14 +29,12 @@ pub(crate) enum Adopted {
     Unavailable { address: Address, why: Unavailable },
     /// We may not look at what it asked for, so the call went through untouched.
     Forbidden(io::Error),
-    /// Another worker is about to bind the same Unix socket: to be looked at again when that has listened or gone.
-    Later(Notification),
 }
 
 /// Answers one notification of a worker.
 pub(crate) fn handle(
     ports: &mut Ports,
-    applicant: Applicant,
+    applicant: &Applicant,
     listener: BorrowedFd<'_>,
     notification: Notification,
 ) -> Adopted {
@@ -72,8 +70,6 @@ struct Target {
     profile: Profile,
     closes_on_exec: bool,
     inode: u64,
-    /// A copy of it, where we may have one.
-    copy: Option<OwnedFd>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +89,7 @@ impl Caller<'_> {
     fn bind(
         &self,
         ports: &mut Ports,
-        applicant: Applicant,
+        applicant: &Applicant,
         address: u64,
         length: u32,
     ) -> io::Result<Adopted> {
@@ -106,8 +102,15 @@ impl Caller<'_> {
             return Ok(Adopted::Nothing);
         };
         let process = proc::process_of(thread)?;
-        let is_foreign = matches!(sockaddr, Sockaddr::Ip(_)) && !proc::shares_our_network(thread);
-        let target = self.target(process)?;
+        let is_foreign = match sockaddr {
+            Sockaddr::Ip(_) => !proc::shares_our_network(thread),
+            Sockaddr::Unix(ref name) if name.first() == Some(&0) => !proc::shares_our_network(thread),
+            Sockaddr::Unix(_) => !proc::shares_our_files(thread),
+        };
+        let mut target = self.target(process)?;
+        if matches!(sockaddr, Sockaddr::Unix(_)) {
+            target.profile.owner = Some(proc::Owner::of(thread)?);
+        }
         let address = address_of(sockaddr, &target, process);
         // What was read until here was the caller's if it still waits: else its number may be another's by now.
         if !seccomp::is_waiting(self.listener, &self.notification) {
@@ -123,16 +126,13 @@ impl Caller<'_> {
             self.answer(if is_same { Answer::Done } else { Answer::Fail(libc::EINVAL) });
             return Ok(Adopted::Nothing);
         }
-        if matches!(address, Address::Unix(_)) {
-            return Ok(self.bind_unix(ports, applicant, &address, target));
-        }
         Ok(self.bind_lane(ports, applicant, process, address, &target))
     }
 
     fn bind_lane(
         &self,
         ports: &mut Ports,
-        applicant: Applicant,
+        applicant: &Applicant,
         process: u32,
         address: Address,
         target: &Target,
@@ -152,24 +152,6 @@ impl Caller<'_> {
         };
         ports.dress(lane, &target.profile);
         self.give(ports, lane, target, address.is_udp())
-    }
-
-    fn bind_unix(
-        &self,
-        ports: &mut Ports,
-        applicant: Applicant,
-        address: &Address,
-        target: Target,
-    ) -> Adopted {
-        match ports.shared_unix(applicant, address) {
-            Some(Ok(lane)) => self.give(ports, lane, &target, false),
-            Some(Err(())) => Adopted::Later(self.notification),
-            None => {
-                let lane = target.copy.and_then(|copy| ports.adopt_unix(applicant, address, copy).ok());
-                self.answer(Answer::Continue);
-                lane.map_or(Adopted::Nothing, |lane| Adopted::Bound { lane, is_serving: false })
-            }
-        }
     }
 
     fn give(&self, ports: &Ports, lane: LaneId, target: &Target, is_serving: bool) -> Adopted {
@@ -214,14 +196,7 @@ impl Caller<'_> {
         let is_only_v6 =
             copy.as_ref().is_some_and(|copy| rustix::net::sockopt::ipv6_v6only(copy).unwrap_or(false));
         let inode = proc::socket_inode(process, fd)?;
-        Ok(Target {
-            protocol,
-            is_only_v6,
-            profile,
-            closes_on_exec: flags & libc::O_CLOEXEC != 0,
-            inode,
-            copy,
-        })
+        Ok(Target { protocol, is_only_v6, profile, closes_on_exec: flags & libc::O_CLOEXEC != 0, inode })
     }
 }
 

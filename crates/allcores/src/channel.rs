@@ -1,225 +1,294 @@
-//! Carrying node:cluster's channel: lines and the descriptors that ride on them, over one Unix socket.
+//! Carrying node:cluster's channel: messages and the descriptors that ride on them, over one Unix socket.
 //!
-//! Knows neither workers nor listeners. Reads continuously, whatever becomes of the messages, so that a worker
-//! never blocks on us for longer than the engine takes to look at one message.
+//! The same for a primary's end and a worker's. Knows neither workers nor listeners. Acknowledges descriptors by
+//! itself, at once, and reads continuously, so that the other side never waits for us for longer than somebody
+//! takes to look at one message.
 
-use std::collections::VecDeque;
-use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use allcores_core::channel::{self, HANDLE_ACK, HANDLE_NACK, Incoming, Lines};
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags,
-};
-use tokio::sync::mpsc;
+use allcores_core::channel::{Carriage, Message, Serialization};
+use tokio::time::Sleep;
 
 use crate::sys::Watch;
 
-/// The longest message that a worker may send.
-const LONGEST_LINE: usize = 64 * 1024 * 1024;
+mod inbox;
+mod line;
+mod outbox;
+mod saved;
 
-/// What libuv reads at once, and the most descriptors that it makes room for.
-const READ_SIZE: usize = 64 * 1024;
+use inbox::Inbox;
+use line::{Line, Obstacle};
+use outbox::Pending;
+pub(crate) use saved::ChannelSaved;
 
-/// A line to be sent, and the descriptor that rides on it.
+/// So much may wait to be written before [`Sender::send_user`] advises to wait, as in Node.
+const HIGH_WATER: usize = 128 * 1024;
+
+/// How long to wait when the kernel has too many descriptors on their way.
+const CONGESTION: Duration = Duration::from_millis(1);
+
+/// Our end of a channel, for sending. Once all clones are dropped the channel closes, when what waits has been
+/// written.
+///
+/// What is sent is written at once, by whoever sends it, unless something is before it or the socket has no room.
+#[derive(Clone, Debug)]
+pub(crate) struct Sender(Arc<Open>);
+
+/// Keeps a channel open.
 #[derive(Debug)]
-pub(crate) struct Outgoing {
-    pub(crate) line: String,
-    pub(crate) descriptor: Option<OwnedFd>,
+struct Open(Arc<Line>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
-/// Our end of a worker's channel: send into it; dropping it closes the channel.
-#[derive(Clone, Debug)]
-pub(crate) struct Sender(mpsc::UnboundedSender<Outgoing>);
-
 impl Sender {
-    /// Queues a line. One that comes after the channel has closed is dropped, as the worker is gone or going.
-    pub(crate) fn send(&self, line: String, descriptor: Option<OwnedFd>) {
-        let _ = self.0.send(Outgoing { line, descriptor });
+    /// Sends one of the protocol's own messages. A descriptor on it may go out behind others that have not been
+    /// acknowledged. What comes after the channel has closed is dropped, as the other side is gone or going.
+    pub(crate) fn send(&self, line: String, descriptor: Option<Arc<OwnedFd>>) {
+        self.line().send(match descriptor {
+            Some(descriptor) => Pending::handle(line, descriptor, None),
+            None => Pending::plain(line),
+        });
     }
+
+    /// As [`send`](Self::send); should the descriptor not be received, [`Arrival::Unreceived`] names `number`.
+    pub(crate) fn hand_over(&self, line: String, descriptor: Arc<OwnedFd>, number: u64) {
+        self.line().send(Pending::handle(line, descriptor, Some(number)));
+    }
+
+    /// Sends a user's message. False if more than 128 KiB wait to be written now: it is queued all the same, and
+    /// a wise user waits until they are [`drained`](Self::drained).
+    ///
+    /// What is behind a message with a descriptor waits until that has been received, as in Node, which sends it
+    /// again up to three times.
+    pub(crate) fn send_user(&self, line: String, descriptor: Option<Arc<OwnedFd>>) -> bool {
+        self.line().send(match descriptor {
+            Some(descriptor) => Pending::user_handle(line, descriptor),
+            None => Pending::user(line),
+        });
+        self.queued_bytes() < HIGH_WATER
+    }
+
+    /// How much waits to be written.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.line().queued_bytes()
+    }
+
+    /// Completes when nothing waits to be written, or when it never will be as the channel has closed.
+    pub(crate) async fn drained(&self) {
+        self.line().drained().await;
+    }
+
+    /// Whether the channel has closed, whoever closed it.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.line().is_closed()
+    }
+
+    fn line(&self) -> &Line {
+        &self.0.0
+    }
+}
+
+/// What came of or from the other side.
+#[derive(Debug)]
+pub(crate) enum Arrival<M> {
+    /// A message, and the descriptor that rode on it; one for each message that is to have one, and for no other.
+    Message {
+        /// Never an acknowledgement.
+        message: M,
+        /// Close-on-exec.
+        descriptor: Option<OwnedFd>,
+    },
+    /// A message whose descriptor could not be received, for want of room perhaps. The other side has been told, and may
+    /// send it again.
+    Lost {
+        /// What should have come with it.
+        message: M,
+    },
+    /// A descriptor that was sent could not be received, for want of room perhaps.
+    Unreceived {
+        /// As it was [handed over](Sender::hand_over); `None` if it was sent otherwise.
+        number: Option<u64>,
+    },
 }
 
 /// Why a channel ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// The worker closed it, or died.
+    /// The other side closed it, or died; or all our senders are gone.
     Closed,
-    /// The worker wrote what is no message; the channel was closed by us. In words.
+    /// The other side wrote what is no message; the channel was closed by us. In words.
     Garbage(String),
+    /// The other side does not take in what it is sent; the channel was closed by us. In words.
+    Neglect(&'static str),
+}
+
+/// Whether messages can be written so, to be asked before anything is started.
+///
+/// # Errors
+///
+/// [`Unsupported`](io::ErrorKind::Unsupported), with the reason, for [`Serialization::Advanced`].
+pub(crate) fn check(serialization: Serialization) -> io::Result<()> {
+    match serialization {
+        Serialization::Json => Ok(()),
+        Serialization::Advanced => Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "serialization \"advanced\" is V8's own format, which only V8 reads safely; use \"json\"",
+        )),
+    }
 }
 
 /// Makes a channel: what to send into, the carrier to be run, and the worker's end.
-pub(crate) fn open() -> io::Result<(Sender, Carrier, OwnedFd)> {
+pub(crate) fn open(serialization: Serialization) -> io::Result<(Sender, Carrier, OwnedFd)> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    rustix::io::ioctl_fionbio(&ours, true)?;
-    let (sender, queue) = mpsc::unbounded_channel();
-    let carrier = Carrier {
-        socket: Watch::duplex(ours)?,
-        queue,
-        sending: VecDeque::new(),
-        awaits_ack: false,
-        lines: Lines::new(LONGEST_LINE),
-        received: VecDeque::new(),
-        buffer: vec![0; READ_SIZE],
-        acknowledgements: VecDeque::new(),
-    };
-    Ok((Sender(sender), carrier, theirs))
+    let (sender, carrier) = from_socket(ours, serialization)?;
+    Ok((sender, carrier, theirs))
 }
 
-/// Moves lines between the socket and the engine, until the channel ends.
+/// Takes one end of a channel that exists. Makes it non-blocking and close-on-exec.
+pub(crate) fn from_socket(socket: OwnedFd, serialization: Serialization) -> io::Result<(Sender, Carrier)> {
+    check(serialization)?;
+    rustix::io::ioctl_fionbio(&socket, true)?;
+    rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
+    let socket = Arc::new(Watch::readable(socket)?);
+    let line = Arc::new(Line::new(Arc::clone(&socket)));
+    let sender = Sender(Arc::new(Open(Arc::clone(&line))));
+    Ok((sender, Carrier { socket, line, inbox: Inbox::default(), room: None, pause: None }))
+}
+
+/// Moves messages between the socket and its owner, who asks for the [next](Self::next) until the channel ends.
 #[derive(Debug)]
 pub(crate) struct Carrier {
-    socket: Watch,
-    queue: mpsc::UnboundedReceiver<Outgoing>,
-    sending: VecDeque<Pending>,
-    /// A descriptor was sent and not acknowledged yet: as in Node, everything behind it waits.
-    awaits_ack: bool,
-    lines: Lines,
-    /// Descriptors that arrived and whose message has not been read yet.
-    received: VecDeque<OwnedFd>,
-    buffer: Vec<u8>,
-    /// Owed to the worker.
-    acknowledgements: VecDeque<Pending>,
-}
-
-#[derive(Debug)]
-struct Pending {
-    bytes: Vec<u8>,
-    sent: usize,
-    descriptor: Option<OwnedFd>,
-    /// It has been sent, on this line.
-    carries_descriptor: bool,
-}
-
-impl Pending {
-    fn new(line: String, descriptor: Option<OwnedFd>) -> Self {
-        let mut bytes = line.into_bytes();
-        bytes.push(b'\n');
-        Self { bytes, sent: 0, descriptor, carries_descriptor: false }
-    }
-
-    fn is_acknowledgement(&self) -> bool {
-        let line = self.bytes.strip_suffix(b"\n").unwrap_or_default();
-        line == HANDLE_ACK.as_bytes() || line == HANDLE_NACK.as_bytes()
-    }
+    /// Watched for reading alone: for writing it would wake us whenever the other side reads.
+    socket: Arc<Watch>,
+    line: Arc<Line>,
+    inbox: Inbox,
+    /// The same socket, watched for writing while it has no room.
+    room: Option<Watch>,
+    /// While nothing tells when writing is worth another try.
+    pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl Carrier {
-    /// Runs until the channel ends; tells of each message, as `wrap` makes it.
-    pub(crate) async fn run<T>(mut self, tell: &mpsc::Sender<T>, wrap: impl Fn(Incoming) -> T) -> End {
+    /// Waits for the next arrival; meanwhile writes what was queued.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: what has been read or queued is kept for the next call.
+    pub(crate) async fn next<M: Message>(&mut self) -> Result<Arrival<M>, End> {
         loop {
-            self.release_acknowledgements();
-            let can_send =
-                self.sending.front().is_some_and(|first| !self.awaits_ack || first.is_acknowledgement());
-            tokio::select! {
-                outgoing = self.queue.recv() => match outgoing {
-                    Some(outgoing) => self.enqueue(outgoing),
-                    None => return End::Closed,
-                },
-                sent = self.socket.write(|socket| send(socket, self.sending.front())), if can_send => match sent {
-                    Ok(count) => self.note_sent(count),
-                    Err(error) if is_congestion(&error) => tokio::task::yield_now().await,
-                    Err(_) => return End::Closed,
-                },
-                read = self.socket.read(|socket| receive(socket, &mut self.buffer, &mut self.received)) => {
-                    match read {
-                        Ok(0) | Err(_) => return End::Closed,
-                        Ok(count) => self.lines.push(&self.buffer[..count]),
-                    }
-                    while let Some(line) = match self.lines.next_line() {
-                        Ok(line) => line,
-                        Err(error) => return End::Garbage(error.to_string()),
-                    } {
-                        match channel::parse(&line) {
-                            Ok(message) => {
-                                self.note(&message);
-                                let _ = tell.send(wrap(message)).await;
-                            }
-                            Err(_) => return End::Garbage(excerpt(&line)),
-                        }
+            if let Some(arrival) = self.take_arrival()? {
+                return Ok(arrival);
+            }
+            std::future::poll_fn(|context| self.poll_exchange(context)).await?;
+        }
+    }
+
+    /// Writes what was queued, and reads nothing: for who can't take any more for now. Returns when all senders are
+    /// gone and all is written.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe, as [`next`](Self::next).
+    pub(crate) async fn only_write(&mut self) -> End {
+        std::future::poll_fn(|context| self.poll_write(context)).await
+    }
+
+    /// Whether a descriptor that was sent has not been acknowledged.
+    pub(crate) fn awaits_receipt(&self) -> bool {
+        self.line.awaits_receipt()
+    }
+
+    /// Writes what waits, and waits until something has been read.
+    fn poll_exchange(&mut self, context: &mut Context<'_>) -> Poll<Result<(), End>> {
+        if let Poll::Ready(end) = self.poll_write(context) {
+            return Poll::Ready(Err(end));
+        }
+        if !self.line.is_worth_reading() {
+            return Poll::Pending;
+        }
+        match ready!(self.socket.poll_read_part(context, |socket| self.inbox.read(socket))) {
+            Ok(0) | Err(_) => Poll::Ready(Err(End::Closed)),
+            Ok(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Writes what waits for something that is in its way. Ready only when there will never be anything to write again.
+    fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<End> {
+        while let Some(obstacle) = self.line.watch(context.waker()) {
+            if let Some(what) = self.line.neglect() {
+                return Poll::Ready(End::Neglect(what));
+            }
+            match obstacle {
+                Obstacle::None | Obstacle::Broken => return Poll::Pending,
+                Obstacle::Full => ready!(self.poll_room(context)),
+                Obstacle::Congested => ready!(self.poll_pause(context)),
+            }
+            if self.line.try_again() != Obstacle::Full {
+                self.room = None;
+            }
+        }
+        Poll::Ready(End::Closed)
+    }
+
+    fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.room.is_none() {
+            let copy = self.socket.as_fd().try_clone_to_owned();
+            self.room = copy.and_then(Watch::writable).ok();
+        }
+        match &self.room {
+            Some(room) => room.poll_writable(context),
+            // No descriptor is left to watch it by.
+            None => self.poll_pause(context),
+        }
+    }
+
+    fn poll_pause(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let pause = self.pause.get_or_insert_with(|| Box::pin(tokio::time::sleep(CONGESTION)));
+        ready!(pause.as_mut().poll(context));
+        self.pause = None;
+        Poll::Ready(())
+    }
+
+    /// What has been read and not been told of yet.
+    fn take_arrival<M: Message>(&mut self) -> Result<Option<Arrival<M>>, End> {
+        while let Some(message) = self.inbox.next_message::<M>().map_err(End::Garbage)? {
+            match message.carriage() {
+                Carriage::Plain => return Ok(Some(Arrival::Message { message, descriptor: None })),
+                Carriage::Handle => {
+                    let descriptor = self.inbox.claim();
+                    self.line.acknowledge(descriptor.is_some());
+                    return Ok(Some(match descriptor {
+                        Some(_) => Arrival::Message { message, descriptor },
+                        None => Arrival::Lost { message },
+                    }));
+                }
+                Carriage::Ack => self.line.note_received(),
+                Carriage::Nack => {
+                    if let Some(lost) = self.line.note_unreceived() {
+                        return Ok(Some(Arrival::Unreceived { number: lost.number }));
                     }
                 }
             }
         }
-    }
-
-    /// Puts acknowledgements in front of all that has not been begun.
-    fn release_acknowledgements(&mut self) {
-        let behind_started = usize::from(self.sending.front().is_some_and(|pending| pending.sent > 0));
-        for pending in self.acknowledgements.drain(..).rev() {
-            self.sending.insert(behind_started, pending);
-        }
-    }
-
-    fn enqueue(&mut self, outgoing: Outgoing) {
-        self.sending.push_back(Pending::new(outgoing.line, outgoing.descriptor));
-    }
-
-    fn note_sent(&mut self, count: usize) {
-        let Some(pending) = self.sending.front_mut() else { return };
-        pending.sent += count;
-        if count > 0 {
-            // It has gone with the first byte; our copy is not needed any more.
-            pending.carries_descriptor |= pending.descriptor.take().is_some();
-        }
-        if pending.sent == pending.bytes.len() {
-            self.awaits_ack = pending.carries_descriptor;
-            self.sending.pop_front();
-        }
-    }
-
-    /// Takes note of what concerns the carrying itself.
-    fn note(&mut self, message: &Incoming) {
-        match message {
-            Incoming::HandleAck | Incoming::HandleNack => self.awaits_ack = false,
-            Incoming::Handle => {
-                // An acknowledgement overtakes everything else, what waits for an acknowledgement too: the worker
-                // sends nothing until it has it.
-                let answer = if self.received.pop_front().is_some() { HANDLE_ACK } else { HANDLE_NACK };
-                self.acknowledgements.push_back(Pending::new(answer.to_owned(), None));
-            }
-            _ => {}
-        }
+        Ok(None)
     }
 }
 
-/// More descriptors of this user are on their way than the kernel allows: the receivers have to catch up.
-fn is_congestion(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(libc::ETOOMANYREFS)
+impl Drop for Carrier {
+    fn drop(&mut self) {
+        self.line.shut();
+    }
 }
 
-fn excerpt(line: &[u8]) -> String {
-    let text = String::from_utf8_lossy(&line[..line.len().min(60)]).into_owned();
-    format!("not a message: {text:?}")
-}
-
-fn send(socket: BorrowedFd<'_>, pending: Option<&Pending>) -> io::Result<usize> {
-    let Some(pending) = pending else { return Ok(0) };
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    let descriptors = pending.descriptor.as_ref().map(AsFd::as_fd);
-    if let Some(descriptor) = &descriptors {
-        control.push(SendAncillaryMessage::ScmRights(std::slice::from_ref(descriptor)));
-    }
-    let data = [IoSlice::new(&pending.bytes[pending.sent..])];
-    Ok(rustix::net::sendmsg(socket, &data, &mut control, SendFlags::NOSIGNAL)?)
-}
-
-fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], received: &mut VecDeque<OwnedFd>) -> io::Result<usize> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(64))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut data = [IoSliceMut::new(buffer)];
-    let message = rustix::net::recvmsg(socket, &mut data, &mut control, RecvFlags::CMSG_CLOEXEC)?;
-    for item in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(descriptors) = item {
-            received.extend(descriptors);
-        }
-    }
-    if message.flags.contains(ReturnFlags::CTRUNC) {
-        return Err(io::Error::other("descriptors were lost"));
-    }
-    Ok(message.bytes)
-}
+#[cfg(test)]
+mod tests;

@@ -4,11 +4,23 @@
 //! numbers them) and of the programs that pick among them. Knows workers by id and slot only: nothing of
 //! processes, channels or notifications.
 
+mod desk;
+mod divert;
+mod full;
 mod group;
+mod handoff;
+mod heads;
+mod hold;
 mod lane;
+mod limits;
+mod passage;
+mod questions;
 mod relief;
+mod saved;
+mod socket_file;
 mod steer;
 mod strays;
+mod table;
 
 use std::collections::HashSet;
 use std::io;
@@ -21,148 +33,208 @@ use crate::address::Address;
 use crate::primary::Policy;
 use crate::proc;
 
-use group::Group;
 pub(crate) use group::Listener;
-use lane::{Kind, Lane};
+use group::{Group, Way};
+pub(crate) use handoff::Delivery;
+pub(crate) use heads::Looked;
+use heads::Unread;
+use lane::{Kind, Lane, Vacancy};
 pub(crate) use lane::{Profile, Unavailable};
+pub(crate) use passage::{Passage, Reach};
+pub(crate) use saved::PortsSaved;
 use steer::Steering;
 pub(crate) use steer::Tuning;
 pub(crate) use strays::Stray;
+use table::{Key, Table};
 
-/// Names one listening socket; never reused.
+/// Names one listening socket; never reused. Begins with its group's name, and grows with its age there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct LaneId(u64);
 
+impl LaneId {
+    /// As a number, for who writes it down.
+    pub(crate) fn number(self) -> u64 {
+        self.0
+    }
+
+    /// The lane of this number.
+    pub(crate) fn of_number(number: u64) -> Self {
+        Self(number)
+    }
+}
+
 /// A worker that asks for a listener.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Applicant {
     pub(crate) worker: WorkerId,
     pub(crate) slot: Slot,
     /// The hung worker whose lanes it shares.
     pub(crate) replaces: Option<WorkerId>,
+    /// It asks over its channel, by which it can be handed connections.
+    pub(crate) is_by_channel: bool,
+    /// How it wants the address to be served, if it is the first to ask for it.
+    pub(crate) policy: Option<Policy>,
 }
 
 /// The port table.
 #[derive(Debug)]
 pub(crate) struct Ports {
     policy: Policy,
-    groups: Vec<Group>,
+    /// How many connections of one address may wait to be handed over.
+    pending: usize,
+    groups: Table,
     /// Workers that may get connections.
     serving: HashSet<WorkerId>,
     /// How many slots there should be: lanes of higher ones are not waited for.
     target: u16,
+    /// A worker that goes is replaced, in its slot.
+    is_kept: bool,
     steering: Steering,
-    next_lane: u64,
     strays: u64,
+    descriptors: limits::Descriptors,
+    full: full::Full,
+    /// Connections whose heads are to be read.
+    unread: Vec<Unread>,
+    /// Why nothing can be accepted at an address, where that has not been told.
+    shortage: Option<(String, io::Error)>,
+    /// The group that was maintained last.
+    maintained: Key,
     is_closing: bool,
+    /// Workers have to show that they are ready.
+    is_gated: bool,
     /// When the lanes were last looked at.
     now: Duration,
 }
 
 impl Ports {
     /// An empty table.
-    pub(crate) fn new(policy: Policy, steering: Tuning) -> io::Result<Self> {
+    pub(crate) fn new(policy: Policy, pending: usize, steering: Tuning) -> io::Result<Self> {
         Ok(Self {
             policy,
-            groups: Vec::new(),
+            pending,
+            groups: Table::default(),
             serving: HashSet::new(),
             target: 0,
+            is_kept: true,
             steering: Steering::new(steering)?,
-            next_lane: 0,
             strays: 0,
+            descriptors: limits::Descriptors::default(),
+            full: full::Full::default(),
+            unread: Vec::new(),
+            shortage: None,
+            maintained: Key::default(),
             is_closing: false,
+            is_gated: false,
             now: Duration::ZERO,
         })
     }
 
     /// Binds `address` before anybody asks for it, so that what is wrong with it is known.
     pub(crate) fn prepare(&mut self, address: &Address) -> Result<(), Unavailable> {
-        if self.find(address, 0).is_none() {
-            self.open_group(address, 0, &Profile::default())?;
+        if self.groups.find(address, 0).is_none() {
+            self.open_group(address, 0, &Profile::default(), None)?;
         }
         Ok(())
+    }
+
+    /// Takes in a socket that somebody else has bound. Says whether workers have lanes there, or share it.
+    pub(crate) fn take_in(&mut self, address: &Address, socket: OwnedFd, name: String) -> io::Result<bool> {
+        let way = Way { policy: self.policy.clone(), is_by_channel: false, pending: self.pending };
+        let group = Group::take_in(self.groups.next_key(), address, &way, (socket, name))?;
+        let is_spread = group.is_spread();
+        self.groups.insert(group);
+        Ok(is_spread)
+    }
+
+    /// The sockets that were taken in: their addresses and names, and whether any worker has them.
+    pub(crate) fn given(&self) -> impl Iterator<Item = (&Address, &str, bool)> {
+        self.groups.iter().filter_map(|group| {
+            let is_used = group.lanes.iter().any(|lane| !lane.users.is_empty());
+            Some((&group.address, group.given.as_deref()?, is_used))
+        })
     }
 
     /// Finds or makes the listener for `address` that `applicant` is to have.
     ///
     /// `index` tells apart listeners on port 0, which are different addresses though they are asked for alike.
-    /// `still_has` says whether the applicant still has a socket open: one that it closed it may ask for again.
+    /// `still_has` says whether the applicant still has a lane, which is the socket of this inode, open: one that it
+    /// closed it may ask for again.
     pub(crate) fn obtain(
         &mut self,
-        applicant: Applicant,
+        applicant: &Applicant,
         address: &Address,
         index: u64,
         profile: &Profile,
-        mut still_has: impl FnMut(u64) -> bool,
+        mut still_has: impl FnMut(LaneId, u64) -> bool,
     ) -> Result<LaneId, Unavailable> {
-        let at = match self.find(address, index) {
-            Some(at) => at,
-            None => self.open_group(address, index, profile)?,
+        self.check_share(applicant, &mut still_has)?;
+        let key = match self.groups.find(address, index) {
+            Some(key) => key,
+            None => self.open_group(address, index, profile, Some(applicant))?,
         };
-        let target = self.target;
-        let group = &mut self.groups[at];
-        for lane in &mut group.lanes {
-            if lane.users.contains(&applicant.worker) && !still_has(lane.inode) {
-                lane.users.remove(&applicant.worker);
-            }
+        let group = &self.groups[key];
+        if group.is_handoff() && !applicant.is_by_channel {
+            return Err(Unavailable::because(
+                libc::EADDRINUSE,
+                "workers that have a channel are handed its connections",
+            ));
         }
+        let closed: Vec<LaneId> = group
+            .lanes
+            .iter()
+            .filter(|lane| lane.users.contains(&applicant.worker) && !still_has(lane.id, lane.inode))
+            .map(|lane| lane.id)
+            .collect();
+        for lane in closed {
+            self.groups.take_back(lane, applicant.worker, self.now);
+        }
+        let target = self.target;
+        let is_short = self.descriptors.are_short();
+        let group = &mut self.groups[key];
         let already_has = group.lanes.iter().any(|lane| lane.users.contains(&applicant.worker));
-        if already_has && !(profile.is_reuse_port && group.is_spread) {
+        let may_have_more = (profile.is_reuse_port && group.is_spread())
+            || profile.is_reuse_address
+            || group.file.is_removed();
+        if already_has && !may_have_more {
             return Err(Unavailable::errno(libc::EADDRINUSE));
         }
         let at_lane = if let Some(free) = group.free_lane(applicant, target) {
             free
+        } else if is_short {
+            return Err(limits::too_few_descriptors());
         } else {
-            let id = next_id(&mut self.next_lane);
-            group.add_lane(id, applicant.slot)?
+            group.add_lane(applicant.slot)?
         };
         let lane = &mut group.lanes[at_lane];
-        lane.users.insert(applicant.worker);
+        if lane.users.is_empty() {
+            // Until its new worker is known to be one that can be handed connections.
+            lane.kind = Kind::Own;
+            lane.vacancy = Vacancy::Awaited;
+        }
         lane.slot = applicant.slot;
-        Ok(lane.id)
-    }
-
-    fn find(&self, address: &Address, index: u64) -> Option<usize> {
-        self.groups.iter().position(|group| {
-            group.address == *address
-                || group.asked.as_ref().is_some_and(|(asked, nth)| asked == address && *nth == index)
-        })
-    }
-
-    fn open_group(&mut self, address: &Address, index: u64, profile: &Profile) -> Result<usize, Unavailable> {
-        let id = next_id(&mut self.next_lane);
-        let group = Group::open(id, address, index, self.policy, profile)?;
-        self.groups.push(group);
-        Ok(self.groups.len() - 1)
-    }
-
-    /// Takes a Unix socket that a worker is about to bind by itself into the table, so that others can share it.
-    pub(crate) fn adopt_unix(
-        &mut self,
-        applicant: Applicant,
-        address: &Address,
-        socket: OwnedFd,
-    ) -> io::Result<LaneId> {
-        let id = next_id(&mut self.next_lane);
-        self.groups.push(Group::around_unix(id, applicant, address, socket)?);
+        let id = lane.id;
+        group.file.restore();
+        self.groups.lend(id, applicant.worker);
+        self.groups[key].park();
         Ok(id)
     }
 
-    /// The shared Unix socket at `address`, if there is one: `Ok` once it is bound, `Err` while its first user has
-    /// not come so far.
-    pub(crate) fn shared_unix(
+    fn open_group(
         &mut self,
-        applicant: Applicant,
         address: &Address,
-    ) -> Option<Result<LaneId, ()>> {
-        let group = self.groups.iter_mut().find(|group| group.address == *address)?;
-        let lane = group.lanes.first_mut()?;
-        if !lane.is_listening {
-            return Some(Err(()));
-        }
-        group.files.restore();
-        lane.users.insert(applicant.worker);
-        Some(Ok(lane.id))
+        index: u64,
+        profile: &Profile,
+        applicant: Option<&Applicant>,
+    ) -> Result<Key, Unavailable> {
+        self.check_room()?;
+        let wish = applicant.and_then(|applicant| applicant.policy.clone());
+        let way = Way {
+            policy: wish.unwrap_or_else(|| self.policy.clone()),
+            is_by_channel: applicant.is_some_and(|applicant| applicant.is_by_channel),
+            pending: self.pending,
+        };
+        let key = self.groups.next_key();
+        Ok(self.groups.insert(Group::open(key, address, index, &way, profile)?))
     }
 
     /// Makes a lane listen, if it does not yet, and lets its users have connections.
@@ -170,24 +242,24 @@ impl Ports {
         let Some((group, at)) = self.locate(id) else { return Ok(()) };
         self.groups[group].listen(at, backlog)?;
         if self.groups[group].wants_waiting_room() {
-            let id = next_id(&mut self.next_lane);
-            let room = self.groups[group].add_lane(id, Slot(u16::MAX))?;
+            let room = self.groups[group].add_lane(Slot(u16::MAX))?;
             self.groups[group].lanes[room].kind = Kind::Waiting;
             self.groups[group].listen(room, backlog)?;
             self.steering.watch(&self.groups[group].lanes[room])?;
         }
         let lane = &self.groups[group].lanes[at];
-        if self.groups[group].address.is_tcp() && self.groups[group].is_spread {
+        if self.groups[group].is_handoff() {
             self.steering.watch(lane)?;
         }
-        self.refresh();
+        if self.groups[group].address.is_tcp() && self.groups[group].is_spread() {
+            self.steering.watch(lane)?;
+        }
+        self.refresh(group);
         Ok(())
     }
 
-    fn locate(&self, id: LaneId) -> Option<(usize, usize)> {
-        self.groups.iter().enumerate().find_map(|(group, candidate)| {
-            Some((group, candidate.lanes.iter().position(|lane| lane.id == id)?))
-        })
+    fn locate(&self, id: LaneId) -> Option<(Key, usize)> {
+        self.groups.locate(id)
     }
 
     fn lane(&self, id: LaneId) -> Option<(&Group, &Lane)> {
@@ -230,10 +302,26 @@ impl Ports {
         }
     }
 
+    /// The data that belongs to a listener's address: what was offered first.
+    pub(crate) fn share_data(&mut self, id: LaneId, offered: &str) -> String {
+        let Some((group, _)) = self.locate(id) else { return offered.to_owned() };
+        self.groups[group].data.get_or_insert_with(|| offered.to_owned()).clone()
+    }
+
     /// Whether two lanes are of the same address.
     pub(crate) fn are_siblings(&self, one: LaneId, other: LaneId) -> bool {
-        let group = |id| self.locate(id).map(|(group, _)| group);
-        group(one).is_some() && group(one) == group(other)
+        one.group() == other.group() && self.locate(one).is_some() && self.locate(other).is_some()
+    }
+
+    /// Whether the primary accepts at a lane's address.
+    pub(crate) fn is_handoff(&self, id: LaneId) -> bool {
+        self.lane(id).is_some_and(|(group, _)| group.is_handoff())
+    }
+
+    /// The port of a lane's address; -1 for a Unix socket, as in Node.
+    pub(crate) fn port(&self, id: LaneId) -> Option<i64> {
+        let (group, _) = self.lane(id)?;
+        Some(group.address.socket().map_or(-1, |socket| socket.port().into()))
     }
 
     /// What a lane listens on, and whether it is one of several.
@@ -245,15 +333,26 @@ impl Ports {
     pub(crate) fn serve(&mut self, worker: WorkerId, is_serving: bool, now: Duration) {
         if is_serving {
             self.serving.insert(worker);
-            for lane in self.groups.iter_mut().flat_map(|group| &mut group.lanes) {
-                if lane.users.contains(&worker) {
-                    lane.watch.begin(now);
-                }
-            }
+            self.groups.visit_lanes_of(worker, |lane| lane.watch.begin(now));
         } else {
             self.serving.remove(&worker);
         }
-        self.refresh();
+        for key in self.groups.keys_of(worker) {
+            self.groups.stir(key);
+            self.groups[key].desk.serve(worker, is_serving);
+            self.refresh(key);
+        }
+        self.divert(worker, !is_serving);
+    }
+
+    /// Says whether a worker that goes is replaced, as is taken for granted otherwise.
+    pub(crate) fn set_kept(&mut self, is_kept: bool) {
+        self.is_kept = is_kept;
+    }
+
+    /// Says that workers which listen are not to get anything before they are known to be ready.
+    pub(crate) fn set_gated(&mut self) {
+        self.is_gated = true;
     }
 
     /// Says how many slots there should be.
@@ -264,100 +363,115 @@ impl Ports {
     /// Forgets a worker that is gone. Its lanes stay open, with what waits in them, for the next.
     pub(crate) fn release(&mut self, worker: WorkerId, now: Duration) {
         self.serving.remove(&worker);
-        for lane in self.groups.iter_mut().flat_map(|group| &mut group.lanes) {
-            lane.release(worker, now);
+        let keys = self.groups.keys_of(worker);
+        for lane in self.groups.ids_of(worker) {
+            self.groups.take_back(lane, worker, now);
         }
-        // A Unix socket whose first user went before it listened was never bound.
-        self.groups.retain(|group| {
+        for key in keys {
+            let group = &mut self.groups[key];
+            group.desk.leave(worker);
+            group.park();
+            // A Unix socket whose first user went before it listened was never bound.
             let is_unix = matches!(group.address, Address::Unix(_));
-            !is_unix || group.lanes.iter().any(|lane| lane.is_listening || !lane.users.is_empty())
-        });
+            if is_unix && group.lanes.iter().all(|lane| !lane.is_listening && lane.users.is_empty()) {
+                self.groups.remove(key);
+                continue;
+            }
+            self.groups.stir(key);
+            self.refresh(key);
+        }
+        self.divert(worker, false);
         self.steering.forget_process(worker);
+        self.full.forget(worker);
         self.close_surplus_udp();
-        self.refresh();
+    }
+
+    /// Closes a UDP socket that its worker has closed while others read theirs: the kernel would go on choosing it, and
+    /// nobody would know.
+    fn close_unread(&mut self, key: Key, lane: usize) {
+        let group = &mut self.groups[key];
+        let is_unread = group.address.is_udp() && group.is_spread() && group.lanes[lane].users.is_empty();
+        if is_unread && group.lanes.iter().any(|lane| !lane.users.is_empty()) {
+            group.lanes.remove(lane);
+        }
     }
 
     /// Closes UDP sockets that nobody will read again: unlike a TCP lane, one can't be steered away from.
     fn close_surplus_udp(&mut self) {
-        let target = self.target;
-        for group in self.groups.iter_mut().filter(|group| group.address.is_udp() && group.is_spread) {
-            group.lanes.retain(|lane| lane.slot.0 < target || !lane.users.is_empty());
+        let (target, is_kept) = (self.target, self.is_kept);
+        for group in self.groups.iter_mut().filter(|group| group.address.is_udp() && group.is_spread()) {
+            // With nobody left at all, what comes may wait for whoever is next.
+            let is_awaited = is_kept || group.lanes.iter().all(|lane| lane.users.is_empty());
+            group.lanes.retain(|lane| !lane.users.is_empty() || (is_awaited && lane.slot.0 < target));
         }
     }
 
     /// A worker has closed one of its listeners by choice. An address that every worker has closed is closed.
     pub(crate) fn give_up(&mut self, worker: WorkerId, id: LaneId, now: Duration) {
-        let Some((at, lane)) = self.locate(id) else { return };
-        self.groups[at].lanes[lane].release(worker, now);
-        self.groups[at].lanes[lane].is_given_up = true;
-        let group = &self.groups[at];
-        let is_left = |lane: &Lane| lane.users.is_empty() && lane.is_given_up;
+        let Some((key, lane)) = self.locate(id) else { return };
+        self.groups.take_back(id, worker, now);
+        self.groups[key].lanes[lane].vacancy = Vacancy::GivenUp;
+        self.groups[key].desk.leave(worker);
+        self.groups[key].leaving.remove(&worker);
+        self.groups.stir(key);
+        self.close_unread(key, lane);
+        let group = &self.groups[key];
+        let is_left = |lane: &Lane| lane.users.is_empty() && lane.vacancy != Vacancy::Awaited;
         if group.lanes.iter().all(|lane| lane.kind == Kind::Waiting || is_left(lane)) {
-            for lane in &group.lanes {
-                self.steering.forget(lane);
-            }
-            self.groups.remove(at);
+            self.close_group(key);
+        } else {
+            self.refresh(key);
         }
-        self.refresh();
+    }
+
+    fn close_group(&mut self, key: Key) {
+        for lane in self.groups.remove(key).iter().flat_map(|group| &group.lanes) {
+            self.steering.forget(lane);
+        }
     }
 
     /// Refuses new connections everywhere and keeps those that wait: the pool stops.
     pub(crate) fn close_to_new(&mut self) {
         self.is_closing = true;
-        for group in &mut self.groups {
-            group.refuse_new();
+        let all: Vec<Key> = self.groups.iter().map(|group| group.key).collect();
+        for key in all {
+            self.groups[key].refuse_new();
+            self.groups[key].desk.close();
+            self.groups.stir(key);
         }
     }
 
-    /// The lanes of one worker.
-    pub(crate) fn lanes_of(&self, worker: WorkerId) -> impl Iterator<Item = (String, Option<u32>)> + '_ {
-        self.groups.iter().flat_map(move |group| {
-            let lanes = group.lanes.iter().filter(move |lane| lane.users.contains(&worker));
-            lanes.map(|lane| (group.address.to_string(), lane.depth()))
-        })
+    /// Takes new connections again, after all.
+    pub(crate) fn reopen(&mut self) {
+        self.is_closing = false;
+        let all: Vec<Key> = self.groups.iter().map(|group| group.key).collect();
+        for key in all {
+            if self.groups[key].reopen() {
+                self.groups.stir(key);
+                self.refresh(key);
+            } else {
+                // Who had it serves what has come; who asks for its address gets another.
+                self.groups.disown(key);
+            }
+        }
     }
 
-    /// Whether connections wait in any lane of `worker`, or, once the pool stops, for whoever is free.
-    pub(crate) fn has_waiting(&self, worker: WorkerId) -> bool {
-        let is_room = |lane: &&Lane| self.is_closing && lane.kind == Kind::Waiting;
-        let rooms = self.groups.iter().flat_map(|group| &group.lanes).filter(is_room);
-        let own = self.lanes_of(worker).map(|(_, depth)| depth);
-        rooms.map(Lane::depth).chain(own).any(|depth| depth.is_some_and(|depth| depth > 0))
+    /// Closes addresses that no worker listens on any more.
+    pub(crate) fn close_unused(&mut self) {
+        let is_unused = |group: &&Group| group.lanes.iter().all(|lane| lane.users.is_empty());
+        let unused: Vec<Key> = self.groups.iter().filter(is_unused).map(|group| group.key).collect();
+        for key in unused {
+            self.close_group(key);
+        }
     }
 
-    /// Whether `worker` accepts from a listener that others accept from too.
-    pub(crate) fn is_sharing(&self, worker: WorkerId) -> bool {
-        let mut shared = self.groups.iter().filter(|group| !group.is_spread).flat_map(|group| &group.lanes);
-        shared.any(|lane| lane.users.contains(&worker) && lane.users.len() > 1)
-    }
-
-    /// Whether `worker` has any listener that listens.
-    pub(crate) fn is_listening(&self, worker: WorkerId) -> bool {
-        let mut lanes = self.groups.iter().flat_map(|group| &group.lanes);
-        lanes.any(|lane| lane.is_listening && lane.users.contains(&worker))
-    }
-
-    /// TCP ports that workers listen on.
-    pub(crate) fn tcp_ports(&self) -> Vec<u16> {
-        let tcp = self.groups.iter().filter(|group| group.address.is_tcp());
-        tcp.filter_map(|group| Some(group.address.socket()?.port())).collect()
-    }
-
-    /// Addresses that listen, in the order in which they came.
-    pub(crate) fn addresses(&self) -> Vec<String> {
-        let open = self.groups.iter().filter(|group| group.lanes.iter().any(|lane| lane.is_listening));
-        open.map(|group| group.address.to_string()).collect()
-    }
-
-    /// Connections taken from parked lanes and passed on, since the start.
-    pub(crate) fn strays(&self) -> u64 {
-        self.strays
-    }
-
-    /// Brings each group's program in line with who serves.
-    fn refresh(&mut self) {
-        for group in &mut self.groups {
-            group.refresh(&self.serving, self.target, self.now);
+    /// Brings a group's program in line with who serves.
+    fn refresh(&mut self, key: Key) {
+        let Some(group) = self.groups.get_mut(key) else { return };
+        group.refresh(&self.serving, self.target, self.now);
+        group.redirect();
+        if self.is_gated && !self.is_closing {
+            group.hold(&self.serving);
         }
     }
 
@@ -366,21 +480,20 @@ impl Ports {
         self.steering.set_process(worker, pid);
     }
 
-    /// Closes everything and removes the files of Unix sockets.
+    /// Closes everything and removes the files of Unix sockets. What is asked for afterwards is made anew.
     pub(crate) fn close(&mut self) {
+        for lane in self.groups.iter().flat_map(|group| &group.lanes) {
+            self.steering.forget(lane);
+        }
         self.groups.clear();
     }
 }
 
-/// A name that no lane has had before.
-fn next_id(next: &mut u64) -> LaneId {
-    let id = LaneId(*next);
-    *next += 1;
-    id
+/// Sockets of `pids` that are still open, looked up once for several questions.
+pub(crate) fn still_open(pids: Vec<u32>) -> impl FnMut(LaneId, u64) -> bool {
+    let mut open: Option<HashSet<u64>> = None;
+    move |_, inode| open.get_or_insert_with(|| proc::open_sockets(&pids)).contains(&inode)
 }
 
-/// Sockets of `pids` that are still open, looked up once for several questions.
-pub(crate) fn still_open(pids: Vec<u32>) -> impl FnMut(u64) -> bool {
-    let mut open: Option<HashSet<u64>> = None;
-    move |inode| open.get_or_insert_with(|| proc::open_sockets(&pids)).contains(&inode)
-}
+#[cfg(test)]
+mod tests;

@@ -6,16 +6,18 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::os::fd::RawFd;
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 mod diag;
+mod holder;
 mod sockets;
 
-use crate::address::canonical;
-
-pub(crate) use sockets::{Protocol, established_inodes, listener_inodes};
+pub(crate) use diag::is_accepted;
+pub(crate) use holder::Taken;
+use sockets::listeners;
+pub(crate) use sockets::{Protocol, connected_unix_inodes, established_inodes};
 
 /// The process that `thread` belongs to.
 pub(crate) fn process_of(thread: u32) -> io::Result<u32> {
@@ -55,6 +57,44 @@ pub(crate) fn socket_protocol(pid: u32, fd: RawFd) -> io::Result<String> {
     Ok(String::from_utf8_lossy(text).into_owned())
 }
 
+/// Whose the files are that somebody makes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Owner {
+    pub(crate) user: u32,
+    pub(crate) group: u32,
+    /// Further groups.
+    pub(crate) groups: Vec<u32>,
+    /// Permissions that they do not get.
+    pub(crate) umask: u32,
+}
+
+impl Owner {
+    /// Whose the files are that `thread` makes.
+    pub(crate) fn of(thread: u32) -> io::Result<Self> {
+        let status = fs::read_to_string(format!("/proc/{thread}/status"))?;
+        Self::parse(&status).ok_or_else(|| io::Error::other("no user or group in /proc/PID/status"))
+    }
+
+    fn parse(status: &str) -> Option<Self> {
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
+        // The real, effective, saved and file system's id.
+        let id = |name: &str| field(name)?.split_whitespace().nth(3)?.parse().ok();
+        let groups = field("Groups:")?.split_whitespace().map(str::parse).collect::<Result<_, _>>();
+        let umask = u32::from_str_radix(field("Umask:")?.trim(), 8).ok()?;
+        Some(Self { user: id("Uid:")?, group: id("Gid:")?, groups: groups.ok()?, umask })
+    }
+}
+
+/// Whether `thread` sees the same files under the same names as we do; true where that can't be told.
+pub(crate) fn shares_our_files(thread: u32) -> bool {
+    let place = |of: &str| {
+        let namespace = fs::read_link(format!("/proc/{of}/ns/mnt")).ok()?;
+        let root = fs::metadata(format!("/proc/{of}/root")).ok()?;
+        Some((namespace, root.dev(), root.ino()))
+    };
+    !matches!((place("self"), place(&thread.to_string())), (Some(ours), Some(theirs)) if ours != theirs)
+}
+
 /// Whether `thread` is in the same network namespace as we are; true where that can't be told.
 pub(crate) fn shares_our_network(thread: u32) -> bool {
     let ours = fs::read_link("/proc/self/ns/net");
@@ -75,10 +115,25 @@ pub(crate) fn open_sockets(pids: &[u32]) -> HashSet<u64> {
 
 /// All processes of the session that `leader` opened, and all their descendants in whatever session they are.
 pub(crate) fn session_members(leader: u32) -> Vec<u32> {
+    with_descendants(|_, stat| stat.session == leader)
+}
+
+/// A process and all its descendants.
+pub(crate) fn family(ancestor: u32) -> Vec<u32> {
+    with_descendants(|pid, _| pid == ancestor)
+}
+
+/// A process, its parent, and so on.
+pub(crate) fn line(pid: u32) -> impl Iterator<Item = u32> {
+    let parent = |pid: &u32| Stat::read(*pid).ok().map(|stat| stat.parent);
+    std::iter::successors(Some(pid), parent).take_while(|pid| *pid > 1)
+}
+
+fn with_descendants(is_meant: impl Fn(u32, &Stat) -> bool) -> Vec<u32> {
     let stats: Vec<(u32, Stat)> =
         all_processes().filter_map(|pid| Some((pid, Stat::read(pid).ok()?))).collect();
     let mut members: HashSet<u32> =
-        stats.iter().filter(|(_, stat)| stat.session == leader).map(|(pid, _)| *pid).collect();
+        stats.iter().filter(|(pid, stat)| is_meant(*pid, stat)).map(|(pid, _)| *pid).collect();
     let mut known = 0;
     while members.len() > known {
         known = members.len();
@@ -89,7 +144,7 @@ pub(crate) fn session_members(leader: u32) -> Vec<u32> {
     members.into_iter().collect()
 }
 
-fn all_processes() -> impl Iterator<Item = u32> {
+pub(crate) fn all_processes() -> impl Iterator<Item = u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
@@ -141,24 +196,6 @@ pub(crate) fn command_line(pid: u32) -> String {
     format!("[{}]", short.trim())
 }
 
-/// The process that has a socket with one of `inodes` open; `None` where we may not see it.
-pub(crate) fn owner_of_sockets(inodes: &HashSet<u64>) -> Option<u32> {
-    all_processes().find(|pid| !open_sockets(&[*pid]).is_disjoint(inodes))
-}
-
-/// The inodes of listening (TCP) or bound (UDP) sockets that keep `address` from being bound.
-pub(crate) fn conflicting_sockets(protocol: Protocol, address: SocketAddr) -> HashSet<u64> {
-    let is_any = |ip: IpAddr| ip.is_unspecified();
-    let address = canonical(address);
-    listener_inodes(protocol)
-        .into_iter()
-        .map(|(bound, inode)| (canonical(bound), inode))
-        .filter(|(bound, _)| bound.port() == address.port())
-        .filter(|(bound, _)| bound.ip() == address.ip() || is_any(bound.ip()) || is_any(address.ip()))
-        .map(|(_, inode)| inode)
-        .collect()
-}
-
 /// What `/proc/PID/stat` tells.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stat {
@@ -177,7 +214,8 @@ impl Stat {
         let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
         let field =
             |number: usize| fields.get(number - 3).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
-        let ticks = field(14) + field(15);
+        // Its own, and that of its children whose ends it has taken.
+        let ticks: u64 = (14..=17).map(field).sum();
         Ok(Self {
             parent: u32::try_from(field(4)).unwrap_or(0),
             session: u32::try_from(field(6)).unwrap_or(0),
@@ -185,6 +223,19 @@ impl Stat {
             rss_bytes: field(24) * rustix::param::page_size() as u64,
         })
     }
+}
+
+/// The inodes of the sockets that each of these sessions has open, by its leader. Walks over all processes and their
+/// descriptors: not for who must be prompt.
+pub(crate) fn sockets_by_session(leaders: &HashSet<u32>) -> HashMap<u32, HashSet<u64>> {
+    let mut members = HashMap::<u32, Vec<u32>>::new();
+    for pid in all_processes() {
+        let Ok(stat) = Stat::read(pid) else { continue };
+        if leaders.contains(&stat.session) {
+            members.entry(stat.session).or_default().push(pid);
+        }
+    }
+    members.into_iter().map(|(leader, pids)| (leader, open_sockets(&pids))).collect()
 }
 
 /// Resident bytes and CPU time of each session, by its leader.

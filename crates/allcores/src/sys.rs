@@ -2,7 +2,10 @@
 //!
 //! Knows no policy and keeps no state. Linux; what other systems fall back to is in `docs/platforms.md`.
 
+pub(crate) mod exec;
+pub(crate) mod owner;
 pub(crate) mod process;
+pub(crate) mod scheduling;
 pub(crate) mod seccomp;
 pub(crate) mod socket;
 pub(crate) mod spawn;

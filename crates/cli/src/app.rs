@@ -2,68 +2,272 @@
 //!
 //! What `run` and `demo` share. Which workers there are and what becomes of them is the engine's affair.
 
+mod commander;
+mod readiness;
 mod signals;
+mod triggers;
+mod upgrade;
 
 use std::ffi::OsStr;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use allcores::primary::{Event, Primary, Settings};
+use allcores::primary::{Event, Leftovers, Primary, Settings, own_executable};
 use anyhow::Context as _;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::mpsc;
+
+pub(crate) use commander::Source;
+
+use commander::{Commander, Fixed};
+use readiness::Readiness;
+use triggers::Triggers;
 
 use crate::args::OutputArgs;
-use crate::control::{self, Server};
+use crate::control::{self, Lobby, Server};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
+use crate::hub::Hub;
+use crate::log::{LogFile, LogSettings};
+use crate::metrics::{MetricsServer, Tally};
 use crate::report::Reporter;
-use crate::runtime_folder::RuntimeFolder;
+use crate::runtime_folder::{AppFolder, Claim, RuntimeFolder};
+use crate::service::Service;
 use crate::settings::AppName;
 use crate::verdict::Verdict;
 
-/// Runs an app in the foreground until it has ended, and says how it did. `explain` may put in a word after each
-/// event. Must be awaited on the main thread: workers are told of its death.
+use upgrade::Luggage;
+pub(crate) use upgrade::{check, resume};
+
+/// An app that is to be run.
+pub(crate) struct Begin<'a> {
+    pub(crate) settings: Settings,
+    pub(crate) output: &'a OutputArgs,
+    /// Where it stands what it is to be.
+    pub(crate) source: Source,
+    pub(crate) log: Option<LogSettings>,
+    /// Where monitoring may read how it is doing.
+    pub(crate) metrics: Option<SocketAddr>,
+    /// Whether `allcores start` has started it.
+    pub(crate) is_background: bool,
+}
+
+/// What an app has for as long as it runs, whichever program runs it.
+struct Seat<'a> {
+    name: String,
+    /// The app's command as a person would type it.
+    command: String,
+    folder: AppFolder,
+    claim: Arc<Claim>,
+    listener: Arc<UnixListener>,
+    lobby: Lobby,
+    reporter: Reporter,
+    output: &'a OutputArgs,
+    source: Source,
+    fixed: Fixed,
+    readiness: Readiness,
+    kept: Kept,
+}
+
+/// What is kept of it besides: log and metrics.
+struct Kept {
+    log: Option<LogSettings>,
+    /// What is wrong with the log.
+    complaints: Option<mpsc::UnboundedReceiver<String>>,
+    metrics: Option<Arc<TcpListener>>,
+    tally: Tally,
+}
+
+/// A log, and where it tells what is wrong with it.
+struct Opened {
+    file: LogFile,
+    complaints: mpsc::UnboundedReceiver<String>,
+}
+
+/// Runs an app until it has ended, and says how it did. `explain` may put in a word after each event. Must be awaited on the
+/// main thread: workers are told of its death.
 ///
 /// # Errors
 ///
 /// The app could not be begun. Its end, however bad, is no error: it has been told, and is the exit code.
 pub(crate) async fn run(
-    settings: Settings,
-    output: &OutputArgs,
-    mut explain: impl FnMut(&Reporter, &Event<'_>),
+    begin: Begin<'_>,
+    explain: impl FnMut(&Reporter, &Event<'_>),
 ) -> Result<ExitCode, Failure> {
+    let Begin { mut settings, output, source, log, metrics, is_background } = begin;
     let name = settings.name.clone();
-    let command = as_typed(&settings.command);
     let runtime_folder = RuntimeFolder::from_env()?;
     runtime_folder.prepare()?;
     let folder = runtime_folder.app(&name.parse::<AppName>().map_err(anyhow::Error::msg)?);
     let claim = folder.claim()?;
     let listener = control::bind(&folder.socket()).map_err(|error| folder.unusable_socket(error))?;
-    let reporter =
-        Reporter::new(&name, settings.pool.workers, output).context("start the thread that writes output")?;
-    let primary = Primary::new(settings);
-    let handle = primary.handle();
-    let server = Server::start(listener, handle.clone());
-    let signals = signals::obey(handle, reporter.clone()).context("listen to signals");
+    let command = as_typed(&settings.command);
+    let workers = settings.pool.workers;
+    let fixed = Fixed::new(&settings, &folder, log.as_ref(), is_background)?;
+    let opened = log.clone().map(Opened::open).transpose();
+    let opened = opened.inspect_err(|_| claim.clear(&folder.socket()))?;
+    let metrics = match metrics {
+        Some(address) => Some(MetricsServer::bind(address).await),
+        None => None,
+    };
+    let metrics = metrics.transpose().inspect_err(|_| claim.clear(&folder.socket()))?.map(Arc::new);
+    let (file, complaints) = opened.map(|opened| (opened.file, opened.complaints)).unzip();
+    let reporter = Reporter::new(&name, workers, output, !is_background, file)
+        .context("start the threads that write output")?;
+    settings.mark = claim.mark().ok();
+    if claim.is_left() {
+        end_leftovers(&settings, &reporter);
+    }
+    let (claim, listener) = (Arc::new(claim), Arc::new(listener));
+    let readiness = Readiness::new(workers);
+    let lobby = Lobby::default();
+    let tally = Tally::default();
+    let kept = Kept { log, complaints, metrics, tally };
+    let seat = Seat {
+        name,
+        command,
+        folder,
+        claim,
+        listener,
+        lobby,
+        reporter,
+        output,
+        source,
+        fixed,
+        readiness,
+        kept,
+    };
+    conduct(Primary::new(settings), seat, explain).await
+}
+
+/// Runs a primary until its end.
+async fn conduct(
+    primary: Primary,
+    seat: Seat<'_>,
+    mut explain: impl FnMut(&Reporter, &Event<'_>),
+) -> Result<ExitCode, Failure> {
+    let Seat {
+        name,
+        command,
+        folder,
+        claim,
+        listener,
+        lobby,
+        reporter,
+        output,
+        source,
+        fixed,
+        readiness,
+        kept,
+    } = seat;
+    let hub = Hub::new(&name);
+    if let Some(complaints) = kept.complaints {
+        tokio::spawn(pass_on(complaints, reporter.clone(), hub.clone()));
+    }
+    let mut service = Service::find(readiness.is_told());
+    let readiness = Arc::new(Mutex::new(readiness));
+    let commander = Commander::new(primary.handle(), source, fixed, reporter.clone(), hub.clone());
+    commander.count_from(kept.tally);
+    let luggage = Luggage {
+        folder: folder.path().to_owned(),
+        claim: Arc::clone(&claim),
+        listener: Arc::clone(&listener),
+        metrics: kept.metrics.clone(),
+        log: kept.log,
+        lobby: lobby.clone(),
+        reporter: reporter.clone(),
+        output: output.into(),
+        commander: commander.clone(),
+        readiness: Arc::clone(&readiness),
+    };
+    // Where it can't be found, an upgrade has to name the file.
+    let primary = primary.upgradable(own_executable().unwrap_or_default(), luggage);
+    let server = Server::start(listener, commander.clone(), lobby);
+    let metrics = kept.metrics.map(|listener| MetricsServer::serve(listener, commander.clone()));
+    let triggers =
+        commander.options().map(|options| Triggers::start(options.triggers, &commander, &reporter));
+    let signals = signals::obey(commander.clone()).context("listen to signals");
     let signals = signals.inspect_err(|_| claim.clear(&folder.socket()))?;
 
-    let outcome = primary
-        .run(|event| {
-            reporter.observe(&event);
-            explain(&reporter, &event);
-        })
-        .await;
+    let told = |event: Event<'_>| {
+        reporter.observe(&event);
+        hub.observe(&event);
+        commander.observe(&event);
+        service.observe(&event);
+        let told = lock(&readiness).observe(&event);
+        if let Some(text) = told {
+            reporter.ready(&text);
+            service.ready(&text);
+        }
+        explain(&reporter, &event);
+    };
+    // It is large, and everything that awaits this would be, too.
+    let outcome = Box::pin(primary.run(told)).await;
 
+    let ended = outcome.map(|outcome| (Verdict::of(&outcome, &command), outcome));
+    if let Ok((verdict, outcome)) = &ended {
+        hub.conclude(outcome, verdict);
+        service.conclude(&verdict.message);
+    }
+    drop(metrics);
     server.finish().await;
+    drop(triggers);
     signals.abort();
     claim.clear(&folder.socket());
-    let outcome = outcome.with_context(|| format!("start the app {name}"))?;
-    let verdict = Verdict::of(&outcome, &command);
+    let (verdict, outcome) = ended.with_context(|| format!("start the app {name}"))?;
     reporter.conclude(&outcome, &verdict);
     // The name stays locked until this process has ended, so that who waits for that is not told too early.
     std::mem::forget(claim);
     Ok(verdict.code)
 }
 
+fn lock(readiness: &Mutex<Readiness>) -> MutexGuard<'_, Readiness> {
+    readiness.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Ends what is left of the primary before, which was killed: it would keep the address.
+fn end_leftovers(settings: &Settings, reporter: &Reporter) {
+    let Some(leftovers) = settings.mark.as_deref().map(Leftovers::find).filter(|found| !found.is_empty())
+    else {
+        return;
+    };
+    let pids = leftovers.pids();
+    let tell = |text: String| reporter.observe(&Event::Notice { text: &text });
+    tell(format!("the primary before was killed and has left processes, which are ended: {}", list(&pids)));
+    let alive = leftovers.end(settings.stop_signal, settings.pool.kill_timeout);
+    if !alive.is_empty() {
+        tell(format!("they do not go, even by SIGKILL: {}", list(&alive)));
+    }
+}
+
+fn list(pids: &[u32]) -> String {
+    pids.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
+}
+
+impl Opened {
+    fn open(log: LogSettings) -> Result<Self, Failure> {
+        let (complain, complaints) = mpsc::unbounded_channel();
+        let path = log.path.clone();
+        // Where the app has ended, nobody is left to be told.
+        let complain = move |text: &str| drop(complain.send(text.to_owned()));
+        let file = LogFile::open(log, complain).map_err(|error| {
+            Failure::new(ExitCode::StateFolder, error.context(format!("open the log {}", path.display())))
+                .next("name another file: --log-file")
+        })?;
+        Ok(Self { file, complaints })
+    }
+}
+
+/// Tells everybody what is wrong with the log.
+async fn pass_on(mut complaints: mpsc::UnboundedReceiver<String>, reporter: Reporter, hub: Hub) {
+    while let Some(text) = complaints.recv().await {
+        reporter.warn(&text);
+        hub.observe(&Event::Notice { text: &text });
+    }
+}
+
 /// A command as one would type it into a shell.
-fn as_typed(command: &[impl AsRef<OsStr>]) -> String {
+pub(crate) fn as_typed(command: &[impl AsRef<OsStr>]) -> String {
     let is_plain = |char: char| char.is_ascii_alphanumeric() || "/._-=:,@%+".contains(char);
     let words = command.iter().map(|word| {
         let word = word.as_ref().to_string_lossy();

@@ -2,19 +2,43 @@
 //!
 //! Nothing here looks at the machine. `settings` turns it into what is meant.
 
+mod app;
+mod background;
+mod config;
+mod doctor;
+mod log;
+mod reload;
 mod run;
+mod startup;
+mod triggers;
+mod upgrade;
+mod upkeep;
 mod values;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{Args as _, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
-pub(crate) use run::{DemoArgs, LogFormat, OutputArgs, PolicyArg, RunArgs};
-pub(crate) use values::{MAX_WORKERS, Workers};
+pub(crate) use app::{AppOptions, LogFormat, OutputArgs, PENDING};
+pub(crate) use background::{
+    DeleteArgs, DescribeArgs, EventsArgs, RestartArgs, ResurrectArgs, SaveArgs, SendArgs, SignalArgs,
+    StartArgs,
+};
+pub(crate) use config::{CheckArgs, ImportArgs, SchemaArgs};
+pub(crate) use doctor::DoctorArgs;
+pub(crate) use log::{LogArgs, LogsArgs};
+pub(crate) use reload::ReloadArgs;
+pub(crate) use run::{DemoArgs, RunArgs};
+pub(crate) use startup::StartupArgs;
+pub(crate) use triggers::TriggerArgs;
+pub(crate) use upgrade::UpgradeArgs;
+pub(crate) use upkeep::UpkeepArgs;
+pub(crate) use values::{Change, MAX_WORKERS, SecretSource, Workers};
 
 use crate::settings::AppName;
+use crate::target::{self, Target};
 
 /// Run any server on every core behind one port.
 ///
@@ -27,30 +51,62 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+/// The command line as clap knows it.
+pub(crate) fn command() -> clap::Command {
+    let options = AppOptions::augment_args(clap::Command::new("app"));
+    let is_option = |arg: &clap::Arg| options.get_arguments().any(|option| option.get_id() == arg.get_id());
+    // `start` takes them all; its own help is about what is its own.
+    Cli::command().mut_subcommand("start", |start| {
+        start.mut_args(|arg| if is_option(&arg) { arg.hide(true) } else { arg })
+    })
+}
+
 const EXAMPLES: &str = "\
 Examples:
   allcores run -- node server.js      a worker on each core, in the foreground
+  allcores start -- node server.js    the same in the background
   allcores demo                       see it at work
-  allcores status web                 how the app `web` is doing";
+  allcores status web                 how the app `web` is doing
+  allcores reload web                 a new version in, the old one drained";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Run(Box<RunArgs>),
-    Demo(DemoArgs),
+    Start(Box<StartArgs>),
     Ls(LsArgs),
     Status(StatusArgs),
-    Stop(StopArgs),
+    Describe(DescribeArgs),
+    Reload(Box<ReloadArgs>),
+    Restart(RestartArgs),
     Scale(ScaleArgs),
+    Upgrade(UpgradeArgs),
+    Stop(StopArgs),
+    Delete(DeleteArgs),
+    Signal(SignalArgs),
+    Send(SendArgs),
+    Events(EventsArgs),
+    Logs(LogsArgs),
+    Save(SaveArgs),
+    Resurrect(ResurrectArgs),
+    Startup(StartupArgs),
+    Check(CheckArgs),
+    Schema(SchemaArgs),
+    Import(ImportArgs),
+    Demo(DemoArgs),
+    Doctor(DoctorArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
     DemoWorker(DemoWorkerArgs),
+    /// Read what a primary is about to leave on stdin, and say whether this program can go on with it
+    #[command(hide = true)]
+    UpgradeCheck,
 }
 
-/// List the running apps
+/// List the apps: those that run, and those in the background that were stopped
 #[derive(Debug, clap::Args)]
 pub(crate) struct LsArgs {
-    /// Print JSON: an array with the status of each app
+    /// Print JSON: an array with the status of each app that runs, and the name of each that was stopped
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -59,6 +115,7 @@ pub(crate) struct LsArgs {
 #[derive(Debug, clap::Args)]
 pub(crate) struct StatusArgs {
     /// The app's name, as `allcores ls` shows it
+    #[arg(add = target::completer())]
     pub(crate) name: AppName,
 
     /// Print JSON
@@ -66,30 +123,51 @@ pub(crate) struct StatusArgs {
     pub(crate) json: bool,
 }
 
-/// Stop an app and wait until it has gone
+/// Stop apps and wait until they have gone
+///
+/// Their workers finish the connections that they have. An app that was started in the background can be started again by its
+/// name; `delete` has it forgotten.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  allcores stop web
+  allcores stop all --now")]
 pub(crate) struct StopArgs {
-    /// The app's name, as `allcores ls` shows it
-    pub(crate) name: AppName,
+    #[command(flatten)]
+    pub(crate) leaving: Leaving,
 
     /// Kill the workers instead of letting them finish their connections
     #[arg(long)]
     pub(crate) now: bool,
+}
 
-    /// How long to wait for it to go
+/// Which apps are to go.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Leaving {
+    /// The apps, or `all`
+    #[arg(required = true, value_name = "NAME", add = target::completer())]
+    pub(crate) names: Vec<Target>,
+
+    /// How long to wait for each to go
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = values::duration)]
     pub(crate) timeout: Duration,
 }
 
 /// Change an app's number of workers and wait until it is done
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  allcores scale web 4
+  allcores scale web +2
+  allcores scale web -1")]
 pub(crate) struct ScaleArgs {
     /// The app's name, as `allcores ls` shows it
+    #[arg(add = target::completer())]
     pub(crate) name: AppName,
 
-    /// How many workers it should have
-    #[arg(value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_WORKERS)))]
-    pub(crate) workers: u16,
+    /// How many workers it should have; or +N or -N, so many more or fewer
+    #[arg(value_name = "N", allow_negative_numbers = true, value_parser = values::change)]
+    pub(crate) workers: Change,
 
     /// How long to wait for it
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = values::duration)]
@@ -98,7 +176,8 @@ pub(crate) struct ScaleArgs {
 
 /// Print a completion script for a shell
 ///
-/// For example: allcores completions bash > ~/.local/share/bash-completion/completions/allcores
+/// It completes commands, options and the names of apps. For example:
+/// allcores completions bash > ~/.local/share/bash-completion/completions/allcores
 #[derive(Debug, clap::Args)]
 pub(crate) struct CompletionsArgs {
     /// Which shell

@@ -1,23 +1,41 @@
 //! The commands: each takes what was typed and ends with an exit code, or with a failure to be printed.
 
+mod check;
+mod delete;
 mod demo;
 mod demo_worker;
+mod describe;
+mod doctor;
+mod events;
+mod import;
+pub(crate) mod logs;
 mod ls;
+mod reload;
+mod restart;
 mod run;
+mod save;
 mod scale;
+mod signal;
+mod start;
+mod startup;
 mod status;
 mod stop;
+mod upgrade;
 
 use std::future::Future;
 use std::io::{self, Write as _};
 use std::time::{Duration, SystemTime};
 
+use allcores::primary::{Legacy, Unreadable};
 use anyhow::{Context as _, anyhow};
-use clap::CommandFactory as _;
+use clap::ArgMatches;
+use clap_complete::env::Shells;
 use serde::Serialize;
 
-use crate::args::{Cli, Command, CompletionsArgs, ManArgs};
+use crate::app;
+use crate::args::{self, Command, CompletionsArgs, ManArgs, SchemaArgs};
 use crate::client::RequestError;
+use crate::config;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::readable;
@@ -26,38 +44,71 @@ use crate::runtime_folder::AppFolder;
 /// How long an app may take to answer a question.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Carries out a command.
-pub(crate) fn execute(command: Command) -> Result<ExitCode, Failure> {
+/// Carries out a command. `matches` is what it was made of: it tells what was typed from what is so by default.
+pub(crate) fn execute(command: Command, matches: &ArgMatches) -> Result<ExitCode, Failure> {
+    // Every command is a subcommand.
+    let matches = matches.subcommand().map_or(matches, |(_, matches)| matches);
     match command {
-        Command::Run(args) => block_on(run::execute(&args)),
+        Command::Run(args) => block_on(run::execute(&args, matches)),
+        Command::Start(args) => block_on(start::execute(&args, matches)),
+        Command::Restart(args) => block_on(restart::execute(&args)),
+        Command::Delete(args) => block_on(delete::execute(&args)),
+        Command::Describe(args) => block_on(describe::execute(&args)),
+        Command::Signal(args) => block_on(signal::signal(&args)),
+        Command::Send(args) => block_on(signal::send(&args)),
+        Command::Events(args) => block_on(events::execute(&args)),
+        Command::Logs(args) => block_on(logs::execute(&args)),
+        Command::Save(args) => block_on(save::save(&args)),
+        Command::Resurrect(args) => block_on(save::resurrect(&args)),
+        Command::Startup(args) => startup::execute(&args),
         Command::Demo(args) => block_on(demo::execute(&args)),
+        Command::Doctor(args) => doctor::execute(&args),
         Command::DemoWorker(args) => block_on(demo_worker::execute(&args)),
         Command::Ls(args) => block_on(ls::execute(&args)),
         Command::Status(args) => block_on(status::execute(&args)),
         Command::Stop(args) => block_on(stop::execute(&args)),
+        Command::Reload(args) => block_on(reload::execute(&args)),
         Command::Scale(args) => block_on(scale::execute(&args)),
+        Command::Upgrade(args) => block_on(upgrade::execute(&args)),
+        Command::UpgradeCheck => upgrade::check(),
+        Command::Import(args) => import::execute(&args),
+        Command::Check(args) => check::execute(&args),
+        Command::Schema(SchemaArgs {}) => print_json(&config::schema()),
         Command::Completions(args) => completions(&args),
         Command::Man(args) => man(&args),
     }
+}
+
+/// Goes on with what the program before has left, in whose place this one is.
+pub(crate) fn resume(legacy: Result<Legacy, Unreadable>) -> Result<ExitCode, Failure> {
+    let legacy = legacy.context("go on with what the program before has left")?;
+    block_on(app::resume(legacy))
 }
 
 /// Runs to the end on this thread: the engine needs it to be the main one.
 fn block_on(command: impl Future<Output = Result<ExitCode, Failure>>) -> Result<ExitCode, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .on_thread_start(allcores::primary::deafen)
         .build()
         .context("start the runtime that waits for sockets, signals and timers")?;
     runtime.block_on(command)
 }
 
+/// The script has the shell ask this program, which knows what runs.
 fn completions(args: &CompletionsArgs) -> Result<ExitCode, Failure> {
+    let shells = Shells::builtins();
+    let shell = args.shell.to_string();
+    let completer = shells.completer(&shell).with_context(|| format!("complete in {shell}"))?;
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "allcores", &mut script);
+    completer
+        .write_registration("COMPLETE", "allcores", "allcores", "allcores", &mut script)
+        .context("write the completion script")?;
     print(&script)
 }
 
 fn man(args: &ManArgs) -> Result<ExitCode, Failure> {
-    let mut cli = Cli::command();
+    let mut cli = args::command();
     cli.build();
     let page = match &args.command {
         None => cli,

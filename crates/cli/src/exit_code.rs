@@ -24,6 +24,16 @@ pub(crate) enum ExitCode {
     AddressUnavailable = 6,
     /// The runtime folder can't be used.
     RuntimeFolder = 7,
+    /// A reload failed: the new version was no good.
+    ReloadFailed = 8,
+    /// Requests of `reload --prove` failed.
+    RequestsFailed = 9,
+    /// The config file is wrong.
+    Config = 10,
+    /// The state folder can't be used.
+    StateFolder = 11,
+    /// An upgrade was refused.
+    UpgradeRefused = 12,
     /// The command exists and can't be run; the shell's own code for it.
     NotExecutable = 126,
     /// The command doesn't exist; the shell's own code for it.
@@ -32,7 +42,7 @@ pub(crate) enum ExitCode {
 
 impl ExitCode {
     /// Every code, in the order of the numbers.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Success,
         Self::Failure,
         Self::Usage,
@@ -41,6 +51,11 @@ impl ExitCode {
         Self::NotRunning,
         Self::AddressUnavailable,
         Self::RuntimeFolder,
+        Self::ReloadFailed,
+        Self::RequestsFailed,
+        Self::Config,
+        Self::StateFolder,
+        Self::UpgradeRefused,
         Self::NotExecutable,
         Self::CommandNotFound,
     ];
@@ -48,6 +63,11 @@ impl ExitCode {
     /// The number that the shell sees.
     pub(crate) fn number(self) -> u8 {
         self as u8
+    }
+
+    /// The code of this number.
+    pub(crate) fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|code| code.number() == number)
     }
 
     /// Says what the code means, as a fragment.
@@ -61,6 +81,11 @@ impl ExitCode {
             Self::NotRunning => "no app of that name is running",
             Self::AddressUnavailable => "the address can't be had",
             Self::RuntimeFolder => "the runtime folder can't be used",
+            Self::ReloadFailed => "the reload failed, and the old version serves",
+            Self::RequestsFailed => "the app was reloaded, and requests of `--prove` failed",
+            Self::Config => "the config file is wrong",
+            Self::StateFolder => "the state folder can't be used",
+            Self::UpgradeRefused => "the upgrade was refused, and the primary runs on as it was",
             Self::NotExecutable => "the command is not executable",
             Self::CommandNotFound => "the command was not found",
         }

@@ -12,12 +12,32 @@ pub(crate) struct Failure {
     code: ExitCode,
     error: anyhow::Error,
     next: Option<String>,
+    /// Those of others that were asked for at the same time.
+    others: Vec<Failure>,
 }
 
 impl Failure {
     /// Makes a failure that ends with `code`.
     pub(crate) fn new(code: ExitCode, error: impl Into<anyhow::Error>) -> Self {
-        Self { code, error: error.into(), next: None }
+        Self { code, error: error.into(), next: None, others: Vec::new() }
+    }
+
+    /// Joins what several things that were tried at once ended with: all is told, and the first gives the exit code.
+    ///
+    /// # Errors
+    ///
+    /// If there is any failure.
+    pub(crate) fn of_all(failures: Vec<Self>) -> Result<ExitCode, Self> {
+        let mut failures = failures.into_iter();
+        match failures.next() {
+            None => Ok(ExitCode::Success),
+            Some(first) => Err(Self { others: failures.collect(), ..first }),
+        }
+    }
+
+    /// Ends with another code.
+    pub(crate) fn ending(self, code: ExitCode) -> Self {
+        Self { code, ..self }
     }
 
     /// Makes a failure of the command line.
@@ -28,6 +48,12 @@ impl Failure {
     /// Adds what the reader should do next.
     pub(crate) fn next(self, next: impl Into<String>) -> Self {
         Self { next: Some(next.into()), ..self }
+    }
+
+    /// The same in one line, without excerpts of files: for logs and for others than the one who wrote them.
+    pub(crate) fn in_a_line(&self) -> String {
+        let text = format!("{:#}", self.error);
+        text.lines().filter(|line| !line.starts_with(' ')).collect::<Vec<_>>().join("; ")
     }
 
     /// How the program is to end.
@@ -45,9 +71,9 @@ impl From<anyhow::Error> for Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "error: {:#}", self.error)?;
-        match &self.next {
-            Some(next) => write!(f, "\n  next: {next}"),
-            None => Ok(()),
+        if let Some(next) = &self.next {
+            write!(f, "\n  next: {next}")?;
         }
+        self.others.iter().try_for_each(|other| write!(f, "\n{other}"))
     }
 }

@@ -2,28 +2,45 @@
 
 mod app;
 mod args;
+mod background;
 mod client;
 mod command;
+mod config;
 mod control;
+mod doctor;
 mod exit_code;
 mod failure;
+mod hub;
+mod import;
+mod log;
+mod metrics;
 mod paint;
 mod readable;
 mod report;
 mod runtime_folder;
+mod service;
 mod settings;
+mod sockets;
+mod state_folder;
 mod table;
+mod target;
+mod units;
 mod verdict;
 mod view;
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use allcores::primary::Legacy;
+use clap::FromArgMatches as _;
 
 fn main() -> ExitCode {
-    let cli = args::Cli::parse();
-    match command::execute(cli.command) {
+    // In the place of another program nothing was typed for this one.
+    let result = match Legacy::take() {
+        Some(legacy) => command::resume(legacy),
+        None => execute(),
+    };
+    match result {
         Ok(code) => code.into(),
         Err(failure) => {
             // Where stderr is gone, the code has to do.
@@ -31,4 +48,13 @@ fn main() -> ExitCode {
             failure.code().into()
         }
     }
+}
+
+/// Does what was typed.
+fn execute() -> Result<exit_code::ExitCode, failure::Failure> {
+    // Where a shell asks for completions, answers and ends.
+    clap_complete::CompleteEnv::with_factory(args::command).complete();
+    let matches = args::command().get_matches();
+    let cli = args::Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    command::execute(cli.command, &matches)
 }

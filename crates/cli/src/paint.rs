@@ -31,7 +31,6 @@ impl Paint {
     }
 
     /// Colours nothing.
-    #[cfg(test)]
     pub(crate) fn off() -> Self {
         Self { is_on: false }
     }

@@ -1,23 +1,27 @@
-//! Tells what happens while an app runs, on stdout and stderr, without ever holding the app up.
+//! Tells what happens while an app runs, on stdout and stderr and in a log, without ever holding the app up.
 //!
 //! `pretty` and `json` put an event into words, `writer` gets them out. Nothing here decides anything.
 
-mod json;
+pub(crate) mod json;
 mod pretty;
-mod readiness;
 mod writer;
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use allcores::primary::{Event, Outcome, Stream};
 
 use crate::args::{LogFormat, OutputArgs};
-use crate::paint::Paint;
+use crate::log::{self, LogFile, Meter};
+use crate::paint::{Paint, Tone};
+use crate::readable;
 use crate::verdict::Verdict;
-use pretty::Pretty;
-use readiness::Readiness;
-use writer::{Sink, Writer};
+use pretty::{Pretty, Words};
+pub(crate) use writer::{Out, Sink};
+use writer::{Streams, Writer};
 
 /// More waiting output than this, in bytes, and workers' lines are dropped.
 const QUEUE_LIMIT: usize = 8 * 1024 * 1024;
@@ -27,7 +31,7 @@ const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How much a line matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Level {
+pub(crate) enum Level {
     Error,
     Warning,
     Info,
@@ -35,6 +39,15 @@ enum Level {
 }
 
 impl Level {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Info => "info",
+            Self::Detail => "detail",
+        }
+    }
+
     /// The least that still is shown.
     fn threshold(args: &OutputArgs) -> Self {
         match (args.quiet, args.verbose) {
@@ -54,94 +67,202 @@ pub(crate) struct Reporter {
 
 struct Shared {
     app: String,
-    format: LogFormat,
     threshold: Level,
     pretty: Pretty,
+    terminal: Option<Terminal>,
+    log: Option<Log>,
+    /// What programs before this one have written of the app, and lost.
+    before: (AtomicU64, AtomicU64),
+}
+
+/// Stdout and stderr.
+struct Terminal {
+    format: LogFormat,
     writer: Writer,
-    readiness: Mutex<Readiness>,
+}
+
+struct Log {
+    writer: Writer,
+    meter: Arc<Meter>,
+    path: PathBuf,
+}
+
+/// What became of workers' lines, and where they are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Account {
+    pub(crate) log: Option<PathBuf>,
+    /// How many stand in the log.
+    pub(crate) written: u64,
+    /// How many were lost, as nobody read them or they could not be written.
+    pub(crate) dropped: u64,
 }
 
 impl Reporter {
-    /// Begins to tell of an app that wants so many workers.
-    pub(crate) fn new(app: &str, workers: u16, args: &OutputArgs) -> std::io::Result<Self> {
-        let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
+    /// Begins to tell of an app that wants so many workers: on the terminal, in a log, both or neither.
+    pub(crate) fn new(
+        app: &str,
+        workers: u16,
+        args: &OutputArgs,
+        has_terminal: bool,
+        log: Option<LogFile>,
+    ) -> io::Result<Self> {
+        let (stdout, stderr) = (io::stdout(), io::stderr());
         let pretty = Pretty::new(app, workers, Paint::for_stream(&stdout), Paint::for_stream(&stderr));
-        let (name, format, lost) = (app.to_owned(), args.log_format, pretty.clone());
-        let note = move |lines| match format {
-            LogFormat::Json => (Sink::Stdout, json::dropped(&name, lines)),
-            LogFormat::Pretty | LogFormat::Raw => (Sink::Stderr, lost.dropped(lines)),
-        };
+        let terminal = has_terminal.then(|| Terminal::start(app, args.log_format, &pretty)).transpose()?;
         Ok(Self {
             shared: Arc::new(Shared {
                 app: app.to_owned(),
-                format: args.log_format,
                 threshold: Level::threshold(args),
                 pretty,
-                writer: Writer::start(QUEUE_LIMIT, stdout, stderr, note)?,
-                readiness: Mutex::new(Readiness::new(workers)),
+                terminal,
+                log: log.map(Log::start).transpose()?,
+                before: Default::default(),
             }),
         })
     }
 
     /// Tells of an event. Never blocks.
     pub(crate) fn observe(&self, event: &Event<'_>) {
+        if let Event::Output { worker, stream, line, is_partial } = *event {
+            if let Some(terminal) = &self.shared.terminal {
+                terminal.output(&self.shared, event);
+            }
+            if let Some(log) = &self.shared.log {
+                let source = log::Source::Worker { slot: worker.slot.0, id: worker.id.0, stream, is_partial };
+                log.writer.push_line(Sink::Stdout, &log::write(SystemTime::now(), source, line));
+            }
+            return;
+        }
+        if let Some(Terminal { format: LogFormat::Json, writer }) = &self.shared.terminal {
+            writer.push(Sink::Stdout, &json::event(&self.shared.app, event));
+        }
+        if let Some((level, words)) = Pretty::event(event) {
+            self.say(level, &words);
+        }
+    }
+
+    /// Tells a person that all is well, for the first time.
+    pub(crate) fn ready(&self, text: &str) {
+        self.say(Level::Info, &Words::new(Tone::Good, text));
+    }
+
+    /// Waits a moment for everything to be read that was told so far; false if it is not.
+    pub(crate) fn flush(&self) -> bool {
         let shared = &*self.shared;
-        match (shared.format, event) {
-            (LogFormat::Json, Event::Output { .. }) => {
-                shared.writer.push_line(Sink::Stdout, &json::event(&shared.app, event));
-            }
-            (LogFormat::Json, _) => shared.writer.push(Sink::Stdout, &json::event(&shared.app, event)),
-            (_, Event::Output { worker, stream, line }) => {
-                let sink = match stream {
-                    Stream::Stdout => Sink::Stdout,
-                    Stream::Stderr => Sink::Stderr,
-                };
-                shared.writer.push_line(sink, &shared.pretty.output(worker.slot, *stream, line));
-            }
-            _ => self.observe_in_words(event),
-        }
-    }
-
-    fn observe_in_words(&self, event: &Event<'_>) {
-        if let Some((level, text)) = self.shared.pretty.event(event) {
-            self.say(level, &text);
-        }
-        let mut readiness = self.shared.readiness.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(text) = readiness.observe(event) {
-            self.say(Level::Info, &self.shared.pretty.good(&text));
-        }
-    }
-
-    /// Tells the operator something that is no event of the engine.
-    pub(crate) fn notice(&self, text: &str) {
-        self.observe(&Event::Notice { text });
+        let log = shared.log.iter().map(|log| &log.writer);
+        let mut writers = log.chain(shared.terminal.iter().map(|terminal| &terminal.writer));
+        writers.all(|writer| writer.flush(FLUSH_PATIENCE))
     }
 
     /// Explains something to a person; programs and those who asked for quiet are spared.
     pub(crate) fn explain(&self, text: &str) {
-        if self.shared.format != LogFormat::Json {
-            self.say(Level::Info, &self.shared.pretty.own(text));
+        self.say(Level::Info, &Words::new(Tone::Plain, text));
+    }
+
+    /// Warns of something that is no event of the engine's.
+    pub(crate) fn warn(&self, text: &str) {
+        self.observe(&Event::Notice { text });
+    }
+
+    /// Opens the log anew: somebody has moved the file away.
+    pub(crate) fn reopen(&self) {
+        if let Some(log) = &self.shared.log {
+            log.writer.reopen();
         }
+    }
+
+    /// What became of lines until now.
+    pub(crate) fn account(&self) -> Account {
+        let terminal = self.shared.terminal.as_ref().map_or(0, |terminal| terminal.writer.dropped_in_all());
+        let (written, dropped) = &self.shared.before;
+        let (written, dropped) =
+            (written.load(Ordering::Relaxed), dropped.load(Ordering::Relaxed) + terminal);
+        match &self.shared.log {
+            None => Account { log: None, written, dropped },
+            Some(log) => Account {
+                log: Some(log.path.clone()),
+                written: written + log.meter.written(),
+                dropped: dropped + log.writer.dropped_in_all() + log.meter.lost(),
+            },
+        }
+    }
+
+    /// Goes on counting where another program has ended.
+    pub(crate) fn count_from(&self, written: u64, dropped: u64) {
+        self.shared.before.0.store(written, Ordering::Relaxed);
+        self.shared.before.1.store(dropped, Ordering::Relaxed);
     }
 
     /// Tells how the run ended, and waits a moment for everything to be read.
     pub(crate) fn conclude(&self, outcome: &Outcome, verdict: &Verdict) {
         let shared = &*self.shared;
-        match shared.format {
-            LogFormat::Json => {
-                shared.writer.push(Sink::Stdout, &json::stopped(&shared.app, outcome, verdict));
-            }
-            LogFormat::Pretty | LogFormat::Raw => {
-                let level = if *outcome == Outcome::Stopped { Level::Info } else { Level::Error };
-                self.say(level, &shared.pretty.verdict(verdict));
-            }
+        if let Some(Terminal { format: LogFormat::Json, writer }) = &shared.terminal {
+            writer.push(Sink::Stdout, &json::stopped(&shared.app, outcome, verdict));
         }
-        shared.writer.finish(FLUSH_PATIENCE);
+        let level = if *outcome == Outcome::Stopped { Level::Info } else { Level::Error };
+        self.say(level, &Pretty::verdict(verdict));
+        for writer in
+            shared.log.iter().map(|log| &log.writer).chain(shared.terminal.iter().map(|it| &it.writer))
+        {
+            writer.finish(FLUSH_PATIENCE);
+        }
     }
 
-    fn say(&self, level: Level, text: &str) {
-        if level <= self.shared.threshold {
-            self.shared.writer.push(Sink::Stderr, text.as_bytes());
+    /// Says something of our own, in words. Who reads JSON has it as such.
+    fn say(&self, level: Level, words: &Words) {
+        if level > self.shared.threshold {
+            return;
         }
+        if let Some(terminal) = &self.shared.terminal
+            && terminal.format != LogFormat::Json
+        {
+            terminal.writer.push(Sink::Stderr, self.shared.pretty.dress(words).as_bytes());
+        }
+        if let Some(log) = &self.shared.log {
+            for line in words.lines() {
+                let line = log::write(SystemTime::now(), log::Source::Own(level), line.as_bytes());
+                log.writer.push(Sink::Stdout, &line);
+            }
+        }
+    }
+}
+
+impl Terminal {
+    fn start(app: &str, format: LogFormat, pretty: &Pretty) -> io::Result<Self> {
+        let (name, pretty) = (app.to_owned(), pretty.clone());
+        let note = move |lines| match format {
+            LogFormat::Json => (Sink::Stdout, json::dropped(&name, lines)),
+            LogFormat::Pretty | LogFormat::Raw => {
+                (Sink::Stderr, pretty.dress(&Pretty::dropped(lines)).into_bytes())
+            }
+        };
+        let out = Streams::new(io::stdout(), io::stderr());
+        Ok(Self { format, writer: Writer::start(QUEUE_LIMIT, out, note)? })
+    }
+
+    fn output(&self, shared: &Shared, event: &Event<'_>) {
+        let Event::Output { worker, stream, line, .. } = event else { return };
+        match (self.format, stream) {
+            (LogFormat::Json, _) => self.writer.push_line(Sink::Stdout, &json::event(&shared.app, event)),
+            (_, Stream::Stdout) => {
+                self.writer.push_line(Sink::Stdout, &shared.pretty.output(worker.slot, *stream, line));
+            }
+            (_, Stream::Stderr) => {
+                self.writer.push_line(Sink::Stderr, &shared.pretty.output(worker.slot, *stream, line));
+            }
+        }
+    }
+}
+
+impl Log {
+    fn start(file: LogFile) -> io::Result<Self> {
+        let (meter, path) = (file.meter(), file.path().to_path_buf());
+        let note = |lines| {
+            let lines = readable::count(usize::try_from(lines).unwrap_or(usize::MAX), "line");
+            let text = format!("\u{2026} {lines} dropped: the log was not written fast enough");
+            let source = log::Source::Own(Level::Warning);
+            (Sink::Stdout, log::write(SystemTime::now(), source, text.as_bytes()))
+        };
+        Ok(Self { writer: Writer::start(QUEUE_LIMIT, file, note)?, meter, path })
     }
 }

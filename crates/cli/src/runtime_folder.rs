@@ -92,6 +92,11 @@ impl RuntimeFolder {
         self.check(Role::Primary).map_err(unusable)
     }
 
+    /// Names a file beside the apps' folders that is taken for none of them.
+    pub(crate) fn hidden(&self, name: &str) -> PathBuf {
+        self.path.join(format!(".{name}"))
+    }
+
     /// Lists the folders of apps, running or left over, by name.
     ///
     /// # Errors
@@ -148,14 +153,23 @@ pub(crate) struct AppFolder {
 
 impl AppFolder {
     /// Names a folder outside of any runtime folder.
-    #[cfg(test)]
     pub(crate) fn at(name: AppName, path: &Path) -> Self {
         Self { name, path: path.to_path_buf() }
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The app.
     pub(crate) fn name(&self) -> &AppName {
         &self.name
+    }
+
+    /// Whether a primary has the name.
+    pub(crate) fn is_running(&self) -> bool {
+        claim::is_held(&self.path)
     }
 
     /// Where the control socket is or would be.
@@ -186,6 +200,15 @@ impl AppFolder {
         })
     }
 
+    /// Goes on with a name that the program before in this process has claimed, by its lock.
+    ///
+    /// # Errors
+    ///
+    /// It is no lock of this folder's that this process has.
+    pub(crate) fn claim_again(&self, lock: File) -> io::Result<Claim> {
+        Claim::again(&self.path, lock)
+    }
+
     /// Says that the control socket could not be made.
     pub(crate) fn unusable_socket(&self, error: io::Error) -> Failure {
         unusable(
@@ -193,7 +216,8 @@ impl AppFolder {
         )
     }
 
-    fn in_use(&self, pid: Option<u32>) -> Failure {
+    /// Says that the name is taken.
+    pub(crate) fn in_use(&self, pid: Option<u32>) -> Failure {
         let name = &self.name;
         let holder = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
         Failure::new(ExitCode::NameInUse, anyhow!("start {name}: {holder} already runs an app of this name")).next(

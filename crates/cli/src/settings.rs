@@ -3,46 +3,89 @@
 //! Starts nothing and opens no socket: whether the command exists and the address is free, the engine finds out.
 
 mod accounts;
+mod environment;
 mod name;
 
 use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use allcores::PoolSettings;
-use allcores::primary::{Output, Policy, Settings};
-use anyhow::{Context as _, anyhow};
+use allcores::primary::{Health, HealthCheck, HealthSettings, Host, Output, Policy, Settings, Upkeep};
+use allcores::{PoolSettings, Serialization, Signal};
+use anyhow::Context as _;
 
-pub(crate) use name::AppName;
+pub(crate) use name::{AppName, MAX_NAME};
 
-use crate::args::{DemoArgs, LogFormat, PolicyArg, RunArgs, Workers};
+use crate::args::{AppOptions, DemoArgs, LogArgs, LogFormat, PENDING, UpkeepArgs, Workers};
+use crate::config::{App, Places};
 use crate::failure::Failure;
+use crate::log::LogSettings;
+use crate::state_folder::StateFolder;
 
-/// What `run` was asked to do.
+/// What an app is to be.
 ///
 /// # Errors
 ///
-/// A folder, user or group that doesn't exist.
-pub(crate) fn of_run(args: &RunArgs) -> Result<Settings, Failure> {
-    let cwd = args.cwd.as_deref().map(existing_folder).transpose()?;
-    let (uid, gid) = accounts::resolve(args.uid.as_deref(), args.gid.as_deref())?;
-    let name = match &args.name {
+/// A folder, a user, a group or a secret that isn't there.
+pub(crate) fn of_app(app: &App) -> Result<Settings, Failure> {
+    let (options, places) = (&app.options, &app.places);
+    let real = options.cwd.as_deref().map(|path| existing_folder(path, places)).transpose()?;
+    let cwd = options.cwd.as_deref().map(std::path::absolute).transpose().context("make --cwd absolute")?;
+    let (uid, gid) = accounts::resolve(options.uid.as_deref(), options.gid.as_deref(), places)?;
+    let name = match &app.name {
         Some(name) => name.clone(),
-        None => AppName::derive(&args.command, &app_folder(cwd.as_deref())?),
+        None => AppName::derive(&app.command, &app_folder(real.as_deref())?),
     };
     Ok(Settings {
         name: name.into(),
-        command: args.command.clone(),
-        cwd,
-        env: args.env.clone(),
+        command: app.command.clone(),
+        cwd: cwd.or_else(folder_as_typed),
+        mark: None,
+        env: environment::of(options, places)?,
         uid,
         gid,
-        policy: args.policy.into(),
-        listen: args.listen.clone(),
-        adopt: !args.no_adopt,
-        output: output(args.output.log_format),
-        pool: pool(args)?,
+        policy: policy(options.policy.as_ref()),
+        pending: options.pending,
+        listen: options.listen.clone(),
+        given: Vec::new(),
+        pass_given: options.pass_sockets,
+        adopt: !options.no_adopt,
+        output: output(options.output.log_format),
+        stop_signal: options.stop_signal,
+        host: Host::Process,
+        serialization: Serialization::Json,
+        inspect_port: None,
+        pool: pool(options)?,
+        upkeep: upkeep(&options.upkeep),
     })
+}
+
+/// Where an app's log is to be: where it was said; else, in the background, in the state folder.
+///
+/// # Errors
+///
+/// There is no state folder.
+pub(crate) fn log_of(
+    options: &AppOptions,
+    name: &AppName,
+    is_background: bool,
+) -> Result<Option<LogSettings>, Failure> {
+    let LogArgs { file, size, age, keep, plain } = &options.log;
+    // Workers that write to the file themselves would go on with one that was put aside.
+    let is_raw = options.output.log_format == LogFormat::Raw;
+    let path = match file {
+        Some(path) => std::path::absolute(path).context("make --log-file absolute")?,
+        None if is_background => StateFolder::from_env()?.log(name),
+        None => return Ok(None),
+    };
+    Ok(Some(LogSettings {
+        path,
+        max_size: if is_raw { u64::MAX } else { *size },
+        max_age: age.filter(|_| !is_raw),
+        keep: (*keep).try_into().unwrap_or(usize::MAX),
+        is_packed: !plain,
+    }))
 }
 
 /// What `demo` was asked to do: this very program again, in its hidden part as a web server.
@@ -53,18 +96,27 @@ pub(crate) fn of_demo(args: &DemoArgs) -> Result<Settings, Failure> {
         name: "demo".into(),
         command: vec![program.into(), "demo-worker".into(), OsString::from(args.listen.to_string())],
         cwd: None,
+        mark: None,
         env: Vec::new(),
         uid: None,
         gid: None,
         policy: Policy::Auto,
+        pending: PENDING,
         listen: Vec::new(),
+        given: Vec::new(),
+        pass_given: false,
         adopt: true,
         output: output(args.output.log_format),
+        stop_signal: Signal::TERM,
+        host: Host::Process,
+        serialization: Serialization::Json,
+        inspect_port: None,
         pool: PoolSettings { workers: workers(args.workers)?, ..PoolSettings::default() },
+        upkeep: Upkeep::default(),
     })
 }
 
-fn pool(args: &RunArgs) -> Result<PoolSettings, Failure> {
+fn pool(args: &AppOptions) -> Result<PoolSettings, Failure> {
     let defaults = PoolSettings::default();
     Ok(PoolSettings {
         workers: workers(args.workers)?,
@@ -75,8 +127,25 @@ fn pool(args: &RunArgs) -> Result<PoolSettings, Failure> {
         kill_timeout: args.kill_timeout,
         drain_timeout: args.drain_timeout,
         hang_timeout: args.hang_timeout,
+        wait_ready: args.upkeep.wait_ready,
+        ready_timeout: args.upkeep.ready_timeout,
+        max_lifetime: args.upkeep.max_lifetime,
         ..defaults
     })
+}
+
+fn upkeep(args: &UpkeepArgs) -> Upkeep {
+    let http = args.health_http.clone().map(|path| HealthCheck::Http { path });
+    let exec = args.health_exec.clone().map(|command| HealthCheck::Exec { command });
+    let check = http.or(exec).or(args.health_tcp.then_some(HealthCheck::Tcp));
+    let settings = HealthSettings { interval: args.health_interval, threshold: args.health_threshold };
+    Upkeep {
+        health: check.map(|check| Health { check, timeout: args.health_timeout, settings }),
+        watchdog: args.watchdog,
+        max_memory: args.max_memory,
+        max_requests: args.max_requests,
+        cgroup: args.cgroup.clone(),
+    }
 }
 
 fn workers(wanted: Workers) -> Result<u16, Failure> {
@@ -92,17 +161,21 @@ fn workers(wanted: Workers) -> Result<u16, Failure> {
     }
 }
 
-fn existing_folder(path: &Path) -> Result<PathBuf, Failure> {
-    let folder = path.canonicalize().map_err(|error| {
-        Failure::usage(anyhow::Error::new(error).context(format!("--cwd {}", path.display())))
-            .next("give a folder that exists")
-    })?;
-    if folder.is_dir() {
-        Ok(folder)
-    } else {
-        Err(Failure::usage(anyhow!("--cwd {}: not a folder", path.display()))
-            .next("give a folder that exists"))
-    }
+fn existing_folder(path: &Path, places: &Places) -> Result<PathBuf, Failure> {
+    let refuse = |error: io::Error| {
+        places.refuse("cwd", &path.to_string_lossy(), error).next("give a folder that exists")
+    };
+    let folder = path.canonicalize().map_err(refuse)?;
+    if folder.is_dir() { Ok(folder) } else { Err(refuse(io::ErrorKind::NotADirectory.into())) }
+}
+
+/// The present folder by the name that the shell has for it, where that leads through a symbolic link: to where that
+/// leads then, each reload will go.
+pub(crate) fn folder_as_typed() -> Option<PathBuf> {
+    let typed = PathBuf::from(std::env::var_os("PWD")?);
+    let real = std::env::current_dir().ok()?;
+    let is_another_name = typed.is_absolute() && typed != real && typed.canonicalize().ok()? == real;
+    is_another_name.then_some(typed)
 }
 
 fn app_folder(cwd: Option<&Path>) -> Result<PathBuf, Failure> {
@@ -119,14 +192,10 @@ fn output(format: LogFormat) -> Output {
     }
 }
 
-impl From<PolicyArg> for Policy {
-    fn from(policy: PolicyArg) -> Self {
-        match policy {
-            PolicyArg::Auto => Self::Auto,
-            PolicyArg::Lanes => Self::Lanes,
-            PolicyArg::Shared => Self::Shared,
-        }
-    }
+/// What was asked for; else what Node's own variable asks for, where it is set; else what is best nearly always.
+fn policy(asked: Option<&Policy>) -> Policy {
+    let of_node = || Policy::from_node(&std::env::var("NODE_CLUSTER_SCHED_POLICY").ok()?);
+    asked.cloned().or_else(of_node).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,23 +1,44 @@
 //! What goes over the control socket and comes out of `--json`: stable shapes, separate from the engine's own types.
 
+mod orders;
+mod reload;
+mod upgrade;
+
 use std::time::SystemTime;
 
-use allcores::primary::{AppSnapshot, LaneSnapshot, LastExit, Policy, WorkerSnapshot};
-use allcores::{ExitStatus, Rung, State};
+use allcores::primary::{
+    AddressSnapshot, AppSnapshot, HealthSnapshot, LaneSnapshot, LastExit, Policy, ReloadSnapshot,
+    WorkerSnapshot,
+};
+use allcores::{ExitStatus, Rung, State, UnknownPolicy};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::report::Account;
+
+pub(crate) use orders::{ConfigView, DescriptionView, MessageView, ReachedView, SignalView};
+pub(crate) use reload::{EndedView, FailureView, ReloadNewsView, ReloadView, WorkerRefView};
+pub(crate) use upgrade::{UpgradeNewsView, UpgradeView};
+
 /// The answer to `GET /v1/status` and to `POST /v1/scale`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct StatusView {
     pub(crate) name: String,
     pub(crate) pid: u32,
     pub(crate) version: String,
+    #[serde(default)]
+    pub(crate) upgrades: u32,
     pub(crate) generation: u32,
+    pub(crate) reload: Option<UnderWayView>,
+    #[schemars(with = "String")]
     pub(crate) policy: PolicyView,
     pub(crate) hint: Option<String>,
     pub(crate) listening: Vec<String>,
+    pub(crate) addresses: Vec<AddressView>,
     pub(crate) target: u16,
     pub(crate) strays: u64,
+    pub(crate) health: Option<HealthView>,
+    pub(crate) output: OutputView,
     /// RFC 3339, UTC, milliseconds; as all times here.
     pub(crate) since: String,
     pub(crate) workers: Vec<WorkerView>,
@@ -30,11 +51,40 @@ impl StatusView {
     }
 }
 
+/// What becomes of what workers write.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct OutputView {
+    pub(crate) log: Option<String>,
+    /// Lines in the log.
+    pub(crate) written: u64,
+    /// Lines that were lost.
+    pub(crate) dropped: u64,
+}
+
+/// One address that workers listen on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct AddressView {
+    pub(crate) address: String,
+    #[schemars(with = "String")]
+    pub(crate) policy: PolicyView,
+    pub(crate) pending: Option<usize>,
+}
+
+/// A reload under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct UnderWayView {
+    pub(crate) generation: u32,
+    pub(crate) done: u16,
+    pub(crate) rolling_back: bool,
+    pub(crate) queued: bool,
+}
+
 /// One worker.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct WorkerView {
     pub(crate) id: u32,
     pub(crate) slot: u16,
+    pub(crate) generation: u32,
     pub(crate) pid: Option<u32>,
     pub(crate) state: StateView,
     pub(crate) rung: Option<RungView>,
@@ -43,18 +93,28 @@ pub(crate) struct WorkerView {
     pub(crate) lanes: Vec<LaneView>,
     pub(crate) rss_bytes: Option<u64>,
     pub(crate) cpu_seconds: Option<f64>,
+    pub(crate) health: Option<HealthView>,
+    pub(crate) said_status: Option<String>,
     pub(crate) last_exit: Option<LastExitView>,
 }
 
+/// How health checks go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct HealthView {
+    /// In a row.
+    pub(crate) failures: u32,
+    pub(crate) reason: Option<String>,
+}
+
 /// One accept queue.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct LaneView {
     pub(crate) address: String,
     pub(crate) depth: Option<u32>,
 }
 
 /// How the previous worker of a slot ended.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct LastExitView {
     #[serde(flatten)]
     pub(crate) status: ExitView,
@@ -63,14 +123,14 @@ pub(crate) struct LastExitView {
 }
 
 /// Exactly one of a code or a signal's name, as in node:cluster's `exit` event.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct ExitView {
     pub(crate) code: Option<i32>,
     pub(crate) signal: Option<String>,
 }
 
 /// How far a worker has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum StateView {
     Starting,
@@ -83,7 +143,7 @@ pub(crate) enum StateView {
 }
 
 /// How a program became a worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum RungView {
     Crate,
@@ -92,23 +152,32 @@ pub(crate) enum RungView {
     Inherited,
 }
 
-/// How connections reach workers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum PolicyView {
-    Auto,
-    Lanes,
-    Shared,
-}
+/// How connections reach workers, as `--policy` takes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct PolicyView(pub(crate) Policy);
 
 /// The answer to `GET /v1/version`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct VersionView {
     pub(crate) version: String,
 }
 
+/// The answer to `GET /v1/health/live`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct LiveView {
+    pub(crate) live: bool,
+}
+
+/// The answer to `GET /v1/health/ready`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct ReadyView {
+    pub(crate) ready: usize,
+    pub(crate) target: u16,
+}
+
 /// The body of `POST /v1/stop`; an empty one is a stop in peace.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct StopView {
     #[serde(default)]
@@ -116,20 +185,20 @@ pub(crate) struct StopView {
 }
 
 /// The answer to `POST /v1/stop`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct StoppingView {
     pub(crate) stopping: bool,
 }
 
 /// The body of `POST /v1/scale`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ScaleView {
     pub(crate) workers: u16,
 }
 
 /// The body of every answer that isn't a success.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct ErrorView {
     pub(crate) error: String,
 }
@@ -139,20 +208,47 @@ pub(crate) fn time(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()
 }
 
-impl From<AppSnapshot> for StatusView {
-    fn from(app: AppSnapshot) -> Self {
+impl StatusView {
+    /// Puts together what the engine and the reporter know.
+    pub(crate) fn of(app: AppSnapshot, account: &Account) -> Self {
         Self {
             name: app.name,
             pid: app.pid,
             version: app.version.to_owned(),
+            upgrades: app.upgrades,
             generation: app.generation,
-            policy: app.policy.into(),
+            reload: app.reload.map(UnderWayView::from),
+            policy: PolicyView(app.policy),
             hint: app.hint,
             listening: app.listening,
+            addresses: app.addresses.into_iter().map(AddressView::from).collect(),
             target: app.target,
             strays: app.strays,
+            health: app.health.map(HealthView::from),
+            output: OutputView {
+                log: account.log.as_ref().map(|path| path.display().to_string()),
+                written: account.written,
+                dropped: account.dropped,
+            },
             since: time(app.since),
             workers: app.workers.into_iter().map(WorkerView::from).collect(),
+        }
+    }
+}
+
+impl From<AddressSnapshot> for AddressView {
+    fn from(address: AddressSnapshot) -> Self {
+        Self { address: address.address, policy: PolicyView(address.policy), pending: address.pending }
+    }
+}
+
+impl From<ReloadSnapshot> for UnderWayView {
+    fn from(reload: ReloadSnapshot) -> Self {
+        Self {
+            generation: reload.generation,
+            done: reload.done,
+            rolling_back: reload.is_rolling_back,
+            queued: reload.is_queued,
         }
     }
 }
@@ -162,6 +258,7 @@ impl From<WorkerSnapshot> for WorkerView {
         Self {
             id: worker.id.0,
             slot: worker.slot.0,
+            generation: worker.generation,
             pid: worker.pid,
             state: worker.state.into(),
             rung: worker.rung.map(RungView::from),
@@ -170,8 +267,16 @@ impl From<WorkerSnapshot> for WorkerView {
             lanes: worker.lanes.into_iter().map(LaneView::from).collect(),
             rss_bytes: worker.rss_bytes,
             cpu_seconds: worker.cpu.map(|cpu| cpu.as_secs_f64()),
+            health: worker.health.map(HealthView::from),
+            said_status: worker.said_status,
             last_exit: worker.last_exit.map(LastExitView::from),
         }
+    }
+}
+
+impl From<HealthSnapshot> for HealthView {
+    fn from(health: HealthSnapshot) -> Self {
+        Self { failures: health.failures, reason: health.reason }
     }
 }
 
@@ -221,13 +326,17 @@ impl From<Rung> for RungView {
     }
 }
 
-impl From<Policy> for PolicyView {
-    fn from(policy: Policy) -> Self {
-        match policy {
-            Policy::Auto => Self::Auto,
-            Policy::Lanes => Self::Lanes,
-            Policy::Shared => Self::Shared,
-        }
+impl TryFrom<String> for PolicyView {
+    type Error = UnknownPolicy;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse().map(Self)
+    }
+}
+
+impl From<PolicyView> for String {
+    fn from(view: PolicyView) -> Self {
+        view.0.to_string()
     }
 }
 

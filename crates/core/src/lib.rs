@@ -5,6 +5,10 @@
 
 pub mod channel;
 pub mod exit;
+pub mod handoff;
+pub mod health;
+pub mod notify;
+pub mod policy;
 pub mod pool;
 pub mod selector;
 pub mod steering;

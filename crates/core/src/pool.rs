@@ -8,6 +8,10 @@ mod crash;
 mod effect;
 mod input;
 mod leave;
+mod ready;
+mod reload;
+mod renew;
+mod saved;
 mod serve;
 mod settings;
 mod slot;
@@ -20,8 +24,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use self::crash::Crashes;
-pub use self::effect::{Announcement, Effect, Verdict};
-pub use self::input::Input;
+pub use self::effect::{Announcement, Effect, Lack, Verdict};
+pub use self::input::{Input, Reason};
+use self::reload::Rollout;
+pub use self::reload::{Fault, ReloadPlan, ReloadView};
+pub(crate) use self::saved::ensure;
+pub use self::saved::{ExitSaved, PoolSaved, Unsound};
 pub use self::settings::PoolSettings;
 use self::slot::{Jitter, SlotState};
 pub use self::view::{LastExit, SlotView, WorkerView};
@@ -48,13 +56,20 @@ pub struct Pool {
     settings: PoolSettings,
     phase: Phase,
     jitter: Jitter,
+    /// What every slot has, unless a reload is under way or could not be taken back.
     generation: u32,
+    last_generation: u32,
+    rollout: Option<Rollout>,
+    /// What is to follow.
+    queued: Option<ReloadPlan>,
     last_id: u32,
     workers: BTreeMap<WorkerId, Worker>,
     /// One for each target slot.
     slots: Vec<SlotState>,
     crashes: Crashes,
     has_ever_been_ready: bool,
+    /// All workers were sent away, and none has been wanted since.
+    is_refusing: bool,
 }
 
 /// ```text
@@ -92,17 +107,21 @@ impl Pool {
     /// Makes a pool without workers; [`Input::Start`] gives it some. The seed spreads its waits.
     pub fn new(settings: PoolSettings, seed: u64) -> Self {
         let mut slots = Vec::new();
-        slots.resize_with(usize::from(settings.workers.max(1)), SlotState::default);
+        slots.resize_with(usize::from(settings.workers.max(settings.least)), || SlotState::new(1));
         Self {
             settings,
             phase: Phase::New,
             jitter: Jitter::new(seed),
             generation: 1,
+            last_generation: 1,
+            rollout: None,
+            queued: None,
             last_id: 0,
             workers: BTreeMap::new(),
             slots,
             crashes: Crashes::None,
             has_ever_been_ready: false,
+            is_refusing: false,
         }
     }
 
@@ -112,6 +131,10 @@ impl Pool {
         match input {
             Input::Start => self.start(turn),
             Input::Scale(target) => self.scale(target, turn),
+            Input::Fork => self.fork(turn),
+            Input::Disconnect { id } => self.disconnect(id, turn),
+            Input::DisconnectAll => self.disconnect_all(turn),
+            Input::Reload(plan) => self.reload(plan, turn),
             Input::Stop => self.stop(turn),
             Input::StopNow => self.stop_now(turn),
             Input::Spawned { id, pid } => self.spawned(id, pid, turn),
@@ -123,8 +146,14 @@ impl Pool {
             Input::Stalled { id } => self.stalled(id, turn),
             Input::Moving { id } => self.moving(id, turn),
             Input::Quiet { id } => self.quiet(id, turn),
+            Input::SaidReady { id } => self.said_ready(id, turn),
+            Input::Healthy { id } => self.healthy(id, turn),
+            Input::Unhealthy { id, is_silent } => self.unhealthy(id, is_silent, turn),
+            Input::Renew { id, reason } => self.renew_worker(id, reason, turn),
             Input::Wake => self.wake(turn),
         }
+        self.roll(turn);
+        self.begin_renewals(turn);
         if let Phase::Ending { verdict } = self.phase
             && self.workers.is_empty()
         {
@@ -138,10 +167,14 @@ impl Pool {
         let workers = self.workers.values().filter_map(Worker::deadline);
         let proofs = self.workers.values().filter_map(|worker| self.proven_at(worker));
         let respawns = self.slots.iter().filter_map(|slot| slot.respawn_at);
-        workers.chain(proofs).chain(respawns).filter(|at| *at < Duration::MAX).min()
+        let ready =
+            self.workers.values().filter_map(|worker| self.due_ready(worker).or(self.fails_at(worker)));
+        let ends = self.workers.values().filter_map(Worker::expires_at);
+        let all = workers.chain(proofs).chain(respawns).chain(ready).chain(ends).chain(self.watched_until());
+        all.filter(|at| *at < Duration::MAX).min()
     }
 
-    /// How many workers there should be; at least 1.
+    /// How many workers there should be.
     pub fn target(&self) -> u16 {
         u16::try_from(self.slots.len()).unwrap_or(u16::MAX)
     }
@@ -156,11 +189,27 @@ impl Pool {
         self.has_ever_been_ready
     }
 
-    /// There are as many ready workers as there should be, one in each slot, and no other.
+    /// The generation of what every slot has: while a reload is under way, what it had before.
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// There are as many ready workers as there should be, one in each slot, and no other, and no reload is under way.
+    /// Where workers are not kept it is enough that they run their programs: those may have nothing to listen on.
     pub fn is_settled(&self) -> bool {
+        let is_there = if self.settings.keep { Worker::is_ready } else { Worker::is_up };
         matches!(self.phase, Phase::Running)
             && self.workers.len() == self.slots.len()
-            && self.workers.values().all(Worker::is_ready)
+            && self.workers.values().all(is_there)
+            && self.rollout.is_none()
+    }
+
+    /// A slot that should have a worker has none, and none is on its way.
+    pub fn is_short(&self) -> bool {
+        self.all_slots().any(|slot| {
+            let is_waiting = self.slots[usize::from(slot.0)].respawn_at.is_some();
+            !is_waiting && !self.is_served(slot) && self.hung_in(slot).is_none()
+        })
     }
 
     fn start(&mut self, turn: &mut Turn<'_>) {
@@ -174,11 +223,12 @@ impl Pool {
 
     /// A worker that drains is never revived: a slot that is wanted again gets a new one beside it.
     fn scale(&mut self, target: u16, turn: &mut Turn<'_>) {
-        let (before, target) = (self.target(), target.max(1));
+        let (before, target) = (self.target(), target.max(self.settings.least));
         if self.is_stopping() {
             return;
         }
-        self.slots.resize_with(usize::from(target), SlotState::default);
+        let generation = self.wanted_generation();
+        self.slots.resize_with(usize::from(target), || SlotState::new(generation));
         if let Phase::New = self.phase {
             return;
         }
@@ -187,14 +237,53 @@ impl Pool {
                 self.drain(id, self.settings.linger, turn);
             }
         }
-        for slot in (before..target).map(Slot) {
-            self.spawn(slot, turn);
+        // Where workers are not kept, slots may have been left empty.
+        let first = if self.settings.keep { before } else { 0 };
+        for slot in (first..target).map(Slot) {
+            let is_empty = !self.is_served(slot) && self.hung_in(slot).is_none();
+            if slot.0 >= before || is_empty {
+                self.spawn(slot, turn);
+            }
+        }
+    }
+
+    fn fork(&mut self, turn: &mut Turn<'_>) {
+        if !matches!(self.phase, Phase::Running) {
+            return;
+        }
+        // Where workers are kept, each slot has one or waits for one.
+        let first = if self.settings.keep { self.target() } else { 0 };
+        let is_free =
+            |slot: &u16| self.settings.keep || !self.workers.values().any(|worker| worker.slot.0 == *slot);
+        if let Some(slot) = (first..u16::MAX).find(is_free) {
+            let len = self.slots.len().max(usize::from(slot) + 1);
+            let generation = self.wanted_generation();
+            self.slots.resize_with(len, || SlotState::new(generation));
+            self.spawn(Slot(slot), turn);
         }
     }
 
     fn wake(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now;
         let is_due = |at: Duration| at <= now && at < Duration::MAX;
+        let is_late = |worker: &Worker| self.due_ready(worker).is_some_and(is_due);
+        for id in self.ids(is_late) {
+            // The first one may have turned the reload back.
+            if let Some(late) = self.workers.get(&id)
+                && self.due_ready(late).is_some_and(is_due)
+            {
+                let lack = self.lack(late).unwrap_or(Lack::Listening);
+                self.fail_reload(id, late.slot, Fault::NotReady { lack }, turn);
+            }
+        }
+        for id in self.ids(|worker| self.fails_at(worker).is_some_and(is_due)) {
+            self.fail_start(id, turn);
+        }
+        // Before the rest, since it sends workers on their way down.
+        self.roll(turn);
+        for id in self.ids(|worker| worker.expires_at().is_some_and(is_due)) {
+            self.renew_worker(id, Reason::Lifetime, turn);
+        }
         for id in self.ids(|worker| worker.deadline().is_some_and(is_due)) {
             // A timeout of zero has passed as soon as it begins.
             while self.workers.get(&id).and_then(Worker::deadline).is_some_and(is_due) {
@@ -205,7 +294,7 @@ impl Pool {
             let slot = self.workers[&id].slot;
             self.slots[usize::from(slot.0)].early_exits = 0;
         }
-        for slot in (0..self.target()).map(Slot) {
+        for slot in self.all_slots() {
             if self.slots[usize::from(slot.0)].respawn_at.is_some_and(is_due) {
                 self.spawn(slot, turn);
             }
@@ -215,7 +304,9 @@ impl Pool {
     /// When a worker will have started well, and so ends its slot's row of early exits.
     fn proven_at(&self, worker: &Worker) -> Option<Duration> {
         let slot = self.slots.get(usize::from(worker.slot.0))?;
-        let is_awaited = slot.early_exits > 0 && worker.pid().is_some() && worker.is_serving();
+        let is_staying = worker.pid().is_some() && worker.is_serving() && !worker.is_outgoing();
+        let is_staying = is_staying && self.fails_at(worker).is_none();
+        let is_awaited = slot.early_exits > 0 && is_staying;
         is_awaited.then(|| worker.started.saturating_add(self.settings.min_uptime))
     }
 

@@ -3,6 +3,8 @@
 //! Pure: what a program says is decided and tested here; `allcores` only attaches it. Source of the encoding:
 //! the kernel's `Documentation/networking/filter.rst`.
 
+use std::net::{IpAddr, SocketAddr};
+
 /// One classic-BPF instruction, as the kernel's `struct sock_filter`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Instruction {
@@ -17,6 +19,7 @@ pub struct Instruction {
 }
 
 const LOAD_ABSOLUTE: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
+const LOAD_HALF: u16 = 0x28; // BPF_LD | BPF_H | BPF_ABS
 const LOAD_BYTE: u16 = 0x30; // BPF_LD | BPF_B | BPF_ABS
 const MODULO: u16 = 0x94; // BPF_ALU | BPF_MOD | BPF_K
 const AND: u16 = 0x54; // BPF_ALU | BPF_AND | BPF_K
@@ -26,6 +29,9 @@ const GIVE: u16 = 0x06; // BPF_RET | BPF_K
 
 /// `SKF_AD_OFF + SKF_AD_RANDOM`: reads a random number.
 const RANDOM: u32 = (-0x1000_i32 + 56).cast_unsigned();
+
+/// `SKF_NET_OFF`: from here on offsets count from the IP header, while others count from behind the TCP header.
+const NETWORK: u32 = (-0x10_0000_i32).cast_unsigned();
 
 const fn step(code: u16, k: u32) -> Instruction {
     Instruction { code, jt: 0, jf: 0, k }
@@ -52,6 +58,54 @@ pub fn pick_random(chosen: &[u32]) -> Vec<Instruction> {
     }
     program.push(step(GIVE_ACCUMULATOR, 0));
     program
+}
+
+/// A connection that is to reach one member of the group, whatever the others get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Detour {
+    /// Where it comes from: an address that nobody else can send from, as it is bound here.
+    pub from: SocketAddr,
+    /// The index of the member.
+    pub to: u32,
+}
+
+/// Puts detours in front of a program. Packets are told by their source alone, which is that of no other connection, and
+/// carry no IP options or extension headers, as they are our own.
+pub fn with_detours(detours: &[Detour], program: Vec<Instruction>) -> Vec<Instruction> {
+    let mut whole: Vec<Instruction> = detours.iter().flat_map(detour).collect();
+    whole.extend(program);
+    whole
+}
+
+fn detour(detour: &Detour) -> Vec<Instruction> {
+    /// Offsets in the IP headers, and behind them that of the source port, which is what TCP begins with.
+    const SOURCE_V4: u32 = 12;
+    const PORT_V4: u32 = 20;
+    const SOURCE_V6: u32 = 8;
+    const PORT_V6: u32 = 40;
+    let (version, source, port_at, words): (u32, u32, u32, Vec<u32>) = match detour.from.ip().to_canonical() {
+        IpAddr::V4(ip) => (0x40, SOURCE_V4, PORT_V4, vec![ip.to_bits()]),
+        IpAddr::V6(ip) => {
+            let words = ip.octets();
+            let word = |bytes: &[u8]| bytes.iter().fold(0, |word, byte| word << 8 | u32::from(*byte));
+            (0x60, SOURCE_V6, PORT_V6, words.chunks(4).map(word).collect())
+        }
+    };
+    let mut tests = vec![
+        (vec![step(LOAD_BYTE, NETWORK), step(AND, 0xf0)], version),
+        (vec![step(LOAD_HALF, NETWORK.wrapping_add(port_at))], detour.from.port().into()),
+    ];
+    for (place, word) in (source..).step_by(4).zip(words) {
+        tests.push((vec![step(LOAD_ABSOLUTE, NETWORK.wrapping_add(place))], word));
+    }
+    // From the last test backwards, each knows how much is left to be skipped.
+    let mut code = vec![step(GIVE, detour.to)];
+    for (load, value) in tests.into_iter().rev() {
+        let past = u8::try_from(code.len()).expect("a handful of instructions");
+        let test = Instruction { code: JUMP_IF_EQUAL, jt: 0, jf: past, k: value };
+        code.splice(0..0, load.into_iter().chain([test]));
+    }
+    code
 }
 
 /// Drops each packet that asks a TCP listener for a new connection, and lets everything else pass: handshakes

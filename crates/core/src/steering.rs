@@ -4,7 +4,11 @@
 //! looks a tick apart, without having shrunk in between, belongs to a worker that is busy with something else; it is left out
 //! until its queue has been emptied. When all are busy, all are in.
 
+mod saved;
+
 use std::time::Duration;
+
+pub use saved::LaneWatchSaved;
 
 /// One look at a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +31,8 @@ pub struct LaneWatch {
     alive_at: Duration,
     /// Until when it counts as busy though its queue is empty, because others took what waited there.
     relieved_until: Duration,
+    /// Since when connections that waited for its worker were taken by others, and it has shown no life.
+    relieved_since: Option<Duration>,
     open: u32,
     /// The fewest descriptors seen open in this window and the last.
     floor: Option<(u32, u32)>,
@@ -55,6 +61,7 @@ impl LaneWatch {
         let moved = reading.depth < self.depth;
         if moved {
             self.alive_at = now;
+            self.relieved_since = None;
         }
         if reading.depth == 0 {
             self.waiting_since = None;
@@ -103,6 +110,12 @@ impl LaneWatch {
     pub fn relieve(&mut self, until: Duration) {
         self.depth = self.depth.saturating_sub(1);
         self.relieved_until = until;
+        self.relieved_since = self.relieved_since.or(self.waiting_since);
+    }
+
+    /// Since when others have taken what waited for its worker while that took nothing.
+    pub fn relieved_since(&self) -> Option<Duration> {
+        self.relieved_since
     }
 
     /// Takes in that a connection has come, which makes the queue one longer at least for a moment.
@@ -122,6 +135,7 @@ impl LaneWatch {
     pub fn note_life(&mut self, now: Duration) {
         self.alive_at = now;
         self.relieved_until = now;
+        self.relieved_since = None;
         self.is_busy = self.is_busy && self.depth > 0;
     }
 
@@ -153,6 +167,13 @@ impl LaneWatch {
     /// For how long connections have waited without any being taken.
     pub fn stalled_for(&self, now: Duration) -> Duration {
         self.waiting_since.map_or(Duration::ZERO, |since| now.saturating_sub(since))
+    }
+
+    /// For how long its worker has taken nothing though connections waited for it, be it that they still do or that others
+    /// took them.
+    pub fn held_up_for(&self, now: Duration) -> Duration {
+        let relieved = self.relieved_since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
+        if self.is_busy { self.stalled_for(now).max(relieved) } else { Duration::ZERO }
     }
 
     /// Connections gained beyond the fewest held lately. Forgets within two windows, so that a worker which keeps

@@ -19,7 +19,7 @@ fn events_are_told_from_other_lines() {
 
 #[test]
 fn an_event_is_found_on_either_stream() {
-    let process = shell(r#"echo '{"event":"a"}' >&2; sleep 100"#);
+    let process = shell(r#"echo '{"event":"a"}' >&2; exec sleep 100"#);
     process.wait_for(|event| event.kind() == "a", LONG).unwrap();
 }
 
@@ -47,7 +47,7 @@ fn waiting_fails_at_once_when_the_process_has_ended() {
 
 #[test]
 fn as_many_events_are_waited_for_as_are_asked_for() {
-    let process = shell(r#"for n in 1 2 3; do echo '{"event":"ready"}'; done; sleep 100"#);
+    let process = shell(r#"for n in 1 2 3; do echo '{"event":"ready"}'; done; exec sleep 100"#);
     assert_eq!(process.wait_count("ready", 3, LONG).unwrap().len(), 3);
     let error = process.wait_count("ready", 4, Duration::from_millis(50)).unwrap_err();
     assert!(error.to_string().starts_with("3 of 4"), "{error}");

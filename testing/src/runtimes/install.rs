@@ -18,12 +18,18 @@ const STAMP: &str = ".complete";
 pub enum Install {
     /// `node_modules`: express, bun, deno, and several versions of node.
     Npm,
+    /// `node_modules`: socket.io and its client.
+    SocketIo,
+    /// `node_modules`: PM2, for a benchmark, which installs it itself.
+    Pm2,
     /// A virtual environment with uvicorn and gunicorn.
     Python,
     /// The binary `hello`.
     Go,
     /// `Server.class`.
     Java,
+    /// `promtool`, which reads metrics as Prometheus does and knows its conventions.
+    Promtool,
 }
 
 impl Install {
@@ -31,9 +37,12 @@ impl Install {
     pub fn folder(self) -> PathBuf {
         target().join("fixtures").join(match self {
             Self::Npm => "npm",
+            Self::SocketIo => "socket-io",
+            Self::Pm2 => "pm2",
             Self::Python => "python",
             Self::Go => "go",
             Self::Java => "java",
+            Self::Promtool => "promtool",
         })
     }
 
@@ -41,9 +50,13 @@ impl Install {
     pub fn sources(self) -> Vec<PathBuf> {
         let names: &[&str] = match self {
             Self::Npm => &["npm/package.json", "npm/package-lock.json"],
+            Self::SocketIo => &["socket-io/package.json", "socket-io/package-lock.json"],
+            Self::Pm2 => &["pm2/package.json", "pm2/package-lock.json"],
             Self::Python => &["python/requirements.txt"],
             Self::Go => &["go/go.mod", "go/main.go"],
             Self::Java => &["java/Server.java"],
+            // Debian's own, whatever version that is.
+            Self::Promtool => &[],
         };
         names.iter().map(fixture).collect()
     }

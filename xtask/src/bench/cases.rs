@@ -8,7 +8,7 @@ use allcores_testing::stats;
 use anyhow::ensure;
 
 use super::contender::{Contender, Contestant, Discipline, Server};
-use super::{Arguments, Case, Metrics, duration, machine};
+use super::{Arguments, Case, Metrics, duration, machine, messages};
 
 /// How long every contender is warmed up with the load that it is then measured with.
 const WARM_UP: Duration = Duration::from_secs(1);
@@ -23,34 +23,42 @@ const SYNC_LOAD: f64 = 0.7;
 const SIMULATED: usize = 500_000;
 
 /// Measures a contender that serves. The seed is the same for all contenders of a round, and another in each round.
-type Measure = Box<dyn FnMut(&Contestant, u64) -> anyhow::Result<Metrics>>;
+pub(super) type Measure = Box<dyn FnMut(&Contestant, u64) -> anyhow::Result<Metrics>>;
 
 /// A case that is ready to be run.
 pub(super) struct Plan {
     pub(super) title: String,
     pub(super) server: Server,
+    /// What has to be built besides allcores.
+    pub(super) packages: &'static [&'static str],
     pub(super) contenders: Vec<Contender>,
     pub(super) measure: Measure,
 }
 
-pub(super) fn plan(case: Case, arguments: &Arguments) -> Plan {
-    match case {
+/// `None` for what is no measurement of contenders in rounds.
+pub(super) fn plan(case: Case, arguments: &Arguments) -> Option<Plan> {
+    Some(match case {
         Case::Mixed => mixed(arguments),
         Case::Throughput => throughput(arguments),
         Case::Sync => sync(arguments),
         Case::Fairness => fairness(arguments),
         Case::Steering => steering(arguments),
-    }
+        Case::Handoff => handoff(arguments),
+        Case::Messages => messages::plan(arguments),
+        Case::Reload => return None,
+    })
 }
 
 fn mixed(arguments: &Arguments) -> Plan {
     Plan {
         title: format!("one request in twenty burns 50 ms; {} clients, 4 workers", arguments.clients),
         server: Server::Node(arguments.node_server.clone()),
+        packages: &[],
         contenders: vec![
             Contender::allcores("allcores auto", "auto"),
             Contender::allcores("allcores lanes, steering off", "lanes").env("ALLCORES_STEERING", "off"),
             Contender::allcores("allcores shared", "shared"),
+            Contender::allcores("allcores round-robin", "round-robin"),
             Contender::peer("node:cluster rr", Peer::NodeClusterRoundRobin),
             Contender::peer("node:cluster none", Peer::NodeClusterNone),
         ],
@@ -80,20 +88,21 @@ fn measure_mixed(arguments: &Arguments) -> Measure {
 
 fn throughput(arguments: &Arguments) -> Plan {
     let time = duration(arguments.seconds);
-    let contenders = |workers| {
+    let contenders = |(workers, clients)| {
         [
             Contender::allcores("allcores auto", "auto"),
             Contender::peer("node:cluster rr", Peer::NodeClusterRoundRobin),
             Contender::peer("node:cluster none", Peer::NodeClusterNone),
         ]
-        .map(|contender| contender.workers(workers))
+        .map(|contender| contender.workers(workers).clients(clients))
     };
     Plan {
-        title: "answers at once; one connection per request, 8 clients".into(),
+        title: "answers at once; one connection per request".into(),
         server: Server::Node(arguments.node_server.clone()),
-        contenders: [2, 4].into_iter().flat_map(contenders).collect(),
+        packages: &[],
+        contenders: [(2, 8), (2, 32), (4, 8), (4, 32)].into_iter().flat_map(contenders).collect(),
         measure: Box::new(move |contestant, _| {
-            closed_loop(&Load::new(contestant.address).clients(8), time, contestant)
+            closed_loop(&Load::new(contestant.address).clients(contestant.clients), time, contestant)
         }),
     }
 }
@@ -107,6 +116,7 @@ fn sync(arguments: &Arguments) -> Plan {
             SYNC_LOAD * 100.0
         ),
         server: Server::Python(arguments.python_server.clone()),
+        packages: &[],
         contenders: vec![
             Contender::allcores("allcores lanes", "lanes"),
             Contender::allcores("allcores shared", "shared"),
@@ -134,6 +144,7 @@ fn fairness(arguments: &Arguments) -> Plan {
     Plan {
         title: format!("{connections} connections opened one after the other and held, 4 workers"),
         server: Server::Node(arguments.node_server.clone()),
+        packages: &[],
         contenders: vec![
             Contender::allcores("allcores auto", "auto"),
             Contender::allcores("allcores lanes, steering off", "lanes").env("ALLCORES_STEERING", "off"),
@@ -149,6 +160,44 @@ fn fairness(arguments: &Arguments) -> Plan {
             let most = shares.iter().copied().fold(0.0, f64::max);
             let fewest = shares.iter().copied().fold(f64::INFINITY, f64::min);
             Ok(vec![("Jain's index", stats::jain(&shares)), ("most", most), ("fewest", fewest)])
+        }),
+    }
+}
+
+/// The primary accepts, and hands over. With a Rust server also the ways in which it does not.
+fn handoff(arguments: &Arguments) -> Plan {
+    let time = duration(arguments.seconds);
+    let node = |workers| {
+        [
+            Contender::peer("node, node:cluster rr", Peer::NodeClusterRoundRobin),
+            Contender::allcores("node, allcores round-robin", "round-robin"),
+        ]
+        .map(|contender| contender.workers(workers))
+    };
+    let policies = ["round-robin", "sticky", "shared", "lanes"];
+    let rust = policies.map(|policy| Contender::allcores(&format!("rust, allcores {policy}"), policy));
+    let rust = rust.map(|contender| contender.server(Server::Example("hello")).workers(2));
+    let plain = Contender::plain("rust, plain axum, 1 process").server(Server::Example("axum-hello"));
+    Plan {
+        title: "answers at once; one connection per request, 8 clients; what the primary spends on each"
+            .into(),
+        server: Server::Node(arguments.node_server.clone()),
+        packages: &["allcores-example-hello", "axum-hello"],
+        contenders: [2, 4].into_iter().flat_map(node).chain([plain]).chain(rust).collect(),
+        measure: Box::new(move |contestant, _| {
+            let load = Load::new(contestant.address).clients(contestant.clients);
+            warm_up(&load)?;
+            let cpu = machine::cpu_time(contestant.primary_pid());
+            let report = load.during(time).run_blocking();
+            let cpu = machine::cpu_time(contestant.primary_pid()).saturating_sub(cpu);
+            let each = contestant.primary_pid().map(|_| cpu.as_secs_f64() * 1e6 / float(report.ok));
+            Ok(vec![
+                ("connections/s", report.throughput()),
+                ("primary's CPU µs/connection", each.unwrap_or(0.0)),
+                ("p50 ms", ms(report.latencies.p50())),
+                ("p99 ms", ms(report.latencies.p99())),
+                ("failed", failed(&report)),
+            ])
         }),
     }
 }

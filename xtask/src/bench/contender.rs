@@ -2,17 +2,29 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
 
 use allcores_testing::app::{App, RunningApp};
 use allcores_testing::baseline::{Baseline, Peer, RunningBaseline};
-use allcores_testing::process::free_port;
+use allcores_testing::load::Load;
+use allcores_testing::process::{Process, free_port};
 use anyhow::{Context, bail, ensure};
 
-/// An unmodified server that listens on `$HOST:$PORT`.
-#[derive(Clone, Debug)]
+use super::messages::Talk;
+
+/// How long a server that is started as it is may take to answer.
+const READY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A server that listens on `$HOST:$PORT`.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Server {
     Node(PathBuf),
     Python(PathBuf),
+    /// One of the workspace's own examples, by its name.
+    Example(&'static str),
+    /// None: what is measured is no server.
+    None,
 }
 
 /// How connections wait, in a simulation.
@@ -26,30 +38,58 @@ pub(super) enum Discipline {
 
 #[derive(Clone, Debug)]
 pub(super) enum Kind {
-    Allcores { policy: &'static str, environment: Option<(&'static str, String)> },
+    Allcores {
+        policy: &'static str,
+        environment: Option<(&'static str, String)>,
+    },
     Peer(Peer),
+    /// The server as it is, one process.
+    Plain,
     Simulated(Discipline),
+    Talk(Talk),
 }
 
-/// One way to run a server on several cores.
+/// One way to run a server on several cores, or to talk with a worker.
 #[derive(Clone, Debug)]
 pub(super) struct Contender {
     pub(super) name: String,
     pub(super) workers: u16,
+    /// How many clients load it, in the cases that compare this.
+    clients: usize,
+    /// Another server than the case's.
+    server: Option<Server>,
     kind: Kind,
 }
 
 impl Contender {
     pub(super) fn allcores(name: &str, policy: &'static str) -> Self {
-        Self { name: name.into(), workers: 4, kind: Kind::Allcores { policy, environment: None } }
+        Self::new(name, Kind::Allcores { policy, environment: None })
     }
 
     pub(super) fn peer(name: &str, peer: Peer) -> Self {
-        Self { name: name.into(), workers: 4, kind: Kind::Peer(peer) }
+        Self::new(name, Kind::Peer(peer))
+    }
+
+    pub(super) fn plain(name: &str) -> Self {
+        Self::new(name, Kind::Plain)
     }
 
     pub(super) fn simulated(name: &str, discipline: Discipline) -> Self {
-        Self { name: name.into(), workers: 4, kind: Kind::Simulated(discipline) }
+        Self::new(name, Kind::Simulated(discipline))
+    }
+
+    pub(super) fn talk(name: &str, talk: Talk) -> Self {
+        Self::new(name, Kind::Talk(talk))
+    }
+
+    fn new(name: &str, kind: Kind) -> Self {
+        Self { name: name.into(), workers: 4, clients: 8, server: None, kind }
+    }
+
+    /// Sets another server than the case's.
+    pub(super) fn server(mut self, server: Server) -> Self {
+        self.server = Some(server);
+        self
     }
 
     /// Sets a variable for the primary of an allcores contender.
@@ -67,8 +107,23 @@ impl Contender {
         self
     }
 
+    /// Sets the number of clients (8 otherwise), and says it in the name.
+    pub(super) fn clients(mut self, clients: usize) -> Self {
+        self.clients = clients;
+        self.name = format!("{}, {clients} clients", self.name);
+        self
+    }
+
     pub(super) fn needs_binary(&self) -> bool {
         matches!(self.kind, Kind::Allcores { .. })
+    }
+
+    /// Whom it is compared with: those of the same group.
+    pub(super) fn group(&self) -> String {
+        match &self.kind {
+            Kind::Talk(talk) => format!("{} bytes", talk.bytes),
+            _ => format!("{} workers, {:?}", self.workers, self.server),
+        }
     }
 
     /// Starts it on a free port and waits until every worker is ready.
@@ -76,12 +131,15 @@ impl Contender {
         let port = free_port()?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let workers = self.workers;
+        let server = self.server.as_ref().unwrap_or(server);
         let run = match (&self.kind, server) {
             (Kind::Simulated(discipline), _) => Run::Simulated(*discipline),
+            (Kind::Talk(talk), _) => Run::Talk(talk.clone()),
+            (Kind::Plain, _) => Run::Plain(start_plain(server, address)?),
             (Kind::Peer(peer), Server::Node(script)) => {
                 Run::Peer(Baseline::new(*peer, script, workers).start(port)?)
             }
-            (Kind::Peer(_), Server::Python(_)) => bail!("the peers run node servers only"),
+            (Kind::Peer(_), _) => bail!("the peers run node servers only"),
             (Kind::Allcores { policy, environment }, _) => {
                 let mut app = App::new(server.command()?)
                     .binary(binary.context("no program was built")?)
@@ -98,18 +156,33 @@ impl Contender {
                 Run::App(app)
             }
         };
-        Ok(Contestant { address, workers, run })
+        Ok(Contestant { address, workers, clients: self.clients, run })
     }
 }
 
+/// Starts a server as it is, and waits until it answers.
+fn start_plain(server: &Server, address: SocketAddr) -> anyhow::Result<Process> {
+    let words = server.command()?;
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).env("HOST", address.ip().to_string()).env("PORT", address.port().to_string());
+    let process = Process::spawn(&mut command)?;
+    let first = Load::new(address).spawn();
+    ensure!(first.wait_ok(1, READY_TIMEOUT), "{} does not answer", words[0].display());
+    first.stop();
+    Ok(process)
+}
+
 impl Server {
-    fn command(&self) -> anyhow::Result<[PathBuf; 2]> {
-        let (runtime, script) = match self {
-            Self::Node(script) => ("node", script),
-            Self::Python(script) => ("python3", script),
+    fn command(&self) -> anyhow::Result<Vec<PathBuf>> {
+        let words = match self {
+            Self::Node(script) => vec!["node".into(), script.clone()],
+            Self::Python(script) => vec!["python3".into(), script.clone()],
+            Self::Example(name) => vec![super::target().join("release").join(name)],
+            Self::None => bail!("there is no server"),
         };
-        ensure!(script.is_file(), "the server {} does not exist", script.display());
-        Ok([runtime.into(), script.clone()])
+        let program = words.last().context("there is always one")?;
+        ensure!(program.is_file(), "the server {} does not exist", program.display());
+        Ok(words)
     }
 }
 
@@ -118,6 +191,7 @@ impl Server {
 pub(super) struct Contestant {
     pub(super) address: SocketAddr,
     pub(super) workers: u16,
+    pub(super) clients: usize,
     run: Run,
 }
 
@@ -125,7 +199,9 @@ pub(super) struct Contestant {
 enum Run {
     App(RunningApp),
     Peer(RunningBaseline),
+    Plain(Process),
     Simulated(Discipline),
+    Talk(Talk),
 }
 
 impl Contestant {
@@ -134,7 +210,7 @@ impl Contestant {
         match &self.run {
             Run::App(app) => Some(app.pid()),
             Run::Peer(peer) => peer.primary_pid(),
-            Run::Simulated(_) => None,
+            Run::Plain(_) | Run::Simulated(_) | Run::Talk(_) => None,
         }
     }
 
@@ -142,7 +218,15 @@ impl Contestant {
     pub(super) fn simulated(&self) -> Option<Discipline> {
         match self.run {
             Run::Simulated(discipline) => Some(discipline),
-            Run::App(_) | Run::Peer(_) => None,
+            _ => None,
+        }
+    }
+
+    /// Who talks with whom, if that is what is measured.
+    pub(super) fn talk(&self) -> Option<&Talk> {
+        match &self.run {
+            Run::Talk(talk) => Some(talk),
+            _ => None,
         }
     }
 
@@ -150,7 +234,8 @@ impl Contestant {
         match self.run {
             Run::App(app) => app.stop().map(drop),
             Run::Peer(peer) => peer.stop(),
-            Run::Simulated(_) => Ok(()),
+            Run::Plain(process) => process.stop().map(drop),
+            Run::Simulated(_) | Run::Talk(_) => Ok(()),
         }
     }
 }

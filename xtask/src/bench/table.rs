@@ -4,14 +4,14 @@ use allcores_testing::stats::median;
 
 use super::Series;
 
-/// Renders the table. Ratios are to the first contender with the same number of workers.
+/// Renders the table. Ratios are to the first contender of the same group.
 pub(super) fn render(results: &[Series]) -> String {
     let names = results.first().and_then(|series| series.metrics.first());
     let names: Vec<_> = names.into_iter().flatten().map(|(name, _)| *name).collect();
     let mut rows = vec![vec![String::new()]];
     rows[0].extend(names.iter().map(|name| (*name).to_owned()));
     for series in results {
-        let reference = results.iter().find(|other| other.workers == series.workers).unwrap_or(series);
+        let reference = results.iter().find(|other| other.group == series.group).unwrap_or(series);
         let cells = names.iter().map(|name| cell(&series.values(name), &reference.values(name)));
         rows.push(std::iter::once(series.contender.clone()).chain(cells).collect());
     }
@@ -41,7 +41,7 @@ fn number(value: f64) -> String {
     }
 }
 
-fn align(rows: &[Vec<String>]) -> String {
+pub(super) fn align(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let width = |column| {
         rows.iter()

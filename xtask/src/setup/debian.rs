@@ -1,11 +1,13 @@
 //! The language runtimes that come as Debian packages.
 
 use std::fs;
+use std::path::Path;
 
-use allcores_testing::runtimes::{Install, is_in_path};
+use allcores_testing::runtimes::{Install, is_in_path, workspace};
+use anyhow::Context as _;
 
 use super::Outcome;
-use crate::shell::{program, status, succeeds};
+use crate::shell::{self, program, status, succeeds};
 
 /// Programs, and the packages that bring them.
 const PACKAGES: [(&str, &[&str]); 7] = [
@@ -42,6 +44,33 @@ pub(super) fn install() -> anyhow::Result<Outcome> {
     Ok(Outcome::LeftOut(format!("apt-get failed; wanted: {list}")))
 }
 
+/// Takes `promtool` out of Debian's package. Installed, that would also start a server.
+pub(super) fn promtool(folder: &Path) -> anyhow::Result<Outcome> {
+    for tool in ["apt-get", "dpkg-deb"] {
+        if !is_in_path(tool) {
+            return Ok(Outcome::LeftOut(format!(
+                "no {tool} here; wanted: promtool of the package prometheus"
+            )));
+        }
+    }
+    let download = || apt_get_in(folder, &["download", "prometheus"]);
+    let is_root = rustix::process::geteuid().is_root();
+    let is_there = if has_package_lists() { download()? } else { false };
+    let is_there = is_there || (is_root && apt_get(&["update"])? && download()?);
+    if !is_there {
+        return Ok(Outcome::LeftOut("apt-get could not download the package prometheus".to_owned()));
+    }
+    let files = fs::read_dir(folder)?.flatten().map(|entry| entry.path());
+    let package = files.into_iter().find(|path| path.extension().is_some_and(|ending| ending == "deb"));
+    let package = package.context("apt-get has downloaded a package that is not there")?;
+    let content = folder.join("content");
+    shell::run(program("dpkg-deb", ["--extract"]).arg(&package).arg(&content))?;
+    fs::rename(content.join("usr/bin/promtool"), folder.join("promtool"))?;
+    fs::remove_dir_all(content)?;
+    fs::remove_file(package)?;
+    Ok(Outcome::Installed)
+}
+
 /// Debian's python comes without what makes virtual environments; looked at only if one is to be made.
 fn lacks_venv() -> bool {
     !Install::Python.is_complete() && !succeeds(&mut program("python3", ["-c", "import ensurepip, venv"]))
@@ -57,7 +86,11 @@ fn apt_get_install(packages: &[&str]) -> anyhow::Result<bool> {
 }
 
 fn apt_get(arguments: &[&str]) -> anyhow::Result<bool> {
+    apt_get_in(&workspace(), arguments)
+}
+
+fn apt_get_in(folder: &Path, arguments: &[&str]) -> anyhow::Result<bool> {
     let mut command = program("apt-get", ["--quiet=2"]);
-    command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+    command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").current_dir(folder);
     Ok(status(&mut command)?.success())
 }

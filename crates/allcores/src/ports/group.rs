@@ -1,137 +1,267 @@
 //! All sockets of one address.
 
-use std::collections::HashSet;
-use std::fs;
+mod saved;
+
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use allcores_core::selector;
+use allcores_core::selector::{self, Detour};
 use allcores_core::worker::{Slot, WorkerId};
+use rustix::net::sockopt;
 
-use super::lane::{self, Kind, Lane, Profile, Unavailable};
+use super::desk::Desk;
+use super::hold::Hold;
+use super::lane::{self, Kind, Lane, Profile, Unavailable, Vacancy};
+use super::passage::Opening;
+use super::socket_file::{self, SocketFile};
+use super::table::Key;
 use super::{Applicant, LaneId};
 use crate::address::Address;
 use crate::primary::Policy;
 use crate::sys::socket as raw;
 
-/// How long every queue must have stood still before new connections are kept out of all of them. A pool that is only
-/// short of cores moves within that time, and is served best by the kernel's way. Chosen, with [`super::relief`]'s, by
-/// `cargo xtask bench mixed throughput`.
-const HELD_UP: Duration = Duration::from_millis(10);
+pub(super) use saved::GroupSaved;
+
+/// How long a queue must have stood still for its worker to count as held up by what it does; when all are, new connections
+/// are kept out of all of them. A pool that is only short of cores moves within that time, and is served best by the
+/// kernel's way. Chosen, with [`super::relief`]'s, by `cargo xtask bench mixed throughput`.
+pub(super) const HELD_UP: Duration = Duration::from_millis(10);
 
 /// What a worker listens on.
 #[derive(Clone, Debug)]
 pub(crate) struct Listener {
     pub(crate) address: Address,
-    /// `Lanes` or `Shared`.
+    /// Never `Auto`.
     pub(crate) policy: Policy,
+}
+
+/// How a new address is to be served.
+#[derive(Clone, Debug)]
+pub(super) struct Way {
+    pub(super) policy: Policy,
+    /// Who asks can be handed connections.
+    pub(super) is_by_channel: bool,
+    /// How many may wait to be handed over.
+    pub(super) pending: usize,
+}
+
+impl Way {
+    /// What that comes to: nobody can be handed datagrams, or anything without a channel, and Unix sockets have no lanes.
+    fn policy_at(&self, address: &Address) -> Policy {
+        match &self.policy {
+            Policy::Shared => Policy::Shared,
+            policy if policy.is_handoff() && self.is_by_channel && !address.is_udp() => policy.clone(),
+            _ if matches!(address, Address::Unix(_)) => Policy::Shared,
+            _ => Policy::Lanes,
+        }
+    }
 }
 
 /// All sockets of one address.
 #[derive(Debug)]
 pub(crate) struct Group {
+    pub(super) key: Key,
     /// What the sockets are bound to.
     pub(super) address: Address,
     /// What was asked for where that differs: port 0, and which of several such wishes.
     pub(super) asked: Option<(Address, u64)>,
-    /// Whether there is a lane for each worker, or one listener for all.
-    pub(super) is_spread: bool,
+    /// `Lanes`, `Shared`, or one of those where the primary accepts.
+    policy: Policy,
+    /// Its first worker shares the address with strangers.
+    is_reuse_address: bool,
+    /// Connections that are ours until a worker takes them.
+    pub(super) desk: Desk,
+    /// What a TLS server's workers share, as its first worker gave it.
+    pub(super) data: Option<String>,
+    /// In the order of their names.
     pub(super) lanes: Vec<Lane>,
+    next_lane: u64,
     /// Lanes in the order in which they began to listen: the kernel's numbering.
     order: Vec<LaneId>,
     /// The numbers that the program in force picks from.
     attached: Option<Vec<u32>>,
+    /// Workers that share its listener and are to get nothing more.
+    pub(super) leaving: BTreeSet<WorkerId>,
     /// When a connection was last taken for a worker that was free.
     pub(super) relieved_at: Duration,
-    pub(super) files: SocketFiles,
+    /// Until when it is remembered that a worker was held up by what it does.
+    pub(super) held_up_until: Duration,
+    /// A Unix socket's.
+    pub(super) file: SocketFile,
+    /// What its first socket is called, where somebody else has bound that and gave it to us.
+    pub(super) given: Option<String>,
+    /// Connections of our own that are to reach one lane.
+    pub(super) openings: Vec<Opening>,
+    /// New connections are held off: nobody is ready.
+    pub(super) held: Option<Hold>,
 }
 
 impl Group {
     /// Binds the address.
     pub(super) fn open(
-        id: LaneId,
+        key: Key,
         address: &Address,
         index: u64,
-        policy: Policy,
+        way: &Way,
         profile: &Profile,
     ) -> Result<Self, Unavailable> {
-        let socket = lane::bind_first(address)?;
-        profile.apply(&socket)?;
-        let mut group = Self {
-            address: address.clone(),
-            asked: None,
-            is_spread: !matches!(address, Address::Unix(_)) && policy != Policy::Shared,
-            lanes: Vec::new(),
-            order: Vec::new(),
-            attached: None,
-            relieved_at: Duration::ZERO,
-            files: SocketFiles::default(),
+        let (socket, file) = match address.path() {
+            Some(path) => socket_file::bind(address, path, profile.owner.as_ref())?,
+            None => (lane::bind_first(address, profile.is_reuse_address)?, SocketFile::default()),
         };
+        profile.apply(&socket)?;
+        let mut group = Self::around(key, address, way, socket, file)?;
+        group.is_reuse_address = profile.is_reuse_address;
         if address.socket().is_some_and(|socket| socket.port() == 0) {
-            let bound = socket2::SockRef::from(&socket).local_addr()?.as_socket();
+            let bound = socket2::SockRef::from(&group.lanes[0].socket).local_addr()?.as_socket();
             group.address = address.with_port(bound.map_or(0, |bound| bound.port()));
             group.asked = Some((address.clone(), index));
         }
-        if let Some(path) = address.path() {
-            group.files = SocketFiles::keep(path.to_owned());
+        Ok(group)
+    }
+
+    /// Takes in a socket that somebody else has bound, and that may listen already.
+    pub(super) fn take_in(
+        key: Key,
+        address: &Address,
+        way: &Way,
+        (socket, name): (OwnedFd, String),
+    ) -> io::Result<Self> {
+        let file = address.path().map(SocketFile::of_another).unwrap_or_default();
+        let mut group = Self::around(key, address, way, socket, file)?;
+        group.given = Some(name);
+        let socket = socket2::SockRef::from(&group.lanes[0].socket);
+        if group.is_spread() {
+            // The kernel lets only sockets of one user share an address: where ours can't join, all workers share the one.
+            socket.set_reuse_port(true)?;
+            if lane::bind_next(address, false).is_err() {
+                group.policy = Policy::Shared;
+            }
         }
+        if !address.is_udp() && sockopt::socket_acceptconn(&group.lanes[0].socket)? {
+            let queue = raw::accept_queue(&group.lanes[0].socket).ok().filter(|_| address.is_tcp());
+            group.lanes[0].backlog = queue.map_or(0, |queue| i32::try_from(queue.limit).unwrap_or(i32::MAX));
+            group.lanes[0].is_listening = true;
+            group.order.push(group.lanes[0].id);
+        }
+        Ok(group)
+    }
+
+    fn around(key: Key, address: &Address, way: &Way, socket: OwnedFd, file: SocketFile) -> io::Result<Self> {
+        let policy = way.policy_at(address);
+        let mut group = Self {
+            key,
+            address: address.clone(),
+            asked: None,
+            desk: Desk::new(&policy, way.pending),
+            policy,
+            is_reuse_address: false,
+            data: None,
+            lanes: Vec::new(),
+            next_lane: 1,
+            order: Vec::new(),
+            attached: None,
+            leaving: BTreeSet::new(),
+            relieved_at: Duration::ZERO,
+            held_up_until: Duration::ZERO,
+            file,
+            given: None,
+            openings: Vec::new(),
+            held: None,
+        };
         // Slot 0 until the applicant's is known, at once, in `obtain`.
-        let lane = Lane::new(id, socket, Slot(0))?;
+        let lane = Lane::new(key.lane(0), socket, Slot(0))?;
         group.lanes.push(Lane { is_stream: !address.is_udp(), ..lane });
         Ok(group)
     }
 
-    /// A group around a Unix socket that its first worker binds by itself.
-    pub(super) fn around_unix(
-        id: LaneId,
-        applicant: Applicant,
-        address: &Address,
-        socket: OwnedFd,
-    ) -> io::Result<Self> {
-        let mut lane = Lane::new(id, socket, applicant.slot)?;
-        lane.users.insert(applicant.worker);
-        Ok(Self {
-            address: address.clone(),
-            asked: None,
-            is_spread: false,
-            lanes: vec![lane],
-            order: Vec::new(),
-            attached: None,
-            relieved_at: Duration::ZERO,
-            files: SocketFiles::default(),
-        })
+    /// Where a lane stands among its group's.
+    pub(super) fn position(&self, lane: LaneId) -> Option<usize> {
+        self.lanes.binary_search_by_key(&lane, |lane| lane.id).ok()
+    }
+
+    fn lane(&self, id: LaneId) -> Option<&Lane> {
+        self.position(id).map(|at| &self.lanes[at])
     }
 
     pub(super) fn listener(&self) -> Listener {
-        let policy = if self.is_spread { Policy::Lanes } else { Policy::Shared };
-        Listener { address: self.address.clone(), policy }
+        Listener { address: self.address.clone(), policy: self.policy.clone() }
     }
 
-    /// The lane that `applicant` should have, if it exists: the one of its slot that nobody has, or that a hung
-    /// worker has which it replaces; or any that nobody has and nobody is coming back to.
-    pub(super) fn free_lane(&self, applicant: Applicant, target: u16) -> Option<usize> {
-        if !self.is_spread {
+    /// Whether there is a lane for each worker, or one listener for all.
+    pub(super) fn is_spread(&self) -> bool {
+        self.policy == Policy::Lanes
+    }
+
+    /// Whether workers accept from one listener.
+    pub(super) fn is_shared(&self) -> bool {
+        self.policy == Policy::Shared
+    }
+
+    /// Whether the primary accepts, and hands over.
+    pub(super) fn is_handoff(&self) -> bool {
+        self.policy.is_handoff()
+    }
+
+    /// The lane that `applicant` should have, if it exists: one that a hung worker has which it replaces, since
+    /// somebody has to serve what waits there; the one of its slot that nobody has; or any that nobody has and nobody
+    /// is coming back to.
+    pub(super) fn free_lane(&self, applicant: &Applicant, target: u16) -> Option<usize> {
+        if !self.is_spread() {
             return Some(0);
         }
         let is_free = |lane: &Lane| lane.users.is_empty() && lane.kind != Kind::Waiting;
         let has_own = |lane: &Lane| lane.slot == applicant.slot;
+        let is_new_to = |lane: &Lane| !lane.users.contains(&applicant.worker);
         let shared_with_hung = |lane: &Lane| {
-            let has_hung = applicant.replaces.is_some_and(|hung| lane.users.contains(&hung));
-            has_hung && !lane.users.contains(&applicant.worker)
+            applicant.replaces.is_some_and(|hung| lane.users.contains(&hung)) && is_new_to(lane)
         };
         let position = |test: &dyn Fn(&Lane) -> bool| self.lanes.iter().position(test);
-        position(&|lane| is_free(lane) && has_own(lane))
-            .or_else(|| position(&|lane| is_free(lane) && lane.slot.0 >= target))
-            .or_else(|| position(&|lane| is_free(lane) && !lane.is_listening))
-            .or_else(|| position(&shared_with_hung))
+        if self.address.is_udp() {
+            // Nobody is steered away from a UDP socket: who comes beside another reads from the same one.
+            return position(&|lane| has_own(lane) && is_new_to(lane))
+                .or_else(|| position(&|lane| is_free(lane) && !lane.is_listening));
+        }
+        // Of several that workers of the slot had, the one where somebody waits.
+        let own = self.lanes.iter().enumerate().filter(|(_, lane)| is_free(lane) && has_own(lane));
+        let own =
+            own.max_by_key(|(_, lane)| (lane.depth(), lane.vacancy != Vacancy::Parked)).map(|(at, _)| at);
+        let served = self.served_slots();
+        // Nobody is coming back to it.
+        let is_spare = |lane: &Lane| {
+            lane.vacancy == Vacancy::Parked
+                || lane.slot.0 >= target
+                || !lane.is_listening
+                || served.contains(&lane.slot)
+        };
+        position(&shared_with_hung).or(own).or_else(|| position(&|lane| is_free(lane) && is_spare(lane)))
+    }
+
+    /// Slots whose workers have a lane here.
+    fn served_slots(&self) -> BTreeSet<Slot> {
+        self.lanes.iter().filter(|lane| !lane.users.is_empty()).map(|lane| lane.slot).collect()
+    }
+
+    /// Takes note of lanes that nobody has and nobody is coming back to: while another of its slot is in use, the slot
+    /// needs no second.
+    pub(super) fn park(&mut self) {
+        let served = self.served_slots();
+        let is_spare = |lane: &&mut Lane| {
+            lane.users.is_empty() && lane.vacancy == Vacancy::Awaited && served.contains(&lane.slot)
+        };
+        for lane in self.lanes.iter_mut().filter(is_spare) {
+            lane.vacancy = Vacancy::Parked;
+        }
     }
 
     /// Adds a lane; returns where it stands.
-    pub(super) fn add_lane(&mut self, id: LaneId, slot: Slot) -> io::Result<usize> {
-        let mut lane = Lane::new(id, lane::bind_next(&self.address)?, slot)?;
+    pub(super) fn add_lane(&mut self, slot: Slot) -> io::Result<usize> {
+        let id = self.key.lane(self.next_lane);
+        let mut lane = Lane::new(id, lane::bind_next(&self.address, self.is_reuse_address)?, slot)?;
         lane.is_stream = !self.address.is_udp();
+        self.next_lane += 1;
         self.lanes.push(lane);
         Ok(self.lanes.len() - 1)
     }
@@ -140,7 +270,7 @@ impl Group {
     /// their lanes, for when all of them are busy.
     pub(super) fn wants_waiting_room(&self) -> bool {
         let has_kind = |kind: Kind| self.lanes.iter().any(|lane| lane.kind == kind);
-        self.address.is_tcp() && self.is_spread && has_kind(Kind::Handed) && !has_kind(Kind::Waiting)
+        self.address.is_tcp() && self.is_spread() && has_kind(Kind::Handed) && !has_kind(Kind::Waiting)
     }
 
     /// Makes a lane listen, or sees to it that one that does has at least this backlog.
@@ -151,11 +281,11 @@ impl Group {
         }
         let lane = &mut self.lanes[at];
         let is_new = !lane.is_listening;
-        lane.is_given_up = false;
+        lane.vacancy = Vacancy::Awaited;
         lane.backlog = lane.backlog.max(backlog);
         if is_new
             && self.address.is_tcp()
-            && self.is_spread
+            && self.is_spread()
             && !self.order.is_empty()
             && self.attached.is_none()
         {
@@ -169,16 +299,12 @@ impl Group {
             lane.is_listening = true;
             self.order.push(lane.id);
         }
-        if self.address.path().is_some() && self.files.is_unknown() {
-            self.files =
-                self.address.path().map(|path| SocketFiles::keep(path.to_owned())).unwrap_or_default();
-        }
         Ok(())
     }
 
     /// Brings the program in line with who serves.
     pub(super) fn refresh(&mut self, serving: &HashSet<WorkerId>, target: u16, now: Duration) {
-        if !self.address.is_tcp() || !self.is_spread || self.order.is_empty() {
+        if !self.address.is_tcp() || !self.is_spread() || self.order.is_empty() {
             return;
         }
         let wanted = self.wanted(serving, target, now);
@@ -191,7 +317,7 @@ impl Group {
     /// none serves, of those that a worker will come back to.
     fn wanted(&self, serving: &HashSet<WorkerId>, target: u16, now: Duration) -> Vec<u32> {
         let numbered = || {
-            let lanes = self.order.iter().filter_map(|id| self.lanes.iter().find(|lane| lane.id == *id));
+            let lanes = self.order.iter().filter_map(|id| self.lane(*id));
             (0_u32..).zip(lanes)
         };
         let serves = |lane: &Lane| lane.users.iter().any(|user| serving.contains(user));
@@ -200,7 +326,9 @@ impl Group {
         let is_waiting_room = |lane: &Lane| lane.kind == Kind::Waiting;
         let room = numbered().find(|(_, lane)| is_waiting_room(lane));
         if let Some((number, room)) = room.filter(|_| lanes.iter().all(|lane| lane.kind == Kind::Handed)) {
-            let is_held_up = |lane: &&Lane| lane.watch.is_busy() && lane.watch.stalled_for(now) >= HELD_UP;
+            let is_known = now < self.held_up_until;
+            let is_held_up =
+                |lane: &&Lane| lane.watch.is_busy() && (is_known || lane.watch.stalled_for(now) >= HELD_UP);
             // Who comes now comes after those who wait already, as long as anybody is held up.
             let has_waiting = room.watch.depth() > 0 && lanes.iter().any(|lane| lane.watch.is_busy());
             if !lanes.is_empty() && (has_waiting || lanes.iter().all(is_held_up)) {
@@ -217,23 +345,52 @@ impl Group {
                 .collect();
         }
         let expected: Vec<u32> = numbered()
-            .filter(|(_, lane)| lane.slot.0 < target && !lane.is_given_up)
+            .filter(|(_, lane)| lane.slot.0 < target && lane.vacancy == Vacancy::Awaited)
             .map(|(number, _)| number)
             .collect();
         let any = numbered().filter(|(_, lane)| !is_waiting_room(lane));
         if expected.is_empty() { any.map(|(number, _)| number).collect() } else { expected }
     }
 
-    fn attach(&mut self, numbers: Vec<u32>) {
+    /// Whether the kernel picks from these; `None` where it is not told yet.
+    pub(super) fn is_attached(&self, numbers: &[u32]) -> Option<bool> {
+        self.attached.as_ref().map(|attached| attached == numbers)
+    }
+
+    pub(super) fn attach(&mut self, numbers: Vec<u32>) {
         let Some(lane) = self.lanes.iter().find(|lane| lane.is_listening) else { return };
-        if raw::attach_selector(&lane.socket, &selector::pick_random(&numbers)).is_ok() {
+        let program = selector::with_detours(&self.detours(), selector::pick_random(&numbers));
+        if raw::attach_selector(&lane.socket, &program).is_ok() {
             self.attached = Some(numbers);
         }
     }
 
+    /// Brings the program in line with the passages that are being made.
+    pub(super) fn reattach(&mut self) {
+        if let Some(numbers) = self.attached.take() {
+            self.attach(numbers);
+        }
+    }
+
+    /// The kernel's number of a lane.
+    pub(super) fn number_of(&self, lane: LaneId) -> Option<u32> {
+        (0_u32..).zip(&self.order).find(|(_, id)| **id == lane).map(|(number, _)| number)
+    }
+
+    /// The socket that the primary accepts from by way of the desk.
+    pub(super) fn desk_lane(&self) -> Option<&Lane> {
+        if self.is_handoff() { self.lanes.first() } else { self.room().filter(|_| self.is_shared()) }
+    }
+
+    fn detours(&self) -> Vec<Detour> {
+        let open = self.openings.iter().filter(|opening| !opening.is_connected);
+        open.filter_map(|opening| Some(Detour { from: opening.from, to: self.number_of(opening.to)? }))
+            .collect()
+    }
+
     /// Puts back what a worker may have changed: a lane is the same open file in the worker and here.
-    pub(super) fn reassert(&mut self) {
-        let most = somaxconn();
+    /// `most` is what the kernel lets a backlog be.
+    pub(super) fn reassert(&mut self, most: u32) {
         for lane in self.lanes.iter().filter(|lane| lane.is_listening && lane.is_stream) {
             let Ok(queue) = raw::accept_queue(&lane.socket) else { continue };
             let limit = u32::try_from(lane.backlog).unwrap_or(u32::MAX).min(most);
@@ -249,13 +406,18 @@ impl Group {
                 self.order.push(lane.id);
             }
         }
-        if let Some(numbers) = self.attached.take() {
-            self.attach(numbers);
-        }
+        self.reattach();
     }
 
     /// Lets handshakes under way complete and answers no new one.
     pub(super) fn refuse_new(&mut self) {
+        if self.is_handoff() && !self.address.is_tcp() {
+            // Who connects from now on is refused; who has connected is still to be accepted.
+            for lane in &self.lanes {
+                let _ = rustix::net::shutdown(&lane.socket, rustix::net::Shutdown::Read);
+            }
+            self.desk.note_ready();
+        }
         if !self.address.is_tcp() {
             return;
         }
@@ -263,61 +425,19 @@ impl Group {
             let _ = raw::attach_filter(&lane.socket, &selector::refuse_new_connections());
         }
     }
-}
 
-fn somaxconn() -> u32 {
-    fs::read_to_string("/proc/sys/net/core/somaxconn")
-        .ok()
-        .and_then(|text| text.trim().parse().ok())
-        .unwrap_or(128)
-}
-
-/// The file of a Unix socket, and a second name for it in the same folder.
-///
-/// Programs unlink a socket's path before they bind it; the second worker to do so would cut off all others. From
-/// the second name the file can be put back.
-#[derive(Debug, Default)]
-pub(super) struct SocketFiles {
-    names: Option<(PathBuf, PathBuf)>,
-}
-
-impl SocketFiles {
-    fn keep(path: PathBuf) -> Self {
-        let Some(name) = path.file_name() else { return Self::default() };
-        let mut hidden = std::ffi::OsString::from(".");
-        hidden.push(name);
-        hidden.push(format!(".allcores-{}", std::process::id()));
-        let spare = path.with_file_name(hidden);
-        let _ = fs::remove_file(&spare);
-        let _ = fs::hard_link(&path, &spare);
-        Self { names: Some((path, spare)) }
-    }
-
-    fn is_unknown(&self) -> bool {
-        self.names.is_none()
-    }
-
-    /// Puts the file back where a worker has removed it.
-    pub(super) fn restore(&self) {
-        if let Some((path, spare)) = &self.names
-            && !path.exists()
-        {
-            let _ = fs::hard_link(spare, path);
+    /// Takes new connections again. False where that can't be done: a Unix socket that was shut down stays so.
+    pub(super) fn reopen(&mut self) -> bool {
+        if self.is_handoff() && !self.address.is_tcp() {
+            return false;
         }
-    }
-}
-
-impl Drop for SocketFiles {
-    fn drop(&mut self) {
-        if let Some((path, spare)) = &self.names {
-            let same = |a: &fs::Metadata, b: &fs::Metadata| {
-                std::os::unix::fs::MetadataExt::ino(a) == std::os::unix::fs::MetadataExt::ino(b)
-            };
-            let is_ours = matches!((fs::metadata(path), fs::metadata(spare)), (Ok(a), Ok(b)) if same(&a, &b));
-            if is_ours {
-                let _ = fs::remove_file(path);
+        self.desk.reopen();
+        if self.address.is_tcp() {
+            for lane in &self.lanes {
+                let _ = raw::detach_filter(&lane.socket);
             }
-            let _ = fs::remove_file(spare);
         }
+        self.held = None;
+        true
     }
 }

@@ -12,31 +12,40 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::LaneId;
 use crate::address::Address;
-use crate::primary::Holder;
-use crate::proc;
+use crate::proc::{self, Taken};
 use crate::sys::socket as raw;
 
 /// What an address could not be had for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Unavailable {
     /// What the worker is told.
     pub(crate) errno: i32,
     /// What the operator is told; `None` where the worker's own doing is the reason.
     pub(crate) reason: Option<String>,
-    /// Who holds it.
-    pub(crate) holder: Option<Holder>,
+    /// Somebody else has it.
+    pub(crate) taken: Option<Taken>,
+    /// There was no more room for it.
+    pub(crate) is_limit: bool,
 }
 
 impl Unavailable {
     pub(super) fn errno(errno: i32) -> Self {
-        Self { errno, reason: None, holder: None }
+        Self { errno, reason: None, taken: None, is_limit: false }
+    }
+
+    pub(super) fn because(errno: i32, reason: &str) -> Self {
+        Self { reason: Some(reason.to_owned()), ..Self::errno(errno) }
+    }
+
+    pub(super) fn beyond_limit(errno: i32, reason: String) -> Self {
+        Self { reason: Some(reason), is_limit: true, ..Self::errno(errno) }
     }
 }
 
 impl From<io::Error> for Unavailable {
     fn from(error: io::Error) -> Self {
         let errno = error.raw_os_error().unwrap_or(libc::EIO);
-        Self { errno, reason: Some(error.to_string()), holder: None }
+        Self { reason: Some(error.to_string()), ..Self::errno(errno) }
     }
 }
 
@@ -45,8 +54,12 @@ impl From<io::Error> for Unavailable {
 pub(crate) struct Profile {
     /// It set SO_REUSEPORT: it may bind the same address more than once.
     pub(crate) is_reuse_port: bool,
+    /// It set SO_REUSEADDR on a UDP socket: it may share the address with strangers who did, too.
+    pub(crate) is_reuse_address: bool,
     /// It set O_NONBLOCK.
     pub(crate) is_nonblocking: Option<bool>,
+    /// Whose the file of a Unix socket is to be.
+    pub(crate) owner: Option<proc::Owner>,
     /// Options with values other than a new socket has: level, name, value.
     pub(crate) options: Vec<(i32, i32, i32)>,
 }
@@ -99,7 +112,9 @@ impl Profile {
         let buffers = BUFFERS.iter().filter_map(|(level, name)| differs(*level, *name));
         Self {
             is_reuse_port: rustix::net::sockopt::socket_reuseport(socket).unwrap_or(false),
+            is_reuse_address: false,
             is_nonblocking: None,
+            owner: None,
             options: carried.chain(buffers.map(|(level, name, value)| (level, name, value / 2))).collect(),
         }
     }
@@ -146,6 +161,17 @@ pub(super) enum Kind {
     Waiting,
 }
 
+/// What is to become of a lane that nobody has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Vacancy {
+    /// Its slot's next worker comes back to it.
+    Awaited,
+    /// Its slot has another one: it is anybody's.
+    Parked,
+    /// Its last user closed it by choice.
+    GivenUp,
+}
+
 /// One listening socket.
 #[derive(Debug)]
 pub(crate) struct Lane {
@@ -159,8 +185,7 @@ pub(crate) struct Lane {
     pub(super) users: BTreeSet<WorkerId>,
     /// Since when it has had none.
     pub(super) free_since: Duration,
-    /// Its last user closed it by choice.
-    pub(super) is_given_up: bool,
+    pub(super) vacancy: Vacancy,
     pub(super) is_listening: bool,
     pub(super) is_stream: bool,
     pub(super) backlog: i32,
@@ -178,7 +203,7 @@ impl Lane {
             slot,
             users: BTreeSet::new(),
             free_since: Duration::ZERO,
-            is_given_up: false,
+            vacancy: Vacancy::Awaited,
             is_listening: false,
             is_stream: true,
             backlog: 0,
@@ -188,7 +213,7 @@ impl Lane {
 
     pub(super) fn release(&mut self, worker: WorkerId, now: Duration) {
         if self.users.remove(&worker) {
-            self.is_given_up = false;
+            self.vacancy = Vacancy::Awaited;
             if self.users.is_empty() {
                 self.free_since = now;
                 self.watch.reset();
@@ -204,11 +229,11 @@ impl Lane {
 
 /// Makes the first socket of a group. It is bound as if no other could share the address: so a stranger who
 /// listens there, be it with SO_REUSEPORT, is met with an error instead of swallowing a share of the connections.
-pub(super) fn bind_first(address: &Address) -> Result<OwnedFd, Unavailable> {
-    let socket = new_socket(address)?;
+pub(super) fn bind_first(address: &Address, is_shared: bool) -> Result<OwnedFd, Unavailable> {
+    let socket = new_socket(address, is_shared)?;
     let (ip, sockaddr) = sockaddr(address)?;
     if let Err(error) = socket.bind(&sockaddr) {
-        return Err(explain(address, ip, &error));
+        return Err(explain(address, &error));
     }
     if ip.is_some() {
         socket.set_reuse_port(true)?;
@@ -217,14 +242,15 @@ pub(super) fn bind_first(address: &Address) -> Result<OwnedFd, Unavailable> {
 }
 
 /// Makes a further socket of a group.
-pub(super) fn bind_next(address: &Address) -> io::Result<OwnedFd> {
-    let socket = new_socket(address)?;
+pub(super) fn bind_next(address: &Address, is_shared: bool) -> io::Result<OwnedFd> {
+    let socket = new_socket(address, is_shared)?;
     socket.set_reuse_port(true)?;
     socket.bind(&sockaddr(address)?.1)?;
     Ok(socket.into())
 }
 
-fn new_socket(address: &Address) -> io::Result<Socket> {
+/// `is_shared`: the program wants to have the address even beside strangers, which only UDP allows.
+fn new_socket(address: &Address, is_shared: bool) -> io::Result<Socket> {
     let domain = address.socket().map_or(Domain::UNIX, Domain::for_address);
     let (kind, protocol) = match address {
         Address::Tcp { .. } => (Type::STREAM, Some(Protocol::TCP)),
@@ -237,9 +263,9 @@ fn new_socket(address: &Address) -> io::Result<Socket> {
     {
         socket.set_only_v6(*is_only_v6)?;
     }
-    if address.is_tcp() {
+    if address.is_tcp() || (address.is_udp() && is_shared) {
         // Connections of an earlier run that linger in TIME_WAIT are no reason to fail. (Not for UDP: there it
-        // would let a stranger's socket and ours share the address.)
+        // lets a stranger's socket and ours share the address.)
         socket.set_reuse_address(true)?;
     }
     Ok(socket)
@@ -256,29 +282,23 @@ fn sockaddr(address: &Address) -> io::Result<(Option<SocketAddr>, SockAddr)> {
 }
 
 /// Says why an address can't be had, and what to do about it.
-fn explain(address: &Address, ip: Option<SocketAddr>, error: &io::Error) -> Unavailable {
+fn explain(address: &Address, error: &io::Error) -> Unavailable {
     let errno = error.raw_os_error().unwrap_or(libc::EIO);
-    let holder = ip.filter(|_| errno == libc::EADDRINUSE).and_then(|ip| holder_of(address, ip));
-    let reason = match (errno, &holder) {
-        (libc::EADDRINUSE, Some(_)) => "it is in use".into(),
-        (libc::EADDRINUSE, None) => {
-            "a process that this user may not see has it; find it with `ss -ltnp` as root, or choose \
-             another port"
-                .into()
+    let protocol = if address.is_udp() { proc::Protocol::Udp } else { proc::Protocol::Tcp };
+    let ip = address.socket().filter(|_| errno == libc::EADDRINUSE);
+    let taken = ip.map(|address| Taken { protocol, address });
+    let reason = match errno {
+        libc::EADDRINUSE if address.path().is_some() => {
+            "there is a file of that name; remove it if nobody listens there (`ss -lxp` says who does)".into()
         }
-        (libc::EACCES, _) => {
+        libc::EADDRINUSE => "it is in use".into(),
+        libc::EACCES => {
             "no permission for a port this low; choose one from 1024 up, or allow it with `setcap \
              cap_net_bind_service+ep` on allcores or the sysctl net.ipv4.ip_unprivileged_port_start"
                 .into()
         }
-        (libc::EADDRNOTAVAIL, _) => "no network interface of this machine has that address".into(),
+        libc::EADDRNOTAVAIL => "no network interface of this machine has that address".into(),
         _ => error.to_string(),
     };
-    Unavailable { errno, reason: Some(reason), holder }
-}
-
-fn holder_of(address: &Address, ip: SocketAddr) -> Option<Holder> {
-    let protocol = if address.is_udp() { proc::Protocol::Udp } else { proc::Protocol::Tcp };
-    let pid = proc::owner_of_sockets(&proc::conflicting_sockets(protocol, ip))?;
-    Some(Holder { pid, command: proc::command_line(pid) })
+    Unavailable { reason: Some(reason), taken, ..Unavailable::errno(errno) }
 }

@@ -10,13 +10,13 @@ use allcores_core::worker::WorkerId;
 use rustix::fs::OFlags;
 
 use super::lane::{Kind, Lane};
-use super::{LaneId, Ports};
+use super::{Delivery, Ports};
 
 /// How many ticks a worker is left alone after its queue was emptied by others. Then one connection is risked on it.
 pub(super) const RESPITE: u32 = 8;
 
-/// How long a queue must have stood still before connections are taken out of it. Handing one over costs more than it
-/// saves while its worker is only short of a core.
+/// How long a queue must have stood still before connections are taken out of it, unless workers of the address are known to
+/// be held up by what they do. Handing one over costs more than it saves while its worker is only short of a core.
 const STUCK: Duration = Duration::from_millis(2);
 
 /// How long ago a worker may have taken something last to be handed a connection while it is at work.
@@ -25,32 +25,31 @@ const ALIVE: Duration = Duration::from_millis(10);
 /// How long connections wait for a worker that has nothing to do, before they are risked on another.
 const PATIENCE: Duration = Duration::from_millis(1);
 
-/// A connection that waited for a busy worker, and who is to have it.
-#[derive(Debug)]
-pub(crate) struct Relief {
-    pub(crate) connection: OwnedFd,
-    /// Where it waited.
-    pub(crate) lane: LaneId,
-    pub(crate) taker: WorkerId,
-}
-
 impl Ports {
-    /// Takes connections that wait for busy workers, one for each worker that is free and `can_take` one.
-    pub(crate) fn relieve(&mut self, now: Duration, can_take: impl Fn(WorkerId) -> bool) -> Vec<Relief> {
+    /// Takes connections that wait for busy workers, one for each worker that is free and can be handed one.
+    pub(crate) fn relieve(&mut self, now: Duration) -> Vec<Delivery> {
         let until = now + self.steering.tuning.tick * RESPITE;
         let mut reliefs = Vec::new();
         if !self.steering.tuning.is_on {
             return reliefs;
         }
-        let is_stuck = |lane: &Lane| {
-            let is_held_up = lane.watch.is_busy() && lane.watch.stalled_for(now) >= STUCK;
-            (is_held_up || lane.kind == Kind::Waiting) && lane.watch.depth() > 0
-        };
         let is_free = |lane: &Lane| {
             lane.kind == Kind::Handed && lane.is_listening && !lane.watch.is_busy() && lane.watch.depth() == 0
         };
-        for group in self.groups.iter_mut().filter(|group| group.is_spread && group.address.is_tcp()) {
-            if !group.lanes.iter().any(is_stuck) {
+        // What waits was looked at, so it is hot.
+        for key in self.hot_groups() {
+            let Some(group) = self.groups.get_mut(key) else { continue };
+            let is_held_up = now < group.held_up_until;
+            let stuck_after = if is_held_up { Duration::ZERO } else { STUCK };
+            // What waits there may be a connection of our own, about this very worker, which could not be given back.
+            let is_asked = |lane: &Lane| {
+                lane.kind == Kind::Own && group.openings.iter().any(|opening| opening.to == lane.id)
+            };
+            let is_stuck = |lane: &Lane| {
+                let stands_still = lane.watch.is_busy() && lane.watch.stalled_for(now) >= stuck_after;
+                (stands_still || lane.kind == Kind::Waiting) && lane.watch.depth() > 0 && !is_asked(lane)
+            };
+            if !group.is_spread() || !group.address.is_tcp() || !group.lanes.iter().any(is_stuck) {
                 continue;
             }
             let mut free: Vec<&Lane> = group.lanes.iter().filter(|lane| is_free(lane)).collect();
@@ -58,15 +57,25 @@ impl Ports {
                 |lane: &&Lane| lane.users.last().is_some_and(|user| self.steering.is_asleep(*user));
             let user = |lane: &Lane| lane.users.last().copied();
             // Once the pool stops nobody gets new connections, and those that have come are still to be served.
-            let is_able =
-                |worker: &WorkerId| (self.is_closing || self.serving.contains(worker)) && can_take(*worker);
+            let is_able = |worker: &WorkerId| group.desk.core().is_free(*worker, now);
             free.retain(|lane| user(lane).as_ref().is_some_and(is_able));
             let mut takers: Vec<WorkerId> =
                 free.iter().filter(|lane| is_asleep(lane)).filter_map(|lane| user(lane)).collect();
+            let is_alive = |lane: &&Lane| now.saturating_sub(lane.watch.alive_at()) < ALIVE;
+            if is_held_up {
+                // Who has just taken what it was handed goes on to the next, in turns, as where the primary accepts
+                // everything. Of who has not for long, nobody knows how long it will be held up.
+                let others = free.iter().filter(|lane| is_alive(lane)).filter_map(|lane| user(lane));
+                let mut others: Vec<WorkerId> = others.filter(|user| !takers.contains(user)).collect();
+                let by_turns = |worker: &WorkerId| std::cmp::Reverse(group.desk.core().turn_of(*worker));
+                takers.sort_by_key(by_turns);
+                others.sort_by_key(by_turns);
+                // The last is taken first, and that is one that has nothing to do.
+                takers = others.into_iter().chain(takers).collect();
+            }
             if takers.is_empty() && now.saturating_sub(group.relieved_at) >= PATIENCE {
                 // Nobody has nothing to do, and that for long: who took something just now is the least likely to be
                 // held up by it.
-                let is_alive = |lane: &&Lane| now.saturating_sub(lane.watch.alive_at()) < ALIVE;
                 let liveliest = free.into_iter().filter(is_alive).max_by_key(|lane| lane.watch.alive_at());
                 takers = liveliest.and_then(user).into_iter().collect();
             }
@@ -77,11 +86,20 @@ impl Ports {
                 while lane.watch.depth() > 0 {
                     let Some(taker) = takers.pop() else { break 'lanes };
                     let Some(connection) = accept(&lane.socket) else { break };
+                    if let Some(own) = user(lane)
+                        && group.openings.iter().any(|opening| opening.is(&connection))
+                    {
+                        // One of our own, and about this very worker.
+                        takers.push(taker);
+                        reliefs.push(group.desk.give(lane.id, connection, own, now));
+                        continue;
+                    }
                     group.relieved_at = now;
                     lane.watch.relieve(until);
-                    reliefs.push(Relief { connection, lane: lane.id, taker });
+                    reliefs.push(group.desk.give(lane.id, connection, taker, now));
                 }
             }
+            self.groups.stir(key);
         }
         reliefs
     }

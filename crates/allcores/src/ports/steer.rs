@@ -3,6 +3,8 @@
 //! Nothing is polled while no lane has a queue. A lane with connections waiting makes the epoll descriptor readable,
 //! once; from then on it is looked at on each tick until it is found empty, and then armed again.
 
+mod saved;
+
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -13,10 +15,14 @@ use allcores_core::worker::WorkerId;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::fs::{Mode, OFlags};
 
+use super::group::HELD_UP;
 use super::lane::Lane;
 use super::relief::RESPITE;
+use super::table::Key;
 use super::{LaneId, Ports};
 use crate::sys::Watch;
+
+pub(super) use saved::SteeringSaved;
 
 /// How the lanes are steered.
 #[derive(Clone, Copy, Debug)]
@@ -58,11 +64,18 @@ pub(super) struct Steering {
 /// Where the kernel tells what a worker's process is doing, kept open because it is read often.
 #[derive(Debug)]
 struct Process {
+    pid: u32,
     /// `/proc/PID/fd`: its size is the number of descriptors (Linux 6.2).
     descriptors: OwnedFd,
     /// `/proc/PID/stat`: its third field is what the main thread does.
     stat: OwnedFd,
 }
+
+/// How long it is remembered that a worker was held up by what it does.
+const MEMORY: Duration = Duration::from_secs(1);
+
+/// How many addresses are maintained at a time.
+const AT_ONCE: usize = 256;
 
 const ARMED: EventFlags = EventFlags::IN.union(EventFlags::ONESHOT);
 
@@ -85,7 +98,7 @@ impl Steering {
         }
     }
 
-    fn arm(&self, lane: &Lane) {
+    pub(super) fn arm(&self, lane: &Lane) {
         let _ = epoll::modify(&self.epoll, &lane.socket, EventData::new_u64(lane.id.0), ARMED);
     }
 
@@ -95,12 +108,16 @@ impl Steering {
     }
 
     pub(super) fn set_process(&mut self, worker: WorkerId, pid: u32) {
+        if self.processes.get(&worker).is_some_and(|known| known.pid == pid) {
+            // There are programs that call `listen` twice.
+            return;
+        }
         let open = |name: &str, flags: OFlags| {
             rustix::fs::open(format!("/proc/{pid}/{name}"), flags | OFlags::CLOEXEC, Mode::empty())
         };
         let descriptors = open("fd", OFlags::PATH | OFlags::DIRECTORY);
         if let (Ok(descriptors), Ok(stat)) = (descriptors, open("stat", OFlags::RDONLY)) {
-            self.processes.insert(worker, Process { descriptors, stat });
+            self.processes.insert(worker, Process { pid, descriptors, stat });
         }
     }
 
@@ -109,8 +126,12 @@ impl Steering {
     }
 
     fn open_descriptors(&self, lane: &Lane) -> Option<u32> {
-        let worker = lane.users.last()?;
-        let size = rustix::fs::fstat(&self.processes.get(worker)?.descriptors).ok()?.st_size;
+        self.descriptors_of(*lane.users.last()?)
+    }
+
+    /// How many descriptors a worker has open, where the kernel tells that cheaply.
+    pub(super) fn descriptors_of(&self, worker: WorkerId) -> Option<u32> {
+        let size = rustix::fs::fstat(&self.processes.get(&worker)?.descriptors).ok()?.st_size;
         u32::try_from(size).ok().filter(|count| *count > 0)
     }
 
@@ -151,37 +172,39 @@ impl Ports {
 
     /// Takes note of lanes that have connections waiting, and has a first look at them.
     pub(crate) fn note_ready(&mut self, lanes: &[LaneId], now: Duration) {
-        self.steering.hot.extend(lanes);
-        self.steering.misfit.arrivals += lanes.len() as u64;
-        let is_ready = |lane: &&mut Lane| lanes.contains(&lane.id);
-        if !self.steering.tuning.is_on {
-            return;
-        }
-        for lane in self.groups.iter_mut().flat_map(|group| &mut group.lanes).filter(is_ready) {
-            lane.watch.note_arrival();
-            let depth = lane.depth().unwrap_or(0);
-            lane.watch.observe(Reading { depth, open: None }, now);
+        for id in lanes {
+            let Some((key, at)) = self.locate(*id) else { continue };
+            let group = &mut self.groups[key];
+            if group.desk_lane().is_some_and(|lane| lane.id == *id) {
+                group.desk.note_ready();
+                self.groups.stir(key);
+                continue;
+            }
+            self.steering.hot.insert(*id);
+            self.steering.misfit.arrivals += 1;
+            if self.steering.tuning.is_on && !group.is_handoff() {
+                let lane = &mut group.lanes[at];
+                lane.watch.note_arrival();
+                let depth = lane.depth().unwrap_or(0);
+                lane.watch.observe(Reading { depth, open: None }, now);
+            }
         }
     }
 
     /// Sends a worker no connections for a while, unless it shows life before: it was handed one and does not answer.
     pub(crate) fn distrust(&mut self, worker: WorkerId, now: Duration) {
         let until = now + self.steering.tuning.tick * RESPITE;
-        for lane in self.groups.iter_mut().flat_map(|group| &mut group.lanes) {
-            if lane.users.contains(&worker) && !lane.watch.is_busy() {
+        self.groups.visit_lanes_of(worker, |lane| {
+            if !lane.watch.is_busy() {
                 lane.watch.distrust(until);
                 self.steering.hot.insert(lane.id);
             }
-        }
+        });
     }
 
     /// Takes in that a worker has just done something.
     pub(crate) fn note_life(&mut self, worker: WorkerId, now: Duration) {
-        for lane in self.groups.iter_mut().flat_map(|group| &mut group.lanes) {
-            if lane.users.contains(&worker) {
-                lane.watch.note_life(now);
-            }
-        }
+        self.groups.visit_lanes_of(worker, |lane| lane.watch.note_life(now));
     }
 
     /// Lanes whose queue has been emptied since this was last asked.
@@ -204,11 +227,21 @@ impl Ports {
         self.steering.tuning.tick
     }
 
+    /// The groups of lanes that are looked at on ticks, each once.
+    pub(super) fn hot_groups(&self) -> Vec<Key> {
+        let mut keys: Vec<Key> = self.steering.hot.iter().map(|lane| lane.group()).collect();
+        // They are in order.
+        keys.dedup();
+        keys
+    }
+
     /// Looks at the lanes that had connections waiting, and steers.
     pub(crate) fn tick(&mut self, now: Duration) {
         self.now = now;
         let mut cooled = Vec::new();
-        for group in self.groups.iter_mut().filter(|group| group.is_spread) {
+        let hot = self.hot_groups();
+        for key in &hot {
+            let Some(group) = self.groups.get_mut(*key).filter(|group| group.is_spread()) else { continue };
             let mut newly_busy = 0;
             for lane in group.lanes.iter_mut().filter(|lane| self.steering.hot.contains(&lane.id)) {
                 let depth = lane.depth().unwrap_or(0);
@@ -229,6 +262,9 @@ impl Ports {
                     self.steering.arm(lane);
                 }
             }
+            if group.lanes.iter().any(|lane| lane.watch.held_up_for(now) >= HELD_UP) {
+                group.held_up_until = now + MEMORY;
+            }
             let mut served =
                 group.lanes.iter().filter(|lane| lane.users.iter().any(|user| self.serving.contains(user)));
             if newly_busy > 0 && served.any(|lane| lane.watch.depth() == 0 && !lane.watch.is_busy()) {
@@ -239,12 +275,14 @@ impl Ports {
             self.steering.hot.remove(id);
         }
         self.steering.emptied = cooled;
-        self.refresh();
+        for key in hot {
+            self.refresh(key);
+        }
     }
 
     /// Workers whose connections have waited for longer than `limit` without any being taken.
     pub(crate) fn stalled(&self, limit: Duration, now: Duration) -> Vec<Stall> {
-        let lanes = self.groups.iter().filter(|group| group.is_spread).flat_map(|group| &group.lanes);
+        let lanes = self.groups.iter().filter(|group| group.is_spread()).flat_map(|group| &group.lanes);
         let stalled = lanes.filter_map(|lane| {
             // The oldest: while a hung worker is being replaced, it is the one that hangs.
             let (worker, stalled) = (*lane.users.first()?, lane.watch.stalled_for(now));
@@ -253,12 +291,39 @@ impl Ports {
         stalled.collect()
     }
 
-    /// Puts back what workers may have changed, and looks at all counts again. To be called about once a second.
+    /// Workers whose waiting connections others have taken, and that have shown no life since then: they may be busy, or
+    /// hang.
+    pub(crate) fn relieved(&mut self, now: Duration) -> Vec<(WorkerId, Duration)> {
+        let mut relieved = Vec::new();
+        for lane in self.groups.iter_mut().flat_map(|group| &mut group.lanes) {
+            let Some((since, worker)) = lane.watch.relieved_since().zip(lane.users.last().copied()) else {
+                continue;
+            };
+            if self.steering.is_asleep(worker) {
+                lane.watch.note_life(now);
+            } else {
+                relieved.push((worker, since));
+            }
+        }
+        relieved
+    }
+
+    /// Whether another worker, which is to take its place, accepts from a lane of this one.
+    pub(crate) fn is_succeeded(&self, worker: WorkerId) -> bool {
+        let mut own = self.groups.lanes_of(worker);
+        own.any(|(group, lane)| group.is_spread() && lane.users.last() != Some(&worker))
+    }
+
+    /// Puts back what workers may have changed, and looks at all counts again, of some addresses after others where there
+    /// are many. To be called about once a second.
     pub(crate) fn maintain(&mut self, now: Duration) {
         self.now = now;
-        for group in &mut self.groups {
-            group.reassert();
-            if group.address.is_tcp() && group.is_spread && self.steering.tuning.is_on {
+        let keys = self.groups.round(self.maintained, AT_ONCE);
+        let most = somaxconn();
+        for key in &keys {
+            let group = &mut self.groups[*key];
+            group.reassert(most);
+            if group.address.is_tcp() && group.is_spread() && self.steering.tuning.is_on {
                 for lane in group.lanes.iter_mut().filter(|lane| lane.is_listening && !lane.users.is_empty())
                 {
                     let open = self.steering.open_descriptors(lane);
@@ -273,6 +338,17 @@ impl Ports {
                 group.refuse_new();
             }
         }
-        self.refresh();
+        for key in &keys {
+            self.refresh(*key);
+        }
+        self.maintained = keys.last().copied().unwrap_or_default();
     }
+}
+
+/// How long the kernel lets an accept queue be.
+fn somaxconn() -> u32 {
+    std::fs::read_to_string("/proc/sys/net/core/somaxconn")
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(128)
 }

@@ -25,16 +25,18 @@ impl Ports {
     /// Takes the connections out of lanes that nobody accepts from, if somebody else serves the address.
     pub(crate) fn take_strays(&mut self, now: Duration) -> Vec<Stray> {
         let mut strays = Vec::new();
-        for group in self.groups.iter().filter(|group| group.address.is_tcp() && group.is_spread) {
+        for group in self.groups.iter().filter(|group| group.address.is_tcp() && !group.is_handoff()) {
             let Some(address) = group.address.socket() else { continue };
             let is_served =
                 group.lanes.iter().any(|lane| lane.users.iter().any(|user| self.serving.contains(user)));
             if !is_served || self.is_closing {
                 continue;
             }
+            // The primary's own is emptied into hands, if there are any.
+            let has_hands = group.is_spread() || group.desk.core().is_served();
             let deserted = group.lanes.iter().filter(|lane| {
                 lane.is_listening
-                    && lane.kind != Kind::Waiting
+                    && (lane.kind != Kind::Waiting || !has_hands)
                     && lane.users.is_empty()
                     && now.saturating_sub(lane.free_since) >= PATIENCE
             });

@@ -1,24 +1,28 @@
 //! The engine: performs what the pool decides, and tells it what was seen.
 //!
-//! One task, on the main thread, owns the pool, the port table and every worker. Others send it what they see and
+//! One task, on a thread that lives as long as it does, owns the pool, the port table and every worker. Others send it what they see and
 //! what they want. Nothing is announced before it is true.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::pin::pin;
 use std::time::{Duration, Instant, SystemTime};
 
 use allcores_core::pool::{Effect, Input, Pool};
 use allcores_core::worker::{Rung, Slot, State, WorkerId};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
-use super::launch::{LaunchError, Launcher};
-use super::worker::{self, Seen, Worker};
-use super::{AppSnapshot, Event, Outcome, Refusal, Settings};
-use crate::ports::{LaneId, Ports};
-use crate::sys::Watch;
-use crate::sys::seccomp::Notification;
+use super::census::Census;
+use super::launch::Extras;
+use super::recall::Recaller;
+use super::worker::{Seen, Worker};
+use super::{
+    AppSnapshot, Event, Guest, Host, Outcome, Refusal, Reload, ReloadNews, Settings, Upgrade, UpgradeNews,
+};
+use crate::Signal;
+use crate::error::Error;
+use crate::ports::{LaneId, Looked, Ports};
 
 mod adoption;
 mod announce;
@@ -26,42 +30,84 @@ mod channel;
 mod clock;
 mod drain;
 mod exits;
-mod handover;
+mod farewell;
+mod generations;
+mod handoff;
+mod health;
 mod hints;
 mod inherit;
+mod inquiry;
+mod notify;
+mod orders;
 mod picture;
+mod reload;
+mod rendezvous;
+mod scaling;
+mod spawn;
+mod taken;
+mod tally;
+mod upgrade;
+mod users;
 
 use clock::Clock;
 use drain::Drains;
+use generations::Generations;
+pub(super) use health::Subject;
+pub(super) use notify::Ear;
+use reload::Reloads;
+use rendezvous::Rendezvous;
+pub(super) use rendezvous::Visitor;
+pub(super) use taken::Found;
+use tally::Tally;
+pub(super) use upgrade::{Checked, EngineSaved, Upgrades};
+
+/// How many sightings are taken in before others have their turn.
+const AT_ONCE: usize = 64;
+
+/// And for how long, as some take more than others.
+const TURN: Duration = Duration::from_millis(2);
 
 /// What a [`Handle`](super::Handle) asks for.
-#[derive(Debug)]
 pub(super) enum Command {
     Stop,
     StopNow,
     Scale(u16, oneshot::Sender<Result<AppSnapshot, Refusal>>),
+    ScaleBy(i16),
+    Reload(Box<Reload>, mpsc::UnboundedSender<ReloadNews>),
+    Upgrade(Upgrade, mpsc::UnboundedSender<UpgradeNews>),
     Snapshot(oneshot::Sender<AppSnapshot>),
+    Census(oneshot::Sender<Census>),
+    Signal(Option<Slot>, Signal, oneshot::Sender<orders::Done>),
+    Send(Option<Slot>, String, oneshot::Sender<orders::Done>),
+    /// Whoever asked is answered before anything else happens.
+    Fork(Extras, Box<dyn FnOnce(Result<WorkerId, Error>) + Send>),
+    Disconnect(WorkerId),
+    DisconnectAll(oneshot::Sender<()>),
+    SetUp(Box<Settings>),
 }
 
 /// Everything that one app is.
 pub(super) struct Engine<O> {
     settings: Settings,
-    launcher: Launcher,
+    generations: Generations,
+    reloads: Reloads,
     pool: Pool,
     ports: Ports,
     workers: BTreeMap<WorkerId, Worker>,
     seen: mpsc::Sender<Seen>,
+    recaller: Recaller,
+    /// Lets in who comes by itself.
+    rendezvous: Option<JoinHandle<Option<Rendezvous>>>,
     started: Instant,
     started_at: SystemTime,
     clock: Clock,
     drains: Drains,
     /// Who waits for a new number of workers to be reached.
     scaling: Option<(u16, oneshot::Sender<Result<AppSnapshot, Refusal>>)>,
-    /// Callers whose answer depends on what another worker does.
-    deferred: Vec<(WorkerId, Notification, Duration)>,
     /// The last address that could not be had while no worker was ready.
     unavailable: Option<Outcome>,
     last_tail: Vec<Vec<u8>>,
+    searches: taken::Searches,
     /// Why a worker could not be started, the last time.
     last_spawn_failure: String,
     /// The last worker of each slot, for pictures of slots that have none.
@@ -72,44 +118,75 @@ pub(super) struct Engine<O> {
     oom_exits: BTreeSet<Duration>,
     /// The time of the pool's present turn.
     turn: Duration,
-    handovers: handover::Handovers,
+    handoffs: handoff::Handoffs,
+    farewells: farewell::Farewells,
     hints: hints::Hints,
     out_of_memory_kills: Option<u64>,
+    care: health::Care,
+    hearts: notify::Hearts,
+    inquiries: inquiry::Inquiries,
+    is_stranger_reported: bool,
     is_adoption_reported: bool,
     is_background_reported: bool,
+    /// Strays that are being passed on: one for each.
+    relays: Tally,
+    /// Workers that were told to go because of what they did, and have time to: one for each.
+    outlaws: Tally,
+    pub(super) upgrades: Upgrades,
     outcome: Option<Outcome>,
+    wishes: users::Wishes,
+    guest: Option<Guest>,
     observe: O,
 }
 
 impl<O: FnMut(Event<'_>)> Engine<O> {
-    pub(super) fn new(settings: Settings, seen: mpsc::Sender<Seen>, observe: O) -> io::Result<Self> {
-        let open_files = raise_open_files();
+    pub(super) fn new(
+        mut settings: Settings,
+        guest: Option<Guest>,
+        seen: mpsc::Sender<Seen>,
+        observe: O,
+    ) -> io::Result<Self> {
+        settings.pool.wait_healthy = settings.upkeep.health.is_some();
+        let open_files = (settings.host == Host::Process).then(raise_open_files).flatten();
         let jitter = (u64::from(std::process::id()) << 32) ^ u64::from(clock::subsecond_nanos());
         Ok(Self {
-            launcher: Launcher::new(&settings, open_files),
+            generations: Generations::new(&settings, open_files),
+            reloads: Reloads::default(),
             pool: Pool::new(settings.pool.clone(), jitter),
-            ports: Ports::new(settings.policy, clock::tuning_from_env())?,
+            ports: Ports::new(settings.policy.clone(), settings.pending, clock::tuning_from_env())?,
             workers: BTreeMap::new(),
             seen,
+            recaller: Recaller::new(),
+            rendezvous: None,
             started: Instant::now(),
             started_at: SystemTime::now(),
             clock: Clock::new()?,
             drains: Drains::default(),
             scaling: None,
-            deferred: Vec::new(),
             unavailable: None,
             last_tail: Vec::new(),
+            searches: taken::Searches::default(),
             last_spawn_failure: String::new(),
             last_ids: BTreeMap::new(),
             condemned: BTreeSet::new(),
             oom_exits: BTreeSet::new(),
             turn: Duration::ZERO,
-            handovers: handover::Handovers::default(),
+            handoffs: handoff::Handoffs::default(),
+            farewells: farewell::Farewells::default(),
             hints: hints::Hints::default(),
             out_of_memory_kills: crate::proc::out_of_memory_kills(),
+            care: health::Care::new(&settings.upkeep),
+            hearts: notify::Hearts::default(),
+            inquiries: inquiry::Inquiries::default(),
+            is_stranger_reported: false,
             is_adoption_reported: false,
             is_background_reported: false,
+            relays: Tally::default(),
+            outlaws: Tally::default(),
+            upgrades: Upgrades::default(),
             outcome: None,
+            wishes: users::Wishes::default(),
+            guest,
             observe,
             settings,
         })
@@ -120,32 +197,57 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         mut self,
         mut commands: mpsc::UnboundedReceiver<Command>,
         mut sightings: mpsc::Receiver<Seen>,
+        begun: impl FnOnce(Result<(), Error>),
     ) -> Outcome {
-        if let Some(failure) = self.bind_inherited() {
+        let signals = self.owns_process().then(tokio::signal::unix::SignalKind::child);
+        let mut children = signals.and_then(|kind| tokio::signal::unix::signal(kind).ok());
+        if let Some(before) = self.upgrades.before.take() {
+            self.announce_upgrade(&before);
+        } else if let Some(failure) = self.begin() {
             return failure;
         }
-        let mut children = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::child()).ok();
-        self.ports.set_target(self.pool.target());
-        self.report_unshared();
-        self.tell(Input::Start);
+        begun(self.take_start());
+        let mut alarm = pin!(clock::alarm(self.started));
         loop {
             if let Some(outcome) = self.outcome.take() {
+                self.give_up_upgrade("the app has ended");
                 self.ports.close();
+                self.end_exams();
                 self.end_descendants(&mut children).await;
                 return outcome;
             }
-            let deadline = self.next_deadline();
+            clock::set(alarm.as_mut(), self.started + self.next_deadline());
             tokio::select! {
                 Some(command) = commands.recv() => self.obey(command),
-                Some(sighting) = sightings.recv() => self.take_in(sighting),
+                Some(sighting) = sightings.recv() => self.take_in_all(sighting, &mut sightings),
                 // Looks at the lanes' queues, which the kernel has or a tick has called for.
                 due = self.steering_due() => self.steer(due),
-                () = clock::sleep_until(self.started + deadline) => self.wake(),
+                () = alarm.as_mut() => self.wake(),
                 () = exits::child_changed(&mut children) => {
                     self.reap_orphans();
                 }
             }
+            self.take_postponed_exits();
+            self.go_on_with_upgrade(&mut commands, &mut sightings).await;
+            self.hand_off();
+            self.let_go();
         }
+    }
+
+    /// Starts the app's first workers, if its addresses can be had.
+    fn begin(&mut self) -> Option<Outcome> {
+        if let Some(failure) = self.bind_inherited() {
+            return Some(failure);
+        }
+        self.ports.set_target(self.pool.target());
+        self.ports.set_kept(self.settings.pool.keep);
+        if self.is_gated() {
+            self.ports.set_gated();
+        }
+        self.report_unshared();
+        self.open_rendezvous();
+        self.tell(Input::Start);
+        None
     }
 
     fn now(&self) -> Duration {
@@ -166,169 +268,66 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
 
     fn perform(&mut self, effect: Effect) {
         match effect {
-            Effect::Spawn { id, slot, replaces, .. } => self.spawn(id, slot, replaces),
+            Effect::Spawn { id, slot, generation, replaces } => self.spawn(id, slot, generation, replaces),
             Effect::Steer { id, on } => self.ports.serve(id, on, self.turn),
             Effect::StopAccepting => self.ports.close_to_new(),
-            Effect::Drain { id } => self.drains.watch(id),
+            Effect::ResumeAccepting => self.ports.reopen(),
+            Effect::Drain { id } => self.drains.watch(id, self.turn),
+            Effect::Land { id } => self.drains.land(id, self.turn),
             Effect::Retire { id } => self.retire(id),
-            Effect::Kill { id } => self.signal(id, rustix::process::Signal::KILL),
+            Effect::Urge { id } => self.urge(id),
+            Effect::Kill { id } => {
+                self.ports.dismiss(id);
+                self.signal(id, rustix::process::Signal::KILL);
+            }
             Effect::Announce(announcement) => self.announce(announcement),
             Effect::Finished(verdict) => self.finish(verdict),
         }
     }
 
-    fn spawn(&mut self, id: WorkerId, slot: Slot, replaces: Option<WorkerId>) {
-        let sockets = match self.inherited_for(id, slot, replaces) {
-            Ok(sockets) => sockets,
-            Err(reason) => return self.spawn_failed(id, slot, &reason),
-        };
-        let lanes: Vec<LaneId> = sockets.iter().map(|(lane, _)| *lane).collect();
-        let descriptors: Vec<_> = sockets
-            .iter()
-            .filter_map(|(lane, name)| Some((self.ports.socket(*lane)?, name.clone())))
-            .collect();
-        match self.launcher.launch(id, slot, &descriptors) {
-            Ok(launched) => self.launched(id, slot, replaces, launched, &lanes),
-            Err(error) => self.launch_failed(id, slot, error),
-        }
-    }
-
-    fn launched(
-        &mut self,
-        id: WorkerId,
-        slot: Slot,
-        replaces: Option<WorkerId>,
-        launched: super::launch::Launched,
-        lanes: &[LaneId],
-    ) {
-        let process = launched.process;
-        let mut worker = Worker::new(slot, id, process.pid, process.pidfd);
-        worker.replaces = replaces;
-        if let Err(error) =
-            self.connect(&mut worker, launched.channel, launched.stdout, launched.stderr, process.listener)
-        {
-            // It runs, and can't be watched: end it, and let the pool try again.
-            let _ = rustix::process::pidfd_send_signal(&worker.pidfd, rustix::process::Signal::KILL);
-            return self.spawn_failed(id, slot, &format!("watching its process: {error}"));
-        }
-        if let Some(error) = process.filter_error {
-            self.report_no_adoption(&error);
-        }
-        worker.lanes = lanes.iter().map(|lane| (*lane, Rung::Inherited)).collect();
-        worker.rung = (!lanes.is_empty()).then_some(Rung::Inherited);
-        self.ports.set_process(id, process.pid);
-        if !lanes.is_empty() {
-            // That it serves can only be seen by what it accepts, so it must be sent something.
-            let now = self.now();
-            self.ports.serve(id, true, now);
-        }
-        self.last_ids.insert(slot, id);
-        self.workers.insert(id, worker);
-        self.tell(Input::Spawned { id, pid: process.pid });
-        // `exec` has happened: the spawn returns only then. Node says more than that by itself.
-        self.tell(Input::Online { id });
-    }
-
-    fn connect(
-        &self,
-        worker: &mut Worker,
-        channel: Option<(crate::channel::Sender, crate::channel::Carrier)>,
-        stdout: Option<Watch>,
-        stderr: Option<Watch>,
-        listener: Option<OwnedFd>,
-    ) -> io::Result<()> {
-        let id = worker.about.id;
-        let process = Watch::readable(worker.pidfd.as_fd().try_clone_to_owned()?)?;
-        let seen = || self.seen.clone();
-        // Not aborted with the worker: it tells of its end.
-        tokio::spawn(worker::watch_process(id, process, stdout, stderr, seen()));
-        if let Some(listener) = listener {
-            let listener = Arc::new(Watch::readable(listener)?);
-            worker.listener = Some(Arc::clone(&listener));
-            worker.tasks.push(tokio::spawn(worker::watch_notifications(id, listener, seen())).abort_handle());
-        }
-        if let Some((sender, carrier)) = channel {
-            worker.channel = Some(sender);
-            worker.tasks.push(tokio::spawn(worker::watch_channel(id, carrier, seen())).abort_handle());
-        }
-        Ok(())
-    }
-
-    fn report_no_adoption(&mut self, error: &io::Error) {
-        if std::mem::replace(&mut self.is_adoption_reported, true) {
-            return;
-        }
-        let instead = if self.launcher.has_channel() {
-            "node's own channel is used alone"
-        } else {
-            "only programs that take sockets by LISTEN_FDS (see --listen) can share a port"
-        };
-        let reason = match error.raw_os_error() {
-            Some(libc::EBUSY) => {
-                "another allcores, or what watches this container, answers these calls already".into()
+    /// Takes in what was seen, and what else has been seen by now. Of who has much to say, so much as others can wait
+    /// for: [`worker::Share`].
+    fn take_in_all(&mut self, first: Seen, others: &mut mpsc::Receiver<Seen>) {
+        let until = Instant::now() + TURN;
+        self.take_in(first);
+        for _ in 1..AT_ONCE {
+            if self.outcome.is_some() || Instant::now() >= until {
+                return;
             }
-            _ => error.to_string(),
-        };
-        let text = format!("adoption is not available here ({reason}); {instead}");
-        (self.observe)(Event::Notice { text: &text });
-    }
-
-    /// Says what becomes of programs that want the same port when nothing here will share it among them.
-    fn report_unshared(&mut self) {
-        let is_shared =
-            self.settings.adopt || self.launcher.has_channel() || !self.settings.listen.is_empty();
-        if is_shared || self.pool.target() == 1 {
-            return;
-        }
-        let text = "adoption is off (--no-adopt): each worker binds by itself, and all but one will find a port taken \
-                    unless the program sets SO_REUSEPORT; addresses given with --listen are shared by LISTEN_FDS";
-        (self.observe)(Event::Notice { text });
-    }
-
-    fn launch_failed(&mut self, id: WorkerId, slot: Slot, error: LaunchError) {
-        let (outcome, reason) = match error {
-            LaunchError::NotFound { program, reason } => {
-                let text = format!("{program}: not found: {reason}");
-                (Some(Outcome::CommandNotFound { program, reason }), text)
+            match others.try_recv() {
+                Ok(sighting) => self.take_in(sighting),
+                Err(_) => return,
             }
-            LaunchError::NotExecutable { program, reason } => {
-                let text = format!("{program}: can't be executed: {reason}");
-                (Some(Outcome::NotExecutable { program, reason }), text)
-            }
-            LaunchError::Failed(reason) => (None, reason),
-        };
-        if let Some(outcome) = outcome.filter(|_| self.last_ids.is_empty()) {
-            // Nothing was ever started, and trying again would find the same.
-            self.outcome.get_or_insert(outcome);
-            return;
         }
-        self.spawn_failed(id, slot, &reason);
-    }
-
-    fn spawn_failed(&mut self, id: WorkerId, slot: Slot, reason: &str) {
-        if self.outcome.is_none() {
-            (self.observe)(Event::SpawnFailed { slot, reason });
-        }
-        reason.clone_into(&mut self.last_spawn_failure);
-        let now = self.now();
-        self.ports.release(id, now);
-        self.tell(Input::SpawnFailed { id });
     }
 
     fn take_in(&mut self, sighting: Seen) {
         match sighting {
-            Seen::Output(id, stream, line) => {
+            Seen::Output(id, stream, line, _place) => {
                 if let Some(worker) = self.workers.get_mut(&id) {
-                    worker.remember(&line);
-                    (self.observe)(Event::Output { worker: worker.about, stream, line: &line });
+                    worker.remember(&line.bytes);
+                    let (worker, is_partial) = (worker.about, line.is_partial);
+                    (self.observe)(Event::Output { worker, stream, line: &line.bytes, is_partial });
                 }
             }
             Seen::Ended(id) => self.take_exit(id),
-            Seen::Notified(id, notification) => self.answer(id, notification),
-            Seen::Message(id, message) => self.take_message(id, message),
+            Seen::Notified(id, notification, _place) => self.answer(id, notification),
+            Seen::Arrived(id, arrival, _place) => self.take_arrival(id, arrival),
             Seen::ChannelEnded(id, end) => self.channel_ended(id, &end),
-            Seen::Overdue(id) => self.signal(id, rustix::process::Signal::TERM),
+            Seen::Overdue(id) => self.urge(id),
+            Seen::Outlawed(id) => self.signal(id, rustix::process::Signal::KILL),
+            Seen::Mute(id) => self.end_mute(id),
             Seen::Settled(id, lane) => self.settled(id, lane),
+            Seen::Reached(from) => self.take_reached(from),
+            Seen::Answered(subject, from, result) => self.take_answer(subject, from, &result),
+            Seen::Took(id, has_taken) => self.take_life(id, has_taken),
+            Seen::Examined(pid, is_over) => self.take_exam(pid, is_over),
+            Seen::Said(id, sender, said) => self.take_said(id, sender, said),
+            Seen::Checked(checked) => self.take_checked(&checked),
+            Seen::Came(visitor) => self.meet(visitor),
+            Seen::Found(found) => self.take_found(found),
+            Seen::Looked(Looked::Known(read)) => self.ports.take_read(read),
+            Seen::Looked(Looked::Back(unread)) => self.ports.give_back(unread),
         }
     }
 
@@ -340,16 +339,24 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         worker.rung = Some(worker.rung.map_or(rung, |known| first_of(known, rung)));
         let is_news = worker.announced.insert(lane);
         let about = worker.about;
+        let address = listener.address.to_string();
+        worker.awaited.remove(&address);
+        let is_complete = worker.awaited.is_empty();
         if is_news {
-            let address = listener.address.to_string();
             (self.observe)(Event::Listening {
                 worker: about,
                 address: &address,
                 rung,
-                policy: listener.policy,
+                policy: &listener.policy,
             });
+            self.report_no_handoff(&listener);
         }
-        self.tell(Input::Listening { id });
+        if is_complete {
+            self.tell(Input::Listening { id });
+        }
+        if is_news {
+            self.begin_checks(id);
+        }
     }
 
     /// Asks a worker to stop.
@@ -358,15 +365,25 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         worker.is_retired = true;
         self.ports.serve(id, false, now);
+        self.ports.dismiss(id);
         let was_held = self.drains.forget(id);
-        let listens_by_channel = matches!(worker.rung, Some(Rung::Node)) || worker.rung.is_none();
+        let listens_by_channel = matches!(worker.rung, None | Some(Rung::Crate | Rung::Node));
         if worker.channel.is_some() && listens_by_channel {
-            worker.say(allcores_core::channel::Speaker::disconnect, None);
+            self.say_goodbye(id);
+            self.expect_an_answer(id);
         } else {
-            self.signal(id, rustix::process::Signal::TERM);
+            self.urge(id);
         }
         if was_held {
             self.signal(id, rustix::process::Signal::CONT);
+        }
+    }
+
+    /// Sends a worker the app's stop signal, once: there are programs to which a second one says not to be so careful.
+    pub(super) fn urge(&mut self, id: WorkerId) {
+        let signal = self.workers.get_mut(&id).and_then(|worker| worker.stop_signal.take());
+        if let Some(signal) = signal {
+            self.signal(id, signal.raw().unwrap_or(rustix::process::Signal::TERM));
         }
     }
 
@@ -386,41 +403,29 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
             Command::Snapshot(reply) => {
                 let _ = reply.send(self.picture());
             }
+            Command::Census(reply) => drop(reply.send(self.census())),
+            Command::Signal(slot, signal, reply) => drop(reply.send(self.signal_workers(slot, signal))),
+            Command::Send(slot, message, reply) => drop(reply.send(self.send_to_workers(slot, &message))),
             Command::Scale(workers, reply) => self.scale(workers, reply),
+            Command::Fork(extras, reply) => {
+                let forked = self.fork(extras);
+                reply(forked);
+            }
+            Command::Disconnect(id) => self.tell(Input::Disconnect { id }),
+            Command::DisconnectAll(reply) => self.disconnect_all(reply),
+            Command::SetUp(settings) => self.set_up(*settings),
+            Command::ScaleBy(difference) => {
+                let workers = self.pool.target().saturating_add_signed(difference).max(1);
+                self.scale(workers, oneshot::channel().0);
+            }
+            Command::Reload(wish, listener) => self.reload(*wish, listener),
+            Command::Upgrade(wish, news) => self.upgrade(wish, news),
         }
     }
 
-    fn scale(&mut self, workers: u16, reply: oneshot::Sender<Result<AppSnapshot, Refusal>>) {
-        if self.pool.is_stopping() {
-            let _ = reply.send(Err(Refusal("the app is stopping".into())));
-            return;
-        }
-        if let Some((other, waiter)) = self.scaling.replace((workers, reply)) {
-            let text = format!("scaling to {other} was overtaken by scaling to {workers}");
-            let _ = waiter.send(Err(Refusal(text)));
-        }
-        self.ports.set_target(workers.max(1));
-        self.tell(Input::Scale(workers));
-    }
-
-    /// Answers who waits for a number of workers, once it is reached or can't be.
-    fn settle_scaling(&mut self) {
-        let Some((target, _)) = &self.scaling else { return };
-        let failure = if self.pool.is_stopping() {
-            Some("the app is stopping".to_owned())
-        } else {
-            let looping = self.pool.slots().find(|slot| slot.is_crash_looping);
-            looping.map(|slot| format!("the worker of slot {} keeps exiting; see its output", slot.slot))
-        };
-        let is_done = self.pool.target() == *target && self.pool.is_settled();
-        if !is_done && failure.is_none() {
-            return;
-        }
-        let Some((_, waiter)) = self.scaling.take() else { return };
-        let _ = waiter.send(match failure {
-            Some(reason) if !is_done => Err(Refusal(reason)),
-            _ => Ok(self.picture()),
-        });
+    /// Whether there is any worker that connections can be handed to.
+    fn has_channels(&self) -> bool {
+        self.workers.values().any(|worker| worker.channel.is_some())
     }
 
     fn state_of(&self, id: WorkerId) -> Option<State> {

@@ -1,11 +1,13 @@
 //! What a primary tells of its doings.
 
+use std::path::Path;
 use std::time::Duration;
 
 use allcores_core::exit::ExitStatus;
+use allcores_core::pool::{Lack, Reason};
 use allcores_core::worker::{Rung, Slot, WorkerId};
 
-use super::Policy;
+use super::{Policy, ReloadFailure};
 
 /// The worker that an event is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,8 +59,8 @@ pub enum Event<'a> {
         address: &'a str,
         /// How it became a worker.
         rung: Rung,
-        /// The policy in force on this address: `Lanes` or `Shared`.
-        policy: Policy,
+        /// The policy in force on this address, never `Auto`.
+        policy: &'a Policy,
     },
     /// A worker listens and every condition for traffic held.
     Ready {
@@ -71,6 +73,29 @@ pub enum Event<'a> {
         worker: WorkerRef,
         /// For how long nothing moved.
         stalled: Duration,
+    },
+    /// A worker was not ready within `limit`. It is stopped, and counts as one that ended early.
+    NotReady {
+        /// Which.
+        worker: WorkerRef,
+        /// What was missing.
+        lack: Lack,
+        /// What it had.
+        limit: Duration,
+    },
+    /// A worker has failed too many health checks.
+    Unhealthy {
+        /// Which.
+        worker: WorkerRef,
+        /// In words.
+        reason: &'a str,
+    },
+    /// A worker gets a successor, and goes when that is ready.
+    Renewing {
+        /// Which.
+        worker: WorkerRef,
+        /// Why.
+        reason: Reason,
     },
     /// A worker began to drain.
     Draining {
@@ -89,6 +114,8 @@ pub enum Event<'a> {
         is_expected: bool,
         /// How long it ran.
         uptime: Duration,
+        /// CPU time that it used, with its children that ended before it.
+        cpu: Duration,
     },
     /// A slot gets a new worker after this wait.
     Respawning {
@@ -131,6 +158,69 @@ pub enum Event<'a> {
         /// In words.
         text: &'a str,
     },
+    /// A reload began.
+    Reloading {
+        /// What it is to bring.
+        generation: u32,
+        /// How many slots there are.
+        slots: u16,
+    },
+    /// The first new worker of a reload is ready, and is watched.
+    Watching {
+        /// Which.
+        worker: WorkerRef,
+        /// For how long.
+        time: Duration,
+    },
+    /// A slot has what it is to have by the reload, and nothing else.
+    Replaced {
+        /// Which.
+        slot: Slot,
+        /// How many slots are like that.
+        done: u16,
+        /// Of so many.
+        slots: u16,
+    },
+    /// A new worker is no good, and what was replaced is put back.
+    RollingBack {
+        /// Why.
+        failure: &'a ReloadFailure,
+    },
+    /// A reload is over: every worker is of the new generation, and ready.
+    Reloaded {
+        /// The new generation.
+        generation: u32,
+        /// How long it took.
+        took: Duration,
+    },
+    /// A reload is over, and the new generation was no good.
+    ReloadFailed {
+        /// Why.
+        failure: &'a ReloadFailure,
+        /// Every worker is of the old generation, and ready. Else each slot has kept what served.
+        is_rolled_back: bool,
+    },
+    /// A program is asked whether it can go on in this one's place.
+    Upgrading {
+        /// Which.
+        executable: &'a Path,
+    },
+    /// Another program was to take this one's place, and does not. Nothing has changed.
+    UpgradeRefused {
+        /// Which.
+        executable: &'a Path,
+        /// It has been asked, so [`Upgrading`](Self::Upgrading) was told of it.
+        was_asked: bool,
+        /// Why, in words.
+        reason: &'a str,
+    },
+    /// This program has taken another one's place. Comes first.
+    Upgraded {
+        /// The version of the one before.
+        before: &'a str,
+        /// How many there have been since the primary's start.
+        count: u32,
+    },
     /// The primary began to stop.
     Stopping,
     /// A line of a worker's output, without its line end; a line longer than 64 KiB comes in pieces.
@@ -141,6 +231,8 @@ pub enum Event<'a> {
         stream: Stream,
         /// The bytes, as written.
         line: &'a [u8],
+        /// No line end came behind it: it is a piece of a longer line, or the last that the worker wrote.
+        is_partial: bool,
     },
 }
 

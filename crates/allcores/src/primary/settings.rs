@@ -2,21 +2,16 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use allcores_core::channel::Serialization;
+use allcores_core::policy::Policy;
 use allcores_core::pool::PoolSettings;
 
-/// How connections reach workers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Policy {
-    /// Lanes for TCP where the kernel has them, one shared listener where that is better.
-    #[default]
-    Auto,
-    /// Each worker has its own accept queue; the kernel picks one, the primary steers.
-    Lanes,
-    /// All workers accept from one listener.
-    Shared,
-}
+use super::Upkeep;
+use crate::signal::Signal;
 
 /// What becomes of the workers' stdout and stderr.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,6 +21,30 @@ pub enum Output {
     Capture,
     /// The primary's own descriptors, untouched.
     Inherit,
+    /// It is thrown away.
+    Null,
+}
+
+/// Whose process the primary runs in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Host {
+    /// Its own. It takes in and ends the orphans of its workers, raises the limit of open files and unblocks signals;
+    /// only node gets the channel, workers are online when they have been executed, and a command that can't be found
+    /// is the end.
+    #[default]
+    Process,
+    /// A program's, of which it is one part. It changes nothing that is the whole process's; every worker gets the
+    /// channel and is online when it says so, and a failed fork is an answer.
+    Program,
+}
+
+/// A socket that somebody else has bound.
+#[derive(Clone, Debug)]
+pub struct GivenSocket {
+    /// Of TCP or UDP, or a Unix stream socket; close-on-exec.
+    pub socket: Arc<OwnedFd>,
+    /// What it is called, as in `LISTEN_FDNAMES`.
+    pub name: String,
 }
 
 /// What a primary is to run and how, validated.
@@ -35,8 +54,11 @@ pub struct Settings {
     pub name: String,
     /// Program and arguments.
     pub command: Vec<OsString>,
-    /// Where workers start; the primary's own folder if `None`.
+    /// Where workers start; the primary's own folder if `None`. Each generation starts where it leads at that time.
     pub cwd: Option<PathBuf>,
+    /// What the app's processes are known by when the primary was killed and could not end them: see
+    /// [`Leftovers`](super::Leftovers). No other app's may be the same.
+    pub mark: Option<String>,
     /// Added to, and overriding, the primary's environment.
     pub env: Vec<(OsString, OsString)>,
     /// The user that workers run as.
@@ -45,12 +67,29 @@ pub struct Settings {
     pub gid: Option<u32>,
     /// How connections reach workers.
     pub policy: Policy,
+    /// How many accepted connections of one address may wait for workers, where they are handed over; beyond it the
+    /// kernel's own queue fills.
+    pub pending: usize,
     /// Sockets to make now and to pass by `LISTEN_FDS`, in this order.
     pub listen: Vec<SocketAddr>,
+    /// Sockets that this process was given, such as by systemd. Programs that bind their addresses get lanes of them.
+    pub given: Vec<GivenSocket>,
+    /// Whether those are passed on by `LISTEN_FDS`, too, under their names.
+    pub pass_given: bool,
     /// Whether `bind` and `listen` of any program are answered.
     pub adopt: bool,
     /// What becomes of the workers' output.
     pub output: Output,
-    /// How many workers, and how they are kept.
+    /// What tells a worker to stop that has no channel, or does not go when it is told so over its channel.
+    pub stop_signal: Signal,
+    /// Whose process this is.
+    pub host: Host,
+    /// How messages are written on the channel.
+    pub serialization: Serialization,
+    /// Where node workers with an inspector begin to count; `None` for what their arguments say.
+    pub inspect_port: Option<u16>,
+    /// How many workers, and how they are kept. That they wait for health checks follows from `upkeep`.
     pub pool: PoolSettings,
+    /// How they are looked after.
+    pub upkeep: Upkeep,
 }

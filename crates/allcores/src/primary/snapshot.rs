@@ -16,22 +16,55 @@ pub struct AppSnapshot {
     pub pid: u32,
     /// The version of allcores that the primary runs.
     pub version: &'static str,
-    /// Counts reloads, from 1.
+    /// How often it has been upgraded.
+    pub upgrades: u32,
+    /// Counts reloads, from 1: what the workers are, or were before the reload that is under way.
     pub generation: u32,
+    /// The reload that is under way.
+    pub reload: Option<ReloadSnapshot>,
     /// The policy asked for.
     pub policy: Policy,
     /// What `auto` has found out and would do, in words; `None` when there is nothing to say.
     pub hint: Option<String>,
     /// Addresses that workers listen on, e.g. `127.0.0.1:8080`, `[::]:8080`, `/run/app.sock`, `udp 0.0.0.0:53`.
     pub listening: Vec<String>,
+    /// The same, with how each is served.
+    pub addresses: Vec<AddressSnapshot>,
     /// How many workers there should be.
     pub target: u16,
     /// Connections taken from parked lanes and passed on; should stay 0.
     pub strays: u64,
+    /// How the app's health checks go where all workers accept from one listener, so that none of them can be asked;
+    /// `None` elsewhere.
+    pub health: Option<HealthSnapshot>,
     /// Since when the primary runs.
     pub since: SystemTime,
     /// Workers in the order of their slots, then ids.
     pub workers: Vec<WorkerSnapshot>,
+}
+
+/// One address that workers listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddressSnapshot {
+    /// As in [`AppSnapshot::listening`].
+    pub address: String,
+    /// The policy in force there, never [`Policy::Auto`].
+    pub policy: Policy,
+    /// Connections that the primary has accepted and no worker has taken; `None` where it accepts none.
+    pub pending: Option<usize>,
+}
+
+/// A reload under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReloadSnapshot {
+    /// What it is to bring.
+    pub generation: u32,
+    /// How many slots have what they are to have, and nothing else.
+    pub done: u16,
+    /// It has failed, and what was replaced is put back.
+    pub is_rolling_back: bool,
+    /// Another one follows.
+    pub is_queued: bool,
 }
 
 /// One worker as it is now.
@@ -41,6 +74,8 @@ pub struct WorkerSnapshot {
     pub id: WorkerId,
     /// Its place in the pool.
     pub slot: Slot,
+    /// Which version it is: counts reloads, from 1.
+    pub generation: u32,
     /// `None` while a slot waits for its backoff: then the rest tells of the last worker there.
     pub pid: Option<u32>,
     /// How far it has come.
@@ -57,8 +92,21 @@ pub struct WorkerSnapshot {
     pub rss_bytes: Option<u64>,
     /// CPU time used by the worker process.
     pub cpu: Option<Duration>,
+    /// How its health checks go; `None` while it has none.
+    pub health: Option<HealthSnapshot>,
+    /// How it is, in its own words (`STATUS=` of sd_notify).
+    pub said_status: Option<String>,
     /// How the previous worker of this slot ended.
     pub last_exit: Option<LastExit>,
+}
+
+/// How health checks go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthSnapshot {
+    /// How many have failed in a row.
+    pub failures: u32,
+    /// Why the last one failed, if it did.
+    pub reason: Option<String>,
 }
 
 /// One accept queue.

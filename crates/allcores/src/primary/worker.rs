@@ -1,40 +1,85 @@
 //! What the engine keeps about one live worker, and the task that watches its process.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
-use allcores_core::channel::Speaker;
+use allcores_core::channel::{Incoming, Speaker};
+use allcores_core::notify::Notification;
 use allcores_core::worker::{Rung, Slot, WorkerId};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use super::{Stream, WorkerRef};
-use crate::channel;
-use crate::ports::{Applicant, LaneId};
+use super::engine::{Checked, Found, Subject, Visitor};
+use super::probe::Failing;
+use super::recall::Recall;
+use super::{Flow, Link, Stream, WorkerRef};
+use crate::cgroup::Cgroup;
+use crate::channel::{self, Arrival};
+use crate::ports::{Applicant, LaneId, Looked};
+use crate::signal::Signal;
 use crate::sys::Watch;
-use crate::sys::seccomp::{self, Notification};
+use crate::sys::seccomp;
+use crate::sys::socket::Sender;
 
+mod keys;
 mod lines;
+mod part;
 
-use lines::LineReader;
+pub(super) use part::{Part, PartsSaved, ProcessPart, Surroundings, Task};
+
+use keys::Keys;
+use lines::Line;
 
 /// Something that a task saw of a worker.
 #[derive(Debug)]
 pub(super) enum Seen {
     /// It wrote a line.
-    Output(WorkerId, Stream, Vec<u8>),
+    Output(WorkerId, Stream, Line, Place),
     /// Its process has ended; its exit waits to be taken.
     Ended(WorkerId),
     /// A thread of it waits in a system call.
-    Notified(WorkerId, Notification),
-    /// It sent a message.
-    Message(WorkerId, allcores_core::channel::Incoming),
+    Notified(WorkerId, seccomp::Notification, Place),
+    /// Something came over its channel.
+    Arrived(WorkerId, Arrival<Incoming>, Place),
     /// Its channel has ended.
     ChannelEnded(WorkerId, channel::End),
     /// It has had time to go after its channel ended.
     Overdue(WorkerId),
+    /// It was told to go because of what it did with its channel, and has had time to.
+    Outlawed(WorkerId),
+    /// A connection is known whose it is, or was not to be waited for any longer.
+    Looked(Looked),
+    /// It was asked to go over a channel on which it had never said a word, and has had time to.
+    Mute(WorkerId),
     /// It has had time to call `listen` on a lane that listens already.
     Settled(WorkerId, LaneId),
+    /// A connection that was made to ask how a worker is has come there.
+    Reached(SocketAddr),
+    /// Somebody was asked, over a connection from there.
+    Answered(Subject, Option<SocketAddr>, Result<(), Failing>),
+    /// One that was handed a connection of our own, to see whether it takes anything, has, or has not in time.
+    Took(WorkerId, bool),
+    /// A command that was to find out how a worker is has ended, or had its time.
+    Examined(u32, bool),
+    /// Something came to the socket where a worker speaks of itself.
+    Said(WorkerId, Sender, Notification),
+    /// A program that was asked whether it can go on has ended, or had its time.
+    Checked(Checked),
+    /// Somebody came by itself and wants to be a worker's channel.
+    Came(Visitor),
+    /// The search for who has an address that a worker could not have is over.
+    Found(Found),
+}
+
+/// What was told of its not having got what it asked for.
+#[derive(Debug, Default)]
+pub(super) struct Refused {
+    /// Addresses that it could not have.
+    pub(super) addresses: BTreeSet<String>,
+    /// That it could not have more than it had.
+    pub(super) is_limit_told: bool,
 }
 
 /// How many of the last lines of a worker's output are kept for a post-mortem.
@@ -44,14 +89,26 @@ const TAIL: usize = 12;
 #[derive(Debug)]
 pub(super) struct Worker {
     pub(super) about: WorkerRef,
+    /// What it belongs to.
+    pub(super) generation: u32,
     pub(super) replaces: Option<WorkerId>,
+    /// Addresses that the worker before it listens on, and it does not yet.
+    pub(super) awaited: BTreeSet<String>,
     pub(super) pidfd: Arc<OwnedFd>,
+    /// It has one of its own, with limits.
+    pub(super) cgroup: Option<Cgroup>,
     /// Where its notifications are answered.
     pub(super) listener: Option<Arc<Watch>>,
     pub(super) channel: Option<channel::Sender>,
+    /// Whether more of what it writes is wanted.
+    pub(super) flow: Arc<Flow>,
+    /// Its share of the engine's time.
+    pub(super) share: Share,
+    /// It has said something over its channel.
+    pub(super) has_spoken: bool,
     pub(super) speaker: Speaker,
-    /// Listeners given over the channel, by key.
-    pub(super) keys: BTreeMap<String, LaneId>,
+    /// Listeners given over the channel.
+    pub(super) keys: Keys,
     pub(super) rung: Option<Rung>,
     /// Lanes that it was given, and how.
     pub(super) lanes: BTreeMap<LaneId, Rung>,
@@ -60,12 +117,33 @@ pub(super) struct Worker {
     pub(super) tail: VecDeque<Vec<u8>>,
     /// It was asked to stop.
     pub(super) is_retired: bool,
-    pub(super) tasks: Vec<tokio::task::AbortHandle>,
+    /// CPU time that it has used, known when it has ended.
+    pub(super) cpu: Duration,
+    /// What it gets to stop, until it has got it.
+    pub(super) stop_signal: Option<Signal>,
+    /// The other end of its channel came by itself.
+    pub(super) has_come: bool,
+    pub(super) refused: Refused,
+    /// How it is, in its own words.
+    pub(super) said_status: Option<String>,
+    /// Watches its process. Told of its end, it ends by itself.
+    pub(super) process: Option<Task>,
+    pub(super) tasks: Vec<Task>,
 }
 
 impl Worker {
     pub(super) fn applicant(&self) -> Applicant {
-        Applicant { worker: self.about.id, slot: self.about.slot, replaces: self.replaces }
+        Applicant {
+            worker: self.about.id,
+            slot: self.about.slot,
+            replaces: self.replaces,
+            is_by_channel: false,
+            policy: None,
+        }
+    }
+
+    pub(super) fn link(&self) -> Link {
+        Link { pidfd: Arc::clone(&self.pidfd), channel: self.channel.clone(), flow: Arc::clone(&self.flow) }
     }
 
     pub(super) fn remember(&mut self, line: &[u8]) {
@@ -76,10 +154,22 @@ impl Worker {
     }
 
     /// Says something over its channel, if it has one.
-    pub(super) fn say(&mut self, line: impl FnOnce(&mut Speaker) -> String, descriptor: Option<OwnedFd>) {
+    pub(super) fn say(
+        &mut self,
+        line: impl FnOnce(&mut Speaker) -> String,
+        descriptor: Option<Arc<OwnedFd>>,
+    ) {
         if let Some(channel) = &self.channel {
             channel.send(line(&mut self.speaker), descriptor);
         }
+    }
+
+    /// Hands over a connection for its listener of `key`; returns the number that its answer will name.
+    pub(super) fn hand_over(&mut self, key: &str, connection: Arc<OwnedFd>) -> Option<u64> {
+        let channel = self.channel.as_ref()?;
+        let (number, line) = self.speaker.hand_over(key);
+        channel.hand_over(line, connection, number);
+        Some(number)
     }
 }
 
@@ -92,66 +182,241 @@ impl Drop for Worker {
 }
 
 /// Reads a worker's output until its process has ended, all of it, and then tells of the end.
-pub(super) async fn watch_process(
+async fn watch_process(
     id: WorkerId,
-    process: Watch,
-    stdout: Option<Watch>,
-    stderr: Option<Watch>,
-    seen: mpsc::Sender<Seen>,
-) {
-    let mut out = LineReader::new(stdout);
-    let mut err = LineReader::new(stderr);
+    part: Box<ProcessPart>,
+    flows: Flows,
+    (share, seen): (Share, mpsc::Sender<Seen>),
+    mut recall: Recall,
+) -> Option<Part> {
+    let tell = async |stream, lines: Vec<Line>| {
+        for line in lines {
+            let place = share.take(line.bytes.len()).await;
+            let _ = seen.send(Seen::Output(id, stream, line, place)).await;
+        }
+    };
+    let ProcessPart { process, mut out, mut err, ending } = *part;
     loop {
+        if recall.is_called() {
+            return Some(Part::Process(Box::new(ProcessPart { process, out, err, ending })));
+        }
         tokio::select! {
             biased;
-            lines = out.read(), if out.is_open() => tell(id, Stream::Stdout, lines, &seen).await,
-            lines = err.read(), if err.is_open() => tell(id, Stream::Stderr, lines, &seen).await,
+            () = flows.wait(), if !flows.are_open() => {}
+            lines = out.read(), if out.is_open() && flows.are_open() => tell(Stream::Stdout, lines).await,
+            lines = err.read(), if err.is_open() && flows.are_open() => tell(Stream::Stderr, lines).await,
             _ = process.wait_readable() => break,
+            () = recall.called() => {}
         }
     }
     // What it wrote is in the pipes now, whoever else holds their other ends.
-    tell(id, Stream::Stdout, out.drain(), &seen).await;
-    tell(id, Stream::Stderr, err.drain(), &seen).await;
+    tell(Stream::Stdout, out.drain()).await;
+    tell(Stream::Stderr, err.drain()).await;
+    ending.finish().await;
     let _ = seen.send(Seen::Ended(id)).await;
-}
-
-async fn tell(id: WorkerId, stream: Stream, lines: Vec<Vec<u8>>, seen: &mpsc::Sender<Seen>) {
-    for line in lines {
-        let _ = seen.send(Seen::Output(id, stream, line)).await;
-    }
+    None
 }
 
 /// Passes on a worker's notifications until no process of it is left.
-pub(super) async fn watch_notifications(id: WorkerId, listener: Arc<Watch>, seen: mpsc::Sender<Seen>) {
-    while let Ok(notification) = listener.read(seccomp::receive).await {
-        if seen.send(Seen::Notified(id, notification)).await.is_err() {
-            return;
+async fn watch_notifications(
+    id: WorkerId,
+    listener: Arc<Watch>,
+    (share, seen): (Share, mpsc::Sender<Seen>),
+    mut recall: Recall,
+) -> Option<Part> {
+    loop {
+        if recall.is_called() {
+            return Some(Part::Notifications(listener));
+        }
+        let notification = tokio::select! {
+            biased;
+            notification = listener.read(seccomp::receive) => notification.ok()?,
+            () = recall.called() => continue,
+        };
+        let place = share.take(0).await;
+        seen.send(Seen::Notified(id, notification, place)).await.ok()?;
+    }
+}
+
+/// Carries a worker's channel until it ends. What the worker wrote is passed on as far as more is wanted, and all of it
+/// once its process has ended.
+async fn watch_channel(
+    id: WorkerId,
+    mut carrier: channel::Carrier,
+    flows: Flows,
+    mut ended: Ended,
+    (share, seen): (Share, mpsc::Sender<Seen>),
+    mut recall: Recall,
+) -> Option<(channel::Carrier, Ended)> {
+    loop {
+        if recall.is_called() {
+            return Some((carrier, ended));
+        }
+        let arrival = tokio::select! {
+            biased;
+            arrival = carrier.next() => arrival,
+            () = recall.called() => continue,
+        };
+        let arrival = match arrival {
+            Ok(arrival) => arrival,
+            Err(end) => {
+                let _ = seen.send(Seen::ChannelEnded(id, end)).await;
+                return None;
+            }
+        };
+        if is_for_user(&arrival) && !flows.are_open() {
+            // What we have to say to the worker goes out meanwhile.
+            tokio::select! {
+                _ = carrier.only_write() => {}
+                () = flows.wait() => {}
+                () = ended.wait() => {}
+            }
+        }
+        let place = share.take(length(&arrival)).await;
+        let _ = seen.send(Seen::Arrived(id, arrival, place)).await;
+    }
+}
+
+/// About how many bytes of memory an arrival takes.
+fn length(arrival: &Arrival<Incoming>) -> usize {
+    let of = |message: &Incoming| match message {
+        Incoming::User(text) => text.len(),
+        Incoming::Query(query) => query.data.as_ref().map_or(0, String::len),
+        _ => 0,
+    };
+    match arrival {
+        Arrival::Message { message: Incoming::Handle { message, .. }, .. } => of(message),
+        Arrival::Message { message, .. } => of(message),
+        Arrival::Lost { .. } | Arrival::Unreceived { .. } => 0,
+    }
+}
+
+/// How much of what one worker says may wait for the engine, in messages, each of so many bytes or begun.
+const SHARE: u32 = 64;
+const UNIT: usize = 1024;
+
+/// One worker's share of what waits for the engine. Who has more to say waits until some of it has been taken in, and
+/// meanwhile others have their turn.
+#[derive(Clone, Debug)]
+pub(super) struct Share(Arc<Semaphore>);
+
+/// A place among what waits for the engine. It is another's once this is dropped.
+#[derive(Debug)]
+pub(super) struct Place(#[expect(dead_code, reason = "held, not looked at")] Option<OwnedSemaphorePermit>);
+
+impl Default for Share {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(SHARE as usize)))
+    }
+}
+
+impl Share {
+    /// Waits for a place for so many bytes.
+    async fn take(&self, bytes: usize) -> Place {
+        let units = u32::try_from(1 + bytes / UNIT).unwrap_or(SHARE).min(SHARE);
+        Place(Arc::clone(&self.0).acquire_many_owned(units).await.ok())
+    }
+}
+
+fn is_for_user(arrival: &Arrival<Incoming>) -> bool {
+    let Arrival::Message { message, .. } = arrival else { return false };
+    matches!(message, Incoming::User(_) | Incoming::Handle { .. })
+}
+
+/// Whether more of what a worker writes is wanted: by those who listen to all, and to it.
+#[derive(Clone, Debug)]
+pub(super) struct Flows {
+    pub(super) all: Option<Arc<Flow>>,
+    pub(super) own: Arc<Flow>,
+}
+
+impl Flows {
+    fn are_open(&self) -> bool {
+        self.own.is_open() && self.all.as_ref().is_none_or(|all| all.is_open())
+    }
+
+    async fn wait(&self) {
+        while !self.are_open() {
+            self.own.wait().await;
+            if let Some(all) = &self.all {
+                all.wait().await;
+            }
         }
     }
 }
 
-/// Carries a worker's channel until it ends.
-pub(super) async fn watch_channel(id: WorkerId, carrier: channel::Carrier, seen: mpsc::Sender<Seen>) {
-    let end = carrier.run(&seen, |message| Seen::Message(id, message)).await;
-    let _ = seen.send(Seen::ChannelEnded(id, end)).await;
+/// How long a channel may stay open when its worker has ended: somebody else holds it too.
+const LEFT_OPEN: Duration = Duration::from_millis(200);
+
+/// Made where the end of a process is seen; told to the task that reads its channel.
+#[derive(Debug)]
+pub(super) struct Ending {
+    tell: oneshot::Sender<()>,
+    done: oneshot::Receiver<()>,
+}
+
+/// Held by the task that reads the channel. Dropped when all has been read.
+#[derive(Debug)]
+pub(super) struct Ended {
+    told: Option<oneshot::Receiver<()>>,
+    _done: oneshot::Sender<()>,
+}
+
+pub(super) fn ending() -> (Ending, Ended) {
+    let (tell, told) = oneshot::channel();
+    let (finish, done) = oneshot::channel();
+    (Ending { tell, done }, Ended { told: Some(told), _done: finish })
+}
+
+impl Ending {
+    /// Waits until all has been passed on that the worker wrote to its channel.
+    async fn finish(self) {
+        let _ = self.tell.send(());
+        let _ = tokio::time::timeout(LEFT_OPEN, self.done).await;
+    }
+}
+
+impl Ended {
+    /// Waits until the process has ended; does not wait again.
+    async fn wait(&mut self) {
+        if let Some(told) = &mut self.told {
+            let _ = told.await;
+            self.told = None;
+        }
+    }
 }
 
 impl Worker {
-    pub(super) fn new(slot: Slot, id: WorkerId, pid: u32, pidfd: OwnedFd) -> Self {
+    pub(super) fn new(slot: Slot, id: WorkerId, generation: u32, pid: u32, pidfd: OwnedFd) -> Self {
         Self {
             about: WorkerRef { id, slot, pid },
+            generation,
             replaces: None,
+            awaited: BTreeSet::new(),
             pidfd: Arc::new(pidfd),
+            cgroup: None,
             listener: None,
             channel: None,
+            flow: Arc::default(),
+            share: Share::default(),
+            has_spoken: false,
             speaker: Speaker::default(),
-            keys: BTreeMap::new(),
+            keys: Keys::default(),
             rung: None,
             lanes: BTreeMap::new(),
             announced: BTreeSet::new(),
             tail: VecDeque::new(),
             is_retired: false,
+            cpu: Duration::ZERO,
+            stop_signal: None,
+            has_come: false,
+            refused: Refused::default(),
+            said_status: None,
+            process: None,
             tasks: Vec::new(),
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,8 +26,13 @@ struct Row {
     inode: u64,
 }
 
-/// Addresses and inodes of the sockets that listen (TCP) or are bound (UDP).
-pub(crate) fn listener_inodes(protocol: Protocol) -> Vec<(SocketAddr, u64)> {
+/// Addresses and inodes of the sockets that listen (TCP) or are bound (UDP), at this port at least.
+pub(super) fn listeners(protocol: Protocol, port: u16) -> Vec<(SocketAddr, u64)> {
+    if protocol == Protocol::Tcp
+        && let Ok(listeners) = diag::sockets(port, 1 << LISTEN)
+    {
+        return listeners;
+    }
     let wanted = match protocol {
         Protocol::Tcp => LISTEN,
         Protocol::Udp => UDP_UNCONNECTED,
@@ -44,6 +49,49 @@ pub(crate) fn established_inodes(ports: &[u16]) -> Vec<u64> {
         let is_meant = |row: &Row| states.contains(&row.state) && ports.contains(&row.local.port());
         rows(Protocol::Tcp).into_iter().filter(is_meant).map(|row| row.inode).collect()
     })
+}
+
+/// Inodes of the connections that were accepted from Unix sockets with these inodes.
+pub(crate) fn connected_unix_inodes(listeners: &[u64]) -> Vec<u64> {
+    if listeners.is_empty() {
+        return Vec::new();
+    }
+    connected_to(listeners, &fs::read_to_string("/proc/net/unix").unwrap_or_default())
+}
+
+/// A connection shows the path of the socket that it was accepted from.
+fn connected_to(listeners: &[u64], table: &str) -> Vec<u64> {
+    let rows: Vec<UnixRow<'_>> = table.lines().skip(1).filter_map(UnixRow::parse).collect();
+    let listening = rows.iter().filter(|row| listeners.contains(&row.inode));
+    let paths: Vec<&str> = listening.map(|row| row.path).filter(|path| !path.is_empty()).collect();
+    let is_meant = |row: &&UnixRow<'_>| row.state == UNIX_CONNECTED && paths.contains(&row.path);
+    rows.iter().filter(is_meant).map(|row| row.inode).collect()
+}
+
+/// What the kernel shows for a Unix socket that is connected.
+const UNIX_CONNECTED: u8 = 0x03;
+
+#[derive(Debug)]
+struct UnixRow<'a> {
+    state: u8,
+    inode: u64,
+    path: &'a str,
+}
+
+impl<'a> UnixRow<'a> {
+    /// Number, references, protocol, flags, type, state, inode, path; the path may hold anything.
+    fn parse(line: &'a str) -> Option<Self> {
+        let mut rest = line;
+        let mut field = || {
+            let text = rest.trim_start();
+            let end = text.find(' ').unwrap_or(text.len());
+            rest = &text[end..];
+            &text[..end]
+        };
+        let fields: [&str; 7] = std::array::from_fn(|_| field());
+        let state = u8::from_str_radix(fields[5], 16).ok()?;
+        Some(Self { state, inode: fields[6].parse().ok()?, path: rest.strip_prefix(' ').unwrap_or_default() })
+    }
 }
 
 fn rows(protocol: Protocol) -> Vec<Row> {
@@ -101,9 +149,25 @@ mod tests {
     }
 
     #[test]
+    fn connections_to_a_unix_socket_are_found_by_its_path() {
+        use std::os::unix::net::{UnixListener, UnixStream};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a b.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let inode = |socket: &dyn std::os::fd::AsFd| rustix::fs::fstat(socket.as_fd()).unwrap().st_ino;
+        let ask = || connected_unix_inodes(&[inode(&listener)]);
+        assert_eq!(ask(), [] as [u64; 0]);
+        let _client = UnixStream::connect(&path).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        assert_eq!(ask(), [inode(&server)], "the client's end has no path");
+        drop(server);
+        assert_eq!(ask(), [] as [u64; 0]);
+    }
+
+    #[test]
     fn our_own_listener_is_found() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        assert!(listener_inodes(Protocol::Tcp).iter().any(|(bound, _)| *bound == address));
+        assert!(listeners(Protocol::Tcp, address.port()).iter().any(|(bound, _)| *bound == address));
     }
 }

@@ -15,6 +15,7 @@ use std::ptr;
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 
+use super::scheduling::{self, Scheduling};
 use super::seccomp::Filter;
 
 /// Everything about a process to be, made ready before it exists.
@@ -40,6 +41,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) filter: Option<&'a Filter>,
     /// The soft and hard limit of open files to give it.
     pub(crate) open_files: Option<(u64, u64)>,
+    /// The `cgroup.procs` of the cgroup to enter.
+    pub(crate) cgroup: Option<BorrowedFd<'a>>,
 }
 
 /// A process that has executed its program.
@@ -59,6 +62,7 @@ pub(crate) struct Spawned {
 pub(crate) enum Step {
     None,
     Clone,
+    Cgroup,
     Session,
     Limits,
     Descriptors,
@@ -92,6 +96,7 @@ struct Shared<'a> {
     sources: Vec<RawFd>,
     notify_socket: RawFd,
     parent: libc::pid_t,
+    scheduling: Option<Scheduling>,
     step: Step,
     errno: i32,
     filter_errno: i32,
@@ -116,6 +121,7 @@ pub(crate) fn spawn(plan: &Plan<'_>) -> Result<Spawned, SpawnError> {
         sources: plan.descriptors.iter().map(AsRawFd::as_raw_fd).collect(),
         notify_socket: theirs.as_raw_fd(),
         parent: rustix::process::getpid().as_raw_nonzero().get(),
+        scheduling: scheduling::of_children(),
         step: Step::None,
         errno: 0,
         filter_errno: 0,
@@ -189,10 +195,20 @@ type Failure = (Step, i32);
 fn prepare_and_execute(shared: &mut Shared<'_>) -> Result<std::convert::Infallible, Failure> {
     let plan = shared.plan;
     reset_signals();
+    if let Some(door) = plan.cgroup {
+        // First of all, so that all that it does is counted there, and while it may still do so. 0 is who writes.
+        let own = b"0";
+        let door = libc::c_long::from(door.as_raw_fd());
+        call(Step::Cgroup, libc::SYS_write, [door, address(own.as_ptr()), 1, 0, 0])?;
+    }
     call(Step::Session, libc::SYS_setsid, [0; 5])?;
     if let Some((soft, hard)) = plan.open_files {
         let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
         call(Step::Limits, libc::SYS_setrlimit, [RLIMIT_NOFILE, address(&raw const limit), 0, 0, 0])?;
+    }
+    if let Some(scheduling) = &shared.scheduling {
+        // Where it is refused, the worker is scheduled as the primary is.
+        let _ = call(Step::None, libc::SYS_sched_setattr, [0, address(&raw const *scheduling), 0, 0, 0]);
     }
     place_descriptors(&shared.sources, &mut shared.notify_socket)?;
     if let Some(filter) = plan.filter {

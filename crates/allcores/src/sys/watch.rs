@@ -3,10 +3,10 @@
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::task::ready;
+use std::task::{Context, Poll, ready};
 
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::io::unix::{AsyncFd, AsyncFdRegisterError};
 
 /// Gives tokio what it needs of a descriptor, and nothing else: the descriptor can't be taken out or swapped.
 #[derive(Debug)]
@@ -33,11 +33,29 @@ impl Watch {
         Self::register(fd, Interest::READABLE | Interest::WRITABLE)
     }
 
+    /// Registers `fd` for writing.
+    pub(crate) fn writable(fd: OwnedFd) -> io::Result<Self> {
+        Self::register(fd, Interest::WRITABLE)
+    }
+
+    /// Registers `fd` for reading, or gives it back.
+    pub(crate) fn try_readable(fd: OwnedFd) -> Result<Self, OwnedFd> {
+        Self::try_register(fd, Interest::READABLE).map_err(|failed| failed.into_parts().0.0)
+    }
+
+    /// Ends the waiting for it, and gives it back.
+    pub(crate) fn into_inner(self) -> OwnedFd {
+        self.0.into_inner().0
+    }
+
     fn register(fd: OwnedFd, interest: Interest) -> io::Result<Self> {
-        // SAFETY: `Owned` holds the descriptor privately from here to its drop, which happens after the
-        // deregistration by `AsyncFd`'s drop; nothing can close or replace it in between.
-        let registered = unsafe { AsyncFd::register_with_interest(Owned(fd), interest) };
-        registered.map(Self).map_err(io::Error::from)
+        Self::try_register(fd, interest).map_err(io::Error::from)
+    }
+
+    fn try_register(fd: OwnedFd, interest: Interest) -> Result<Self, AsyncFdRegisterError<Owned>> {
+        // SAFETY: `Owned` holds the descriptor privately from here until it is dropped or given back, both of which
+        // happen after the deregistration by `AsyncFd`; nothing can close or replace it in between.
+        unsafe { AsyncFd::register_with_interest(Owned(fd), interest) }.map(Self)
     }
 
     /// Runs `operation` once the descriptor is readable; again after each `WouldBlock`.
@@ -53,11 +71,29 @@ impl Watch {
             loop {
                 let mut guard = ready!(self.0.poll_read_ready(context))?;
                 if let Ok(done) = guard.try_io(|inner| operation(inner.get_ref().0.as_fd())) {
-                    return std::task::Poll::Ready(done);
+                    return Poll::Ready(done);
                 }
             }
         })
         .await
+    }
+
+    /// Runs `operation`, as [`Watch::read`] does, which also says whether nothing is left to be read: that saves asking.
+    pub(crate) fn poll_read_part<R>(
+        &self,
+        context: &mut Context<'_>,
+        mut operation: impl FnMut(BorrowedFd<'_>) -> io::Result<(R, bool)>,
+    ) -> Poll<io::Result<R>> {
+        loop {
+            let mut guard = ready!(self.0.poll_read_ready(context))?;
+            if let Ok(done) = guard.try_io(|inner| operation(inner.get_ref().0.as_fd())) {
+                // What comes from now on is told of anew.
+                if let Ok((_, true)) = done {
+                    guard.clear_ready();
+                }
+                return Poll::Ready(done.map(|(done, _)| done));
+            }
+        }
     }
 
     /// Waits until the descriptor is readable, once, and leaves it so.
@@ -74,11 +110,19 @@ impl Watch {
             loop {
                 let mut guard = ready!(self.0.poll_write_ready(context))?;
                 if let Ok(done) = guard.try_io(|inner| operation(inner.get_ref().0.as_fd())) {
-                    return std::task::Poll::Ready(done);
+                    return Poll::Ready(done);
                 }
             }
         })
         .await
+    }
+
+    /// Waits until the descriptor may be written to, or has failed: once for each time that it becomes so.
+    pub(crate) fn poll_writable(&self, context: &mut Context<'_>) -> Poll<()> {
+        if let Ok(mut guard) = ready!(self.0.poll_write_ready(context)) {
+            guard.clear_ready();
+        }
+        Poll::Ready(())
     }
 }
 

@@ -2,37 +2,52 @@
 
 use std::io;
 
-use allcores::primary::Handle;
+use allcores::primary::Upgrade;
+use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
-use crate::report::Reporter;
+use super::Commander;
+use crate::control::Control as _;
 
-/// Obeys signals from now on: TERM and INT stop in peace, a second INT and QUIT stop now.
+const TTIN: i32 = Signal::TTIN.as_raw();
+const TTOU: i32 = Signal::TTOU.as_raw();
+
+/// Obeys signals from now on: TERM and INT stop in peace, a second INT and QUIT stop now, HUP reloads, USR1 opens the
+/// log anew, USR2 upgrades, TTIN and TTOU scale by one.
 ///
 /// # Errors
 ///
 /// The signals' handlers could not be set.
-pub(super) fn obey(handle: Handle, reporter: Reporter) -> io::Result<JoinHandle<()>> {
+pub(super) fn obey(commander: Commander) -> io::Result<JoinHandle<()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut quit = signal(SignalKind::quit())?;
     let mut hangup = signal(SignalKind::hangup())?;
+    let mut user1 = signal(SignalKind::user_defined1())?;
+    let mut upgrade = signal(SignalKind::user_defined2())?;
+    let mut more = signal(SignalKind::from_raw(TTIN))?;
+    let mut fewer = signal(SignalKind::from_raw(TTOU))?;
     Ok(tokio::spawn(async move {
         let mut is_interrupted = false;
         loop {
             tokio::select! {
-                _ = terminate.recv() => handle.stop(),
+                _ = terminate.recv() => commander.stop(),
                 _ = interrupt.recv() => {
                     if is_interrupted {
-                        handle.stop_now();
+                        commander.stop_now();
                     } else {
-                        handle.stop();
+                        commander.stop();
                     }
                     is_interrupted = true;
                 }
-                _ = quit.recv() => handle.stop_now(),
-                _ = hangup.recv() => reporter.notice("SIGHUP ignored: there is no reload yet"),
+                _ = quit.recv() => commander.stop_now(),
+                // How it goes on, the primary's own output tells.
+                _ = hangup.recv() => commander.reload_unasked(),
+                _ = user1.recv() => commander.reopen_log(),
+                _ = upgrade.recv() => drop(commander.upgrade(Upgrade::default())),
+                _ = more.recv() => commander.scale_by(1),
+                _ = fewer.recv() => commander.scale_by(-1),
             }
         }
     }))

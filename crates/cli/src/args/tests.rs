@@ -27,7 +27,7 @@ fn every_option_and_argument_has_a_help_text() {
 fn options_after_the_command_belong_to_the_command() {
     for line in ["allcores run -w 3 -- node -w x --help", "allcores run -w 3 node -w x --help"] {
         let Ok(Command::Run(args)) = parsed(line) else { panic!("{line}") };
-        assert_eq!(args.workers, Workers::Exactly(3));
+        assert_eq!(args.options.workers, Workers::Exactly(3));
         assert_eq!(args.command, ["node", "-w", "x", "--help"]);
     }
 }
@@ -35,7 +35,7 @@ fn options_after_the_command_belong_to_the_command() {
 #[test]
 fn a_negative_number_of_workers_is_no_option() {
     let Ok(Command::Run(args)) = parsed("allcores run -w -1 x") else { panic!() };
-    assert_eq!(args.workers, Workers::Fewer(1));
+    assert_eq!(args.options.workers, Workers::Fewer(1));
     let Ok(Command::Demo(args)) = parsed("allcores demo --workers=-2 --log-format json -vv") else {
         panic!()
     };
@@ -47,8 +47,13 @@ fn a_negative_number_of_workers_is_no_option() {
 fn what_makes_no_sense_is_refused() {
     for line in [
         "allcores run",
+        "allcores run --app web -- x",
+        "allcores run --env-name production -- x",
+        "allcores run --secret A -- x",
         "allcores run -q -v x",
         "allcores run --policy fastest x",
+        "allcores run --policy sticky:cookie= x",
+        "allcores run --pending 0 x",
         "allcores run --max-restarts -1 x",
         "allcores run --log-format xml x",
         "allcores scale web 0",
@@ -60,5 +65,32 @@ fn what_makes_no_sense_is_refused() {
         "allcores frobnicate",
     ] {
         assert_eq!(parsed(line).unwrap_err().exit_code(), 2, "{line}");
+    }
+}
+
+#[test]
+fn a_limit_is_a_file_of_a_cgroup_and_a_value() {
+    let Ok(Command::Run(args)) = parsed("allcores run --cgroup memory.max=512M --cgroup io.max=8:0=1 x")
+    else {
+        panic!()
+    };
+    let pair = |file: &str, value: &str| (file.to_owned(), value.to_owned());
+    assert_eq!(args.options.upkeep.cgroup, [pair("memory.max", "512M"), pair("io.max", "8:0=1")]);
+    for bad in ["memory.max", "memory=1", "../x.y=1", ".x=1", "=1"] {
+        let error = parsed(&format!("allcores run --cgroup {bad} x")).unwrap_err().to_string();
+        assert!(error.contains("memory.max"), "{error}");
+    }
+}
+
+#[test]
+fn what_reloads_an_app_by_itself_is_checked_when_it_is_typed() {
+    let typed = |words: [&str; 2]| Cli::try_parse_from(["allcores", "run", words[0], words[1], "x"]);
+    assert!(
+        typed(["--cron-restart", "*/5 2-4 * * MON-FRI"]).is_ok()
+            && typed(["--watch-ignore", "a/**/*.js"]).is_ok()
+    );
+    for (words, part) in [(["--cron-restart", "61 * * * *"], "61"), (["--watch-ignore", "a["], "a[")] {
+        let error = typed(words).unwrap_err().to_string();
+        assert!(error.contains(words[0]) && error.contains(part), "{error}");
     }
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use allcores::primary::Event;
 
-use crate::app;
+use crate::app::{self, Begin, Source};
 use crate::args::DemoArgs;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -14,7 +14,11 @@ use crate::settings;
 pub(super) async fn execute(args: &DemoArgs) -> Result<ExitCode, Failure> {
     let mut is_explained = false;
     let address = reachable(args.listen);
-    app::run(settings::of_demo(args)?, &args.output, |reporter, event| {
+    let settings = settings::of_demo(args)?;
+    let source = Source::fixed(&settings);
+    let begin =
+        Begin { settings, output: &args.output, source, log: None, metrics: None, is_background: false };
+    app::run(begin, |reporter, event| {
         if matches!(event, Event::Ready { .. }) && !is_explained {
             is_explained = true;
             reporter.explain(&format!(

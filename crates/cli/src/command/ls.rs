@@ -1,4 +1,4 @@
-//! `allcores ls`: all running apps of this user.
+//! `allcores ls`: all apps of this user, those that run and those that were stopped.
 
 use std::io::{self, Write as _};
 use std::time::Duration;
@@ -15,6 +15,8 @@ use crate::failure::Failure;
 use crate::paint::{Paint, Tone};
 use crate::readable;
 use crate::runtime_folder::{AppFolder, RuntimeFolder};
+use crate::settings::AppName;
+use crate::state_folder::StateFolder;
 use crate::table::{self, Cell, Column};
 use crate::view::StatusView;
 
@@ -29,13 +31,17 @@ enum App {
         pid: Option<u32>,
         error: String,
     },
+    Stopped {
+        name: String,
+        stopped: bool,
+    },
 }
 
 impl App {
     fn name(&self) -> &str {
         match self {
             Self::Answered(status) => &status.name,
-            Self::Silent { name, .. } => name,
+            Self::Silent { name, .. } | Self::Stopped { name, .. } => name,
         }
     }
 }
@@ -47,12 +53,21 @@ pub(super) async fn execute(args: &LsArgs) -> Result<ExitCode, Failure> {
         asked.spawn(ask(folder));
     }
     let mut apps: Vec<App> = asked.join_all().await.into_iter().flatten().collect();
+    let runs = |name: &AppName, apps: &[App]| apps.iter().any(|app| app.name() == name.as_str());
+    for name in StateFolder::from_env().and_then(|state| state.names())? {
+        if !runs(&name, &apps) {
+            apps.push(App::Stopped { name: name.into(), stopped: true });
+        }
+    }
     apps.sort_by(|one, other| one.name().cmp(other.name()));
     if args.json {
         print_json(&apps)
     } else if apps.is_empty() {
         // A hint for people on stderr: stdout stays empty, for programs.
-        let _ = writeln!(io::stderr(), "no app is running; start one: allcores run -- COMMAND");
+        let _ = writeln!(
+            io::stderr(),
+            "no app is running; start one: allcores run -- COMMAND, or allcores start"
+        );
         Ok(ExitCode::Success)
     } else {
         print(render(&apps, Paint::for_stream(&io::stdout())).as_bytes())
@@ -104,6 +119,16 @@ fn row(app: &App) -> [Cell; 8] {
                 status.listening.join(", ").into(),
             ]
         }
+        App::Stopped { name, .. } => [
+            Cell::new(name, Tone::Bold),
+            none(),
+            Cell::new("stopped", Tone::Dim),
+            none(),
+            none(),
+            none(),
+            none(),
+            none(),
+        ],
         App::Silent { name, pid, error } => [
             Cell::new(name, Tone::Bold),
             pid.map_or_else(none, Cell::from),
@@ -136,11 +161,13 @@ mod tests {
     #[test]
     fn a_silent_app_is_shown_as_such() {
         let silent = App::Silent { name: "api".into(), pid: Some(7), error: "no answer within 2s".into() };
-        let text = render(&[silent, App::Answered(Box::new(web()))], Paint::off());
+        let stopped = App::Stopped { name: "zoo".into(), stopped: true };
+        let text = render(&[silent, App::Answered(Box::new(web())), stopped], Paint::off());
         let lines: Vec<_> = text.lines().collect();
         assert!(lines[1].starts_with("api") && lines[1].ends_with("no answer within 2s"), "{text}");
         assert!(
             lines[2].starts_with("web") && lines[2].contains("1/2") && lines[2].contains("127.0.0.1:8080")
         );
+        assert!(lines[3].starts_with("zoo") && lines[3].contains("stopped"), "{text}");
     }
 }

@@ -1,12 +1,30 @@
 //! `allcores run`: an app in the foreground.
 
-use crate::app;
+use anyhow::Context as _;
+use clap::ArgMatches;
+
+use crate::app::{self, Begin, Source};
 use crate::args::RunArgs;
+use crate::config::Typed;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
-use crate::settings;
+use crate::settings::{self, AppName};
+use crate::sockets;
 
 /// Runs the app until it has ended.
-pub(super) async fn execute(args: &RunArgs) -> Result<ExitCode, Failure> {
-    app::run(settings::of_run(args)?, &args.output, |_, _| {}).await
+pub(super) async fn execute(args: &RunArgs, matches: &ArgMatches) -> Result<ExitCode, Failure> {
+    if args.background {
+        // A session of its own: no terminal, and what is typed there, reaches it.
+        rustix::process::setsid().context("begin a session of its own")?;
+    }
+    let typed = Typed::of_run(args, matches);
+    let app = typed.resolve()?;
+    let mut settings = settings::of_app(&app)?;
+    settings.given = sockets::given()?;
+    let name: AppName = settings.name.parse().map_err(anyhow::Error::msg)?;
+    let log = settings::log_of(&app.options, &name, args.background)?;
+    let (output, metrics) = (app.options.output.clone(), app.options.metrics);
+    let source = Source::new(typed, app, &settings);
+    let begin = Begin { settings, output: &output, source, log, metrics, is_background: args.background };
+    app::run(begin, |_, _| {}).await
 }

@@ -4,27 +4,43 @@ use anyhow::anyhow;
 use tokio::time::timeout;
 
 use super::{explain, print};
-use crate::args::ScaleArgs;
+use crate::args::{Change, ScaleArgs};
 use crate::client::Client;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::readable;
-use crate::runtime_folder::RuntimeFolder;
+use crate::runtime_folder::{AppFolder, RuntimeFolder};
 
 /// Asks for so many workers.
 pub(super) async fn execute(args: &ScaleArgs) -> Result<ExitCode, Failure> {
     let folder = RuntimeFolder::from_env()?.find(&args.name)?;
-    match timeout(args.timeout, Client::new(&folder).scale(args.workers)).await {
+    let workers = wanted(args, &folder).await?;
+    match timeout(args.timeout, Client::new(&folder).scale(workers)).await {
         Ok(Ok(status)) => {
             print(format!("{}: {} ready\n", args.name, readable::count(status.ready(), "worker")).as_bytes())
         }
         Ok(Err(error)) => Err(explain(&folder, "scale", error)),
-        Err(_) => Err(not_done(args)),
+        Err(_) => Err(not_done(args, workers)),
     }
 }
 
-fn not_done(args: &ScaleArgs) -> Failure {
-    let (name, workers, patience) = (&args.name, args.workers, readable::duration(args.timeout));
+/// How many that makes: a difference is one to what there is to be now.
+async fn wanted(args: &ScaleArgs, folder: &AppFolder) -> Result<u16, Failure> {
+    let now = match args.workers {
+        Change::To(workers) => workers,
+        Change::By(_) => {
+            Client::new(folder).status().await.map_err(|error| explain(folder, "scale", error))?.target
+        }
+    };
+    args.workers.from(now).ok_or_else(|| {
+        let text = format!("scale {}: it has {now}, and that would leave none, or too many", args.name);
+        Failure::usage(anyhow!(text))
+            .next(format!("say how many it should have: allcores scale {} 1", args.name))
+    })
+}
+
+fn not_done(args: &ScaleArgs, workers: u16) -> Failure {
+    let (name, patience) = (&args.name, readable::duration(args.timeout));
     Failure::from(anyhow!("scale {name} to {workers}: not done after {patience}; the app goes on trying"))
         .next(format!("see how far it is: allcores status {name}"))
 }

@@ -15,7 +15,7 @@ use crate::paint::{Paint, Tone};
 use crate::readable;
 use crate::runtime_folder::RuntimeFolder;
 use crate::table::{self, Cell, Column};
-use crate::view::{ExitView, LastExitView, PolicyView, RungView, StateView, StatusView, WorkerView};
+use crate::view::{ExitView, HealthView, LastExitView, RungView, StateView, StatusView, WorkerView};
 
 /// Asks the app and shows what it says.
 pub(super) async fn execute(args: &StatusArgs) -> Result<ExitCode, Failure> {
@@ -37,13 +37,13 @@ pub(super) fn render(status: &StatusView, paint: Paint) -> String {
     let mut text = String::new();
     let uptime = ago(&status.since).map(readable::duration).unwrap_or_default();
     let facts = [
-        (
-            "listening",
-            if status.listening.is_empty() { "nowhere yet".into() } else { status.listening.join(", ") },
-        ),
+        ("listening", listening(status)),
         ("workers", format!("{} of {} ready", status.ready(), status.target)),
-        ("policy", policy(status.policy).to_owned()),
-        ("primary", format!("pid {}, up {uptime}, allcores {}", status.pid, status.version)),
+        ("policy", status.policy.0.to_string()),
+        (
+            "primary",
+            format!("pid {}, up {uptime}, allcores {}{}", status.pid, status.version, upgrades(status)),
+        ),
         ("generation", status.generation.to_string()),
     ];
     // Writing to a string can't fail.
@@ -54,12 +54,69 @@ pub(super) fn render(status: &StatusView, paint: Paint) -> String {
     if status.strays > 0 {
         let _ = writeln!(text, "  {}  {}", paint.tone(Tone::Warning, "strays    "), status.strays);
     }
+    if status.output.dropped > 0 {
+        let dropped = format!(
+            "{} of the workers' output lost",
+            readable::count(usize::try_from(status.output.dropped).unwrap_or(usize::MAX), "line")
+        );
+        let _ = writeln!(text, "  {}  {dropped}", paint.tone(Tone::Warning, "dropped   "));
+    }
     if let Some(hint) = &status.hint {
         let _ = writeln!(text, "  {}  {hint}", paint.tone(Tone::Warning, "hint      "));
     }
+    if let Some(reason) = status.health.as_ref().and_then(complaint) {
+        let _ = writeln!(text, "  {}  {reason}", paint.tone(Tone::Warning, "health    "));
+    }
     text.push('\n');
     text.push_str(&workers(&status.workers, paint));
+    text.push_str(&remarks(&status.workers, paint));
     text
+}
+
+fn upgrades(status: &StatusView) -> String {
+    match status.upgrades {
+        0 => String::new(),
+        1 => ", upgraded once".into(),
+        times => format!(", upgraded {times} times"),
+    }
+}
+
+/// What there is to say about single workers: what fails, and what they say themselves.
+fn remarks(workers: &[WorkerView], paint: Paint) -> String {
+    let mut text = String::new();
+    for worker in workers {
+        let name = format!("slot {}, worker {}", worker.slot, worker.id);
+        if let Some(reason) = worker.health.as_ref().and_then(complaint) {
+            let _ = writeln!(text, "{}: {reason}", paint.tone(Tone::Warning, &name));
+        }
+        if let Some(status) = &worker.said_status {
+            let _ = writeln!(text, "{}: says \u{201c}{status}\u{201d}", paint.tone(Tone::Dim, &name));
+        }
+    }
+    if text.is_empty() { text } else { format!("\n{text}") }
+}
+
+/// What is wrong, if anything is.
+fn complaint(health: &HealthView) -> Option<String> {
+    let reason = health.reason.as_deref().unwrap_or("unknown");
+    let checks = readable::count(usize::try_from(health.failures).unwrap_or(usize::MAX), "health check");
+    (health.failures > 0).then(|| format!("{checks} failed in a row: {reason}"))
+}
+
+/// The addresses, and what waits at each to be handed to a worker.
+fn listening(status: &StatusView) -> String {
+    if status.listening.is_empty() {
+        return "nowhere yet".into();
+    }
+    let pending = |address: &str| {
+        let view = status.addresses.iter().find(|view| view.address == address)?;
+        view.pending.filter(|count| *count > 0)
+    };
+    let show = |address: &String| match pending(address) {
+        Some(count) => format!("{address} ({count} pending)"),
+        None => address.clone(),
+    };
+    status.listening.iter().map(show).collect::<Vec<_>>().join(", ")
 }
 
 fn workers(workers: &[WorkerView], paint: Paint) -> String {
@@ -120,14 +177,6 @@ fn rung(rung: RungView) -> &'static str {
     }
 }
 
-fn policy(policy: PolicyView) -> &'static str {
-    match policy {
-        PolicyView::Auto => "auto",
-        PolicyView::Lanes => "lanes",
-        PolicyView::Shared => "shared",
-    }
-}
-
 /// The connections that wait, over all its lanes.
 fn queue(worker: &WorkerView) -> Cell {
     match worker.lanes.iter().filter_map(|lane| lane.depth).reduce(u32::saturating_add) {
@@ -158,11 +207,13 @@ mod tests {
     fn a_status_shows_workers_with_their_last_exit() {
         let text = render(&web(), Paint::off());
         assert!(
-            text.starts_with("web\n  listening   127.0.0.1:8080\n  workers     1 of 2 ready\n"),
+            text.starts_with("web\n  listening   127.0.0.1:8080 (2 pending)\n  workers     1 of 2 ready\n"),
             "{text}"
         );
         assert!(text.contains("hint        use shared"), "{text}");
         let worker = text.lines().find(|line| line.contains("SIGKILL, out of memory")).unwrap();
+        assert!(text.contains("slot 0, worker 3: 1 health check failed in a row: it answered 500"), "{text}");
+        assert!(text.ends_with("slot 0, worker 3: says \u{201c}warm\u{201d}\n"), "{text}");
         assert!(worker.contains("ready   adopted") && worker.contains("48.2 MiB"), "{text}");
     }
 }

@@ -1,12 +1,14 @@
-//! `allcores stop`: asks an app to stop and waits until its primary has gone.
+//! `allcores stop`: asks apps to stop and waits until their primaries have gone.
 
 use std::fs::File;
 use std::io;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{ANSWER_PATIENCE, explain, not_running, print, unresponsive};
 use crate::args::StopArgs;
@@ -14,40 +16,68 @@ use crate::client::{Client, RequestError};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::readable;
-use crate::runtime_folder::{AppFolder, RuntimeFolder, wait_until_free};
+use crate::runtime_folder::{AppFolder, wait_until_free};
+use crate::settings::AppName;
+use crate::target;
 
-/// Stops the app. Done when the kernel has let go of the primary's lock.
+/// How often it is asked whose connection breaks.
+const ATTEMPTS: usize = 3;
+
+/// How long after.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Stops the apps, all at once.
 pub(super) async fn execute(args: &StopArgs) -> Result<ExitCode, Failure> {
+    let mut stopping = JoinSet::new();
+    for folder in target::folders(&args.leaving.names)? {
+        let (now, timeout) = (args.now, args.leaving.timeout);
+        stopping.spawn(async move { stop(&folder, now, timeout).await });
+    }
+    let mut failures = Vec::new();
+    while let Some(stopped) = stopping.join_next().await {
+        failures.extend(stopped.context("stop an app")?.err());
+    }
+    Failure::of_all(failures)
+}
+
+/// Stops an app. Done when the kernel has let go of the primary's lock.
+pub(super) async fn stop(folder: &AppFolder, now: bool, patience: Duration) -> Result<ExitCode, Failure> {
     let started = Instant::now();
-    let folder = RuntimeFolder::from_env()?.find(&args.name)?;
+    let name = folder.name();
     // Opened first: a clean exit removes the file.
     let lock = match folder.open_lock() {
         Ok(lock) => lock,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(not_running(&folder, "stop")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(not_running(folder, "stop")),
         Err(error) => {
-            let context = format!("open the lock of {}", args.name);
-            return Err(anyhow::Error::new(error).context(context).into());
+            return Err(anyhow::Error::new(error).context(format!("open the lock of {name}")).into());
         }
     };
-    ask(&folder, args.now).await?;
-    match timeout(args.timeout.saturating_sub(started.elapsed()), gone(lock)?).await {
+    ask(folder, now).await?;
+    match timeout(patience.saturating_sub(started.elapsed()), gone(lock)?).await {
         Ok(result) => {
             result
                 .context("the thread that waits for the end died")?
                 .context("wait for the end of the primary")?;
-            print(format!("{}: stopped\n", args.name).as_bytes())
+            print(format!("{name}: stopped\n").as_bytes())
         }
-        Err(_) => Err(not_gone(args)),
+        Err(_) => Err(not_gone(name, now, patience)),
     }
 }
 
 async fn ask(folder: &AppFolder, now: bool) -> Result<(), Failure> {
-    match timeout(ANSWER_PATIENCE, Client::new(folder).stop(now)).await {
-        // Broken: it may go faster than it answers; whether it does, the lock tells.
-        Ok(Ok(()) | Err(RequestError::Broken(_))) => Ok(()),
-        Ok(Err(error)) => Err(explain(folder, "stop", error)),
-        Err(_) => Err(unresponsive(folder, "stop", ANSWER_PATIENCE)),
+    for attempt in 1..=ATTEMPTS {
+        match timeout(ANSWER_PATIENCE, Client::new(folder).stop(now)).await {
+            Ok(Ok(())) => return Ok(()),
+            // It has gone faster than it answered.
+            Ok(Err(RequestError::NotRunning)) if attempt > 1 => return Ok(()),
+            // Either that, or an upgrade has ended the connection, perhaps before it was heard. To stop twice does no harm.
+            Ok(Err(RequestError::Broken(_))) => sleep(PAUSE).await,
+            Ok(Err(error)) => return Err(explain(folder, "stop", error)),
+            Err(_) => return Err(unresponsive(folder, "stop", ANSWER_PATIENCE)),
+        }
     }
+    // Whether it goes, the lock tells.
+    Ok(())
 }
 
 /// Waits on a thread of its own, which may outlast this command's patience and ends with the program.
@@ -60,13 +90,11 @@ fn gone(lock: File) -> Result<oneshot::Receiver<io::Result<()>>, Failure> {
     Ok(told)
 }
 
-fn not_gone(args: &StopArgs) -> Failure {
-    let (name, patience) = (&args.name, readable::duration(args.timeout));
-    Failure::from(anyhow!("stop {name}: it has accepted, and is still there after {patience}")).next(
-        if args.now {
-            format!("see what is left of it: allcores status {name}")
-        } else {
-            format!("wait longer (--timeout), or give up its connections: allcores stop {name} --now")
-        },
-    )
+fn not_gone(name: &AppName, now: bool, patience: Duration) -> Failure {
+    let patience = readable::duration(patience);
+    Failure::from(anyhow!("stop {name}: it has accepted, and is still there after {patience}")).next(if now {
+        format!("see what is left of it: allcores status {name}")
+    } else {
+        format!("wait longer (--timeout), or give up its connections: allcores stop {name} --now")
+    })
 }

@@ -1,24 +1,42 @@
 //! Accepts connections on the control socket and lets in only the app's own user and root.
 
+use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream as StdStream;
 use std::path::Path;
-use std::time::Duration;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use rustix::net::RecvFlags;
+use tokio::io::Interest;
+use tokio::net::{TcpStream, UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::{Control, routes};
 
 /// How long a request's head may take to arrive.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The longest head of a request, in bytes.
+const HEAD_LIMIT: usize = 64 * 1024;
+
+/// How many connections are served at a time; more wait in the kernel's queue until one ends, as one does that asks
+/// nothing. Commands need one each, and who reads events keeps one.
+const AT_ONCE: usize = 256;
+
+/// How long after somebody was turned away it is said again.
+const SAID_AGAIN: Duration = Duration::from_secs(10);
 
 /// How long answers under way may take after the primary has gone.
 const GRACE: Duration = Duration::from_secs(1);
@@ -41,6 +59,79 @@ pub(crate) fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
+/// Connections on which nothing has been asked so far. They can be answered by another program as well as by this one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Lobby {
+    guests: Arc<Mutex<Guests>>,
+    /// Nobody is let out, for now.
+    is_closed: watch::Sender<bool>,
+}
+
+#[derive(Debug, Default)]
+struct Guests {
+    last: u64,
+    streams: BTreeMap<u64, Arc<UnixStream>>,
+}
+
+impl Lobby {
+    /// Begins with those that the program before has left.
+    ///
+    /// # Errors
+    ///
+    /// If one of them is no connection.
+    pub(crate) fn restore(streams: Vec<OwnedFd>) -> io::Result<Self> {
+        let lobby = Self::default();
+        for stream in streams {
+            let stream = StdStream::from(stream);
+            stream.set_nonblocking(true)?;
+            lobby.enter(UnixStream::from_std(stream)?);
+        }
+        Ok(lobby)
+    }
+
+    /// Shows the descriptors of those that are here, in one order as long as nobody comes or goes.
+    pub(crate) fn visit(&self, mut visit: impl FnMut(BorrowedFd<'_>)) {
+        for stream in self.guests().streams.values() {
+            visit(stream.as_fd());
+        }
+    }
+
+    /// Has those who ask something wait here from now on, or no longer.
+    pub(crate) fn set_closed(&self, is_closed: bool) {
+        self.is_closed.send_if_modified(|now| std::mem::replace(now, is_closed) != is_closed);
+    }
+
+    fn enter(&self, stream: UnixStream) -> u64 {
+        let mut guests = self.guests();
+        guests.last += 1;
+        let number = guests.last;
+        guests.streams.insert(number, Arc::new(stream));
+        number
+    }
+
+    fn numbers(&self) -> Vec<u64> {
+        self.guests().streams.keys().copied().collect()
+    }
+
+    /// Waits until something is asked, and gives the connection with what `hold` gives at that moment; `None` if nothing
+    /// is for too long.
+    async fn leave<T>(&self, number: u64, hold: impl FnOnce() -> T) -> Option<(UnixStream, T)> {
+        let stream = self.guests().streams.get(&number).cloned()?;
+        // A look is worth more than what is said to be readable, and leaves everything where it is.
+        let look = || Ok(rustix::net::recv(&*stream, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT)?);
+        let has_asked =
+            tokio::time::timeout(HEAD_TIMEOUT, stream.async_io(Interest::READABLE, look)).await.is_ok();
+        let _ = self.is_closed.subscribe().wait_for(|is_closed| !*is_closed).await;
+        self.guests().streams.remove(&number);
+        let hold = hold();
+        Arc::into_inner(stream).filter(|_| has_asked).map(|stream| (stream, hold))
+    }
+
+    fn guests(&self) -> MutexGuard<'_, Guests> {
+        self.guests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// A control server at work.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -49,13 +140,13 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Begins to answer, on the present runtime.
-    pub(crate) fn start<C: Control>(listener: UnixListener, control: C) -> Self {
+    /// Begins to answer, on the present runtime, also those who are in the lobby already.
+    pub(crate) fn start<C: Control>(listener: Arc<UnixListener>, control: C, lobby: Lobby) -> Self {
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(async move {
             let connections = GracefulShutdown::new();
             tokio::select! {
-                () = accept(&listener, &control, &connections) => {}
+                () = accept(&listener, &control, &lobby, &connections) => {}
                 _ = stopped => {}
             }
             drop(listener);
@@ -72,19 +163,52 @@ impl Server {
     }
 }
 
-async fn accept<C: Control>(listener: &UnixListener, control: &C, connections: &GracefulShutdown) {
+async fn accept<C: Control>(
+    listener: &UnixListener,
+    control: &C,
+    lobby: &Lobby,
+    connections: &GracefulShutdown,
+) {
     let own = rustix::process::geteuid().as_raw();
+    let (room, mut said) = (Arc::new(Semaphore::new(AT_ONCE)), None::<Instant>);
+    let mut silent = JoinSet::new();
+    let await_question = |number, place| {
+        let (lobby, control) = (lobby.clone(), control.clone());
+        async move { lobby.leave(number, || control.hold()).await.map(|(stream, hold)| (stream, hold, place)) }
+    };
+    for number in lobby.numbers() {
+        // The program before has let in no more than there is room for.
+        silent.spawn(await_question(number, Arc::clone(&room).try_acquire_owned().ok()));
+    }
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
+        tokio::select! {
+            (accepted, place) = accept_one(listener, &room) => match accepted {
+                Ok((stream, _)) => drop(silent.spawn(await_question(lobby.enter(stream), Some(place)))),
+                Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+            },
+            Some(asked) = silent.join_next() => {
+                let Ok(Some((stream, hold, place))) = asked else { continue };
                 let peer = stream.peer_cred().ok().map(|peer| peer.uid());
-                let routes =
-                    if is_welcome(peer, own) { routes::router(control.clone()) } else { routes::denied() };
-                tokio::spawn(serve(stream, routes, connections.watcher()));
+                let is_welcome = is_welcome(peer, own);
+                if !is_welcome && said.is_none_or(|said| said.elapsed() >= SAID_AGAIN) {
+                    said = Some(Instant::now());
+                    control.turned_away(peer);
+                }
+                let routes = if is_welcome { routes::router(control.clone()) } else { routes::denied() };
+                tokio::spawn(serve(stream, routes, connections.watcher(), hold, (place, Arc::clone(&room))));
             }
-            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
         }
     }
+}
+
+/// Accepts a connection as soon as there is room for one. Cancelled, it has accepted none.
+async fn accept_one(
+    listener: &UnixListener,
+    room: &Arc<Semaphore>,
+) -> (io::Result<(UnixStream, tokio::net::unix::SocketAddr)>, OwnedSemaphorePermit) {
+    // Nobody closes it.
+    let Ok(place) = Arc::clone(room).acquire_owned().await else { return std::future::pending().await };
+    (listener.accept().await, place)
 }
 
 /// Says who may command an app: its own user, and root.
@@ -92,11 +216,41 @@ pub(super) fn is_welcome(peer: Option<u32>, own: u32) -> bool {
     peer.is_some_and(|uid| uid == own || uid == 0)
 }
 
-async fn serve(stream: UnixStream, routes: Router, connections: Watcher) {
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+/// Answers monitoring on a connection, until it ends.
+pub(crate) async fn serve_monitoring<C: Control>(stream: TcpStream, control: C) {
+    let service = TowerToHyperService::new(routes::monitoring(control));
+    // As below.
+    let _ = protocol().serve_connection(TokioIo::new(stream), service).await;
+}
+
+fn protocol() -> http1::Builder {
+    let mut protocol = http1::Builder::new();
+    protocol.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_LIMIT);
+    protocol
+}
+
+async fn serve<T: Send>(
+    stream: UnixStream,
+    routes: Router,
+    connections: Watcher,
+    hold: T,
+    (place, room): (Option<OwnedSemaphorePermit>, Arc<Semaphore>),
+) {
+    let connection = protocol().serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+    let mut connection = pin!(connections.watch(connection));
+    // What came is looked at once: by then a request that is whole has a hold of its own.
+    let mut hold = Some(hold);
     // A client that went away, or spoke no HTTP, is its own affair.
-    let _ = connections.watch(connection).await;
+    std::future::poll_fn(|context| {
+        let poll = connection.as_mut().poll(context);
+        hold = None;
+        if poll.is_ready() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    drop(place);
+    // One place is taken for who comes next.
+    if room.available_permits() >= AT_ONCE - 1 {
+        // Nobody asks anything: what it takes to answer is as much as all the rest of a primary.
+        allcores::primary::give_back_code();
+    }
 }

@@ -1,26 +1,50 @@
 //! The contract of the control API, over a real socket: our own client on one side, raw HTTP on the other.
 
+mod contract;
+mod malformed;
+
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use allcores::primary::{AppSnapshot, Refusal};
+use allcores::primary::{
+    Event, Outcome, Refusal, Reload, ReloadNews, ReloadOutcome, Upgrade, UpgradeNews, UpgradeProgress,
+    WorkerRef,
+};
+use allcores::{Signal, Slot, WorkerId};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
 
 use super::server::is_welcome;
-use super::{Control, Server, bind};
+use super::{Control, Lobby, Reloading, Server, bind};
 use crate::client::{Client, RequestError};
+use crate::hub::{Hub, Subscription};
+use crate::metrics::{Reading, Tally};
 use crate::runtime_folder::AppFolder;
-use crate::view;
+use crate::verdict::Verdict;
+use crate::view::{self, DescriptionView, StatusView};
 
 /// Writes down what it is told; scales only to 2.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Fake {
     told: Arc<Mutex<Vec<&'static str>>>,
+    hub: Hub,
+}
+
+/// There is a worker in slot 0, and nowhere else.
+fn reached(slot: Option<Slot>) -> Result<Vec<WorkerRef>, Refusal> {
+    match slot {
+        None | Some(Slot(0)) => Ok(vec![WorkerRef { id: WorkerId(1), slot: Slot(0), pid: 7 }]),
+        Some(_) => Err(Refusal("no worker runs there".into())),
+    }
 }
 
 impl Control for Fake {
+    type Hold = ();
+
+    fn hold(&self) {}
+
     fn stop(&self) {
         self.told.lock().unwrap().push("stop");
     }
@@ -29,13 +53,143 @@ impl Control for Fake {
         self.told.lock().unwrap().push("stop now");
     }
 
-    async fn scale(&self, workers: u16) -> Result<AppSnapshot, Refusal> {
-        if workers == 2 { Ok(view::tests::snapshot()) } else { Err(Refusal("stopping".into())) }
+    async fn scale(&self, workers: u16) -> Result<StatusView, Refusal> {
+        if workers == 2 { Ok(view::tests::web()) } else { Err(Refusal("stopping".into())) }
     }
 
-    async fn snapshot(&self) -> Result<AppSnapshot, Refusal> {
-        Ok(view::tests::snapshot())
+    async fn reload(&self, wish: Reload) -> Result<Reloading, Refusal> {
+        if wish.may_move {
+            return Err(Refusal("web.toml:1:1: no".into()));
+        }
+        let (tell, news) = mpsc::unbounded_channel();
+        let _ = tell.send(ReloadNews::Began { generation: 2, slots: wish.surge.unwrap_or(1) });
+        let _ = tell.send(ReloadNews::Ended(ReloadOutcome::Stopped));
+        Ok(Reloading { notices: vec!["policy stays".into()], news: news.into() })
     }
+
+    fn describe(&self) -> DescriptionView {
+        view::tests::description()
+    }
+
+    async fn signal(&self, slot: Option<Slot>, signal: Signal) -> Result<Vec<WorkerRef>, Refusal> {
+        self.told.lock().unwrap().push(if signal == Signal::USR2 { "signal USR2" } else { "signal" });
+        reached(slot)
+    }
+
+    async fn send(&self, slot: Option<Slot>, message: String) -> Result<Vec<WorkerRef>, Refusal> {
+        assert!(!message.contains('\n'), "{message:?}");
+        reached(slot)
+    }
+
+    fn subscribe(&self, has_output: bool) -> Option<Subscription> {
+        self.hub.subscribe(has_output)
+    }
+
+    fn upgrade(&self, wish: Upgrade) -> UpgradeProgress {
+        let (tell, news) = mpsc::unbounded_channel();
+        let executable = wish.executable.unwrap_or_default();
+        let _ = tell.send(UpgradeNews::Checking { executable });
+        let _ = tell.send(UpgradeNews::Refused { reason: "too old".into() });
+        news.into()
+    }
+
+    fn turned_away(&self, _: Option<u32>) {
+        self.told.lock().unwrap().push("turned away");
+    }
+
+    async fn metrics(&self) -> Result<String, Refusal> {
+        let connections = [(3, 5)].into();
+        Ok(Reading::new(view::tests::web(), &mut Tally::default(), connections).into_open_metrics())
+    }
+
+    async fn status(&self) -> Result<StatusView, Refusal> {
+        Ok(view::tests::web())
+    }
+}
+
+#[tokio::test]
+async fn an_upgrade_is_answered_line_by_line() {
+    let running = started();
+    let (status, body) = running.raw("POST /v1/upgrade", br#"{"executable": "/bin/new"}"#).await;
+    assert_eq!(status, 200);
+    for part in
+        [r#"{"event":"checking","executable":"/bin/new"}"#, r#"{"event":"refused","reason":"too old"}"#]
+    {
+        assert!(body.contains(part), "{body}");
+    }
+    for wrong in [&br#"{"executable": "new"}"#[..], br#"{"check_seconds": -1}"#, br#"{"binary": "/bin/new"}"#]
+    {
+        let (status, _) = running.refused("POST /v1/upgrade", wrong).await;
+        assert_eq!(status, 400, "{}", String::from_utf8_lossy(wrong));
+    }
+}
+
+#[tokio::test]
+async fn a_reload_is_answered_line_by_line() {
+    let running = started();
+    let (status, body) = running.raw("POST /v1/reload", br#"{"surge": 3}"#).await;
+    assert_eq!(status, 200);
+    for part in [
+        r#"{"event":"notice","text":"policy stays"}"#,
+        r#"{"event":"began","generation":2,"slots":3}"#,
+        r#"{"event":"ended","outcome":"stopped"}"#,
+    ] {
+        assert!(body.contains(part), "{body}");
+    }
+    let refused = running.refused("POST /v1/reload", br#"{"may_move": true}"#).await;
+    assert_eq!(refused, (409, "web.toml:1:1: no".into()));
+    for wrong in [&br#"{"surge": 0}"#[..], br#"{"command": []}"#, br#"{"canary_seconds": -1}"#, b"7"] {
+        let (status, _) = running.refused("POST /v1/reload", wrong).await;
+        assert_eq!(status, 400, "{}", String::from_utf8_lossy(wrong));
+    }
+}
+
+#[tokio::test]
+async fn orders_to_workers_tell_whom_they_reached() {
+    let running = started();
+    let whom = r#"{"workers":[{"id":1,"slot":0,"pid":7}]}"#;
+    for (head, body) in [
+        ("POST /v1/signal", r#"{"signal": "SIGUSR2"}"#),
+        ("POST /v1/signal", r#"{"signal": "USR2", "slot": 0}"#),
+        ("POST /v1/send", "{\"message\": {\n\"a\":\r 1}}"),
+        ("POST /v1/send", r#"{"message": "NODE_x", "slot": 0}"#),
+    ] {
+        assert_eq!(running.raw(head, body.as_bytes()).await, (200, whom.to_owned()), "{head} {body}");
+    }
+    assert_eq!(running.told(), ["signal USR2", "signal USR2"]);
+    for (head, body, status) in [
+        ("POST /v1/signal", r#"{"signal": "USR2", "slot": 1}"#, 409),
+        ("POST /v1/signal", r#"{"signal": "NONE"}"#, 400),
+        ("POST /v1/signal", "", 400),
+        ("POST /v1/send", r#"{"message": {"cmd": "NODE_CLUSTER"}}"#, 400),
+        ("POST /v1/send", r#"{"message": {"#, 400),
+        ("POST /v1/send", "{}", 400),
+        ("GET /v1/events?outptu=true", "", 400),
+    ] {
+        assert_eq!(running.refused(head, body.as_bytes()).await.0, status, "{head} {body}");
+    }
+}
+
+#[tokio::test]
+async fn the_client_reads_the_description() {
+    let running = started();
+    let client = Client::new(&running.app);
+    assert_eq!(client.describe().await.unwrap(), view::tests::description());
+}
+
+#[tokio::test]
+async fn events_are_told_from_now_until_the_end() {
+    let running = started();
+    let client = Client::new(&running.app);
+    let mut lines = client.events(false).await.unwrap();
+    running.fake.hub.observe(&Event::Stopping);
+    let verdict = Verdict::of(&Outcome::Stopped, "x");
+    running.fake.hub.conclude(&Outcome::Stopped, &verdict);
+    for event in ["stopping", "stopped"] {
+        let line: serde_json::Value = serde_json::from_slice(&lines.next().await.unwrap()).unwrap();
+        assert_eq!(line["event"], event);
+    }
+    assert_eq!(lines.next().await, None);
 }
 
 struct Running {
@@ -48,8 +202,8 @@ struct Running {
 fn started() -> Running {
     let folder = tempfile::tempdir().unwrap();
     let app = AppFolder::at("web".parse().unwrap(), folder.path());
-    let fake = Fake::default();
-    let server = Server::start(bind(&app.socket()).unwrap(), fake.clone());
+    let fake = Fake { told: Arc::default(), hub: Hub::new("web") };
+    let server = Server::start(Arc::new(bind(&app.socket()).unwrap()), fake.clone(), Lobby::default());
     Running { app, fake, server, _folder: folder }
 }
 
@@ -79,6 +233,15 @@ impl Running {
     fn told(&self) -> Vec<&'static str> {
         self.fake.told.lock().unwrap().clone()
     }
+}
+
+#[tokio::test]
+async fn health_is_told_of_the_primary_and_of_its_workers() {
+    let running = started();
+    let live = running.raw("GET /v1/health/live", b"").await;
+    assert_eq!(live, (200, r#"{"live":true}"#.to_owned()));
+    let ready = running.raw("GET /v1/health/ready", b"").await;
+    assert_eq!(ready, (200, r#"{"ready":1,"target":2}"#.to_owned()));
 }
 
 #[tokio::test]

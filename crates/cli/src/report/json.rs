@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 use std::time::SystemTime;
 
-use allcores::primary::{Event, Holder, Outcome, Stream, WorkerRef};
+use allcores::primary::{Event, Holder, Lack, Outcome, Reason, Stream, WorkerRef};
 use serde::Serialize;
 
 use crate::verdict::Verdict;
-use crate::view::{self, ExitView, PolicyView, RungView};
+use crate::view::{self, ExitView, FailureView, PolicyView, RungView};
 
 #[derive(Serialize)]
 struct LineView<'a> {
@@ -38,6 +38,19 @@ enum EventView<'a> {
     Hung {
         worker: WorkerRefView,
         stalled_seconds: f64,
+    },
+    NotReady {
+        worker: WorkerRefView,
+        lack: &'static str,
+        limit_seconds: f64,
+    },
+    Unhealthy {
+        worker: WorkerRefView,
+        reason: &'a str,
+    },
+    Renewing {
+        worker: WorkerRefView,
+        reason: &'static str,
     },
     Draining {
         worker: WorkerRefView,
@@ -74,11 +87,47 @@ enum EventView<'a> {
     Notice {
         text: &'a str,
     },
+    Reloading {
+        generation: u32,
+        slots: u16,
+    },
+    Watching {
+        worker: WorkerRefView,
+        seconds: f64,
+    },
+    Replaced {
+        slot: u16,
+        done: u16,
+        slots: u16,
+    },
+    RollingBack(FailureView),
+    Reloaded {
+        generation: u32,
+        seconds: f64,
+    },
+    ReloadFailed {
+        #[serde(flatten)]
+        failure: FailureView,
+        rolled_back: bool,
+    },
+    Upgrading {
+        executable: Cow<'a, str>,
+    },
+    UpgradeRefused {
+        executable: Cow<'a, str>,
+        reason: &'a str,
+    },
+    Upgraded {
+        before: &'a str,
+        version: &'static str,
+        upgrades: u32,
+    },
     Stopping,
     Output {
         worker: WorkerRefView,
         stream: &'static str,
         line: Cow<'a, str>,
+        partial: bool,
     },
     Dropped {
         lines: u64,
@@ -105,17 +154,17 @@ struct HolderView<'a> {
 }
 
 /// Writes an event of the engine.
-pub(super) fn event(app: &str, event: &Event<'_>) -> Vec<u8> {
+pub(crate) fn event(app: &str, event: &Event<'_>) -> Vec<u8> {
     line(app, event.into())
 }
 
 /// Writes that workers' lines were lost.
-pub(super) fn dropped(app: &str, lines: u64) -> Vec<u8> {
+pub(crate) fn dropped(app: &str, lines: u64) -> Vec<u8> {
     line(app, EventView::Dropped { lines })
 }
 
 /// Writes the end of the run, always the last line.
-pub(super) fn stopped(app: &str, outcome: &Outcome, verdict: &Verdict) -> Vec<u8> {
+pub(crate) fn stopped(app: &str, outcome: &Outcome, verdict: &Verdict) -> Vec<u8> {
     let outcome = match outcome {
         Outcome::Stopped => "stopped",
         Outcome::NeverReady { .. } => "never_ready",
@@ -146,14 +195,34 @@ impl<'a> From<&'a Event<'_>> for EventView<'a> {
                 worker: worker.into(),
                 address,
                 rung: (*rung).into(),
-                policy: (*policy).into(),
+                policy: PolicyView((*policy).clone()),
             },
             Event::Ready { worker } => Self::Ready { worker: worker.into() },
             Event::Hung { worker, stalled } => {
                 Self::Hung { worker: worker.into(), stalled_seconds: stalled.as_secs_f64() }
             }
+            Event::NotReady { worker, lack, limit } => Self::NotReady {
+                worker: worker.into(),
+                lack: match lack {
+                    Lack::Listening => "listening",
+                    Lack::Word => "word",
+                    Lack::Health => "health",
+                },
+                limit_seconds: limit.as_secs_f64(),
+            },
+            Event::Unhealthy { worker, reason } => Self::Unhealthy { worker: worker.into(), reason },
+            Event::Renewing { worker, reason } => Self::Renewing {
+                worker: worker.into(),
+                reason: match reason {
+                    Reason::Unresponsive => "unresponsive",
+                    Reason::Unhealthy => "unhealthy",
+                    Reason::Memory => "memory",
+                    Reason::Requests => "requests",
+                    Reason::Lifetime => "lifetime",
+                },
+            },
             Event::Draining { worker } => Self::Draining { worker: worker.into() },
-            Event::Exited { worker, status, is_oom, is_expected, uptime } => Self::Exited {
+            Event::Exited { worker, status, is_oom, is_expected, uptime, .. } => Self::Exited {
                 worker: worker.into(),
                 status: (*status).into(),
                 oom: *is_oom,
@@ -177,8 +246,32 @@ impl<'a> From<&'a Event<'_>> for EventView<'a> {
                 holder: holder.map(|Holder { pid, command }| HolderView { pid: *pid, command }),
             },
             Event::Notice { text } => Self::Notice { text },
+            Event::Reloading { generation, slots } => {
+                Self::Reloading { generation: *generation, slots: *slots }
+            }
+            Event::Watching { worker, time } => {
+                Self::Watching { worker: worker.into(), seconds: time.as_secs_f64() }
+            }
+            Event::Replaced { slot, done, slots } => {
+                Self::Replaced { slot: slot.0, done: *done, slots: *slots }
+            }
+            Event::RollingBack { failure } => Self::RollingBack((*failure).into()),
+            Event::Reloaded { generation, took } => {
+                Self::Reloaded { generation: *generation, seconds: took.as_secs_f64() }
+            }
+            Event::ReloadFailed { failure, is_rolled_back } => {
+                Self::ReloadFailed { failure: (*failure).into(), rolled_back: *is_rolled_back }
+            }
+            Event::Upgrading { executable } => Self::Upgrading { executable: executable.to_string_lossy() },
+            Event::UpgradeRefused { executable, reason, .. } => {
+                Self::UpgradeRefused { executable: executable.to_string_lossy(), reason }
+            }
+            Event::Upgraded { before, count } => {
+                Self::Upgraded { before, version: env!("CARGO_PKG_VERSION"), upgrades: *count }
+            }
             Event::Stopping => Self::Stopping,
-            Event::Output { worker, stream, line } => Self::Output {
+            Event::Output { worker, stream, line, is_partial } => Self::Output {
+                partial: *is_partial,
                 worker: worker.into(),
                 stream: match stream {
                     Stream::Stdout => "stdout",

@@ -5,13 +5,38 @@
 use std::fmt::{Display, Write as _};
 use std::time::Duration;
 
-use allcores::primary::{Event, Policy, Stream, WorkerRef};
+use allcores::primary::{Event, Lack, Reason, ReloadFailure, Stream, WorkerRef};
 use allcores::{ExitStatus, Slot};
 
 use super::Level;
 use crate::paint::{Paint, Tone};
 use crate::readable;
 use crate::verdict::{self, Verdict};
+
+/// What is said, line by line, each in its tone. Where it is said decides what stands before each line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Words(Vec<(Tone, String)>);
+
+impl Words {
+    /// Words in one tone; there may be several lines of them.
+    pub(super) fn new(tone: Tone, text: &str) -> Self {
+        Self(text.lines().map(|line| (tone, line.to_owned())).collect())
+    }
+
+    fn plain(text: &str) -> Self {
+        Self::new(Tone::Plain, text)
+    }
+
+    fn and(mut self, more: Self) -> Self {
+        self.0.extend(more.0);
+        self
+    }
+
+    /// The lines alone.
+    pub(super) fn lines(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(_, line)| line.as_str())
+    }
+}
 
 /// Puts events of one app into words.
 #[derive(Clone, Debug)]
@@ -43,140 +68,200 @@ impl Pretty {
     }
 
     /// Our own lines about an event; `None` for workers' lines.
-    pub(super) fn event(&self, event: &Event<'_>) -> Option<(Level, String)> {
+    pub(super) fn event(event: &Event<'_>) -> Option<(Level, Words)> {
         let said = match event {
             Event::Output { .. } => return None,
             Event::CrashLoop { slot, exits, status, last_output } => {
-                return Some((Level::Error, self.crash_loop(*slot, *exits, *status, last_output)));
+                return Some((Level::Error, Self::crash_loop(*slot, *exits, *status, last_output)));
             }
-            Event::Forked { worker } => (Level::Detail, self.own(&format!("{} forked", name(worker)))),
-            Event::Online { worker } => (Level::Info, self.own(&format!("{} online", name(worker)))),
+            Event::Forked { worker } => (Level::Detail, Words::plain(&format!("{} forked", name(worker)))),
+            Event::Online { worker } => (Level::Info, Words::plain(&format!("{} online", name(worker)))),
             Event::Listening { worker, address, rung, policy } => {
-                let text =
-                    format!("{} listening on {address} ({rung}, {})", name(worker), policy_name(*policy));
-                (Level::Info, self.own(&text))
+                let text = format!("{} listening on {address} ({rung}, {policy})", name(worker));
+                (Level::Info, Words::plain(&text))
             }
-            Event::Ready { worker } => (Level::Detail, self.own(&format!("{} ready", name(worker)))),
+            Event::Ready { worker } => (Level::Detail, Words::plain(&format!("{} ready", name(worker)))),
             Event::Hung { worker, stalled } => {
                 let text = format!(
                     "{} hangs: connections wait and it has taken none for {}",
                     name(worker),
                     readable::duration(*stalled)
                 );
-                (Level::Warning, self.toned(Tone::Warning, &text))
+                (Level::Warning, Words::new(Tone::Warning, &text))
             }
-            Event::Draining { worker } => (Level::Info, self.own(&format!("{} draining", name(worker)))),
-            Event::Exited { worker, status, is_oom, is_expected, uptime } => {
-                self.exited(worker, *status, *is_oom, *is_expected, *uptime)
+            Event::NotReady { worker, lack, limit } => {
+                let lack = match lack {
+                    Lack::Listening => "it does not listen",
+                    Lack::Word => {
+                        "it listens and has not said READY=1 (sd_notify) or process.send('ready') (node)"
+                    }
+                    Lack::Health => "it listens and has passed no health check",
+                };
+                let text =
+                    format!("{} was not ready within {}: {lack}", name(worker), readable::duration(*limit));
+                (Level::Warning, Words::new(Tone::Warning, &text))
+            }
+            Event::Unhealthy { worker, reason } => (
+                Level::Warning,
+                Words::new(Tone::Warning, &format!("{} is unhealthy: {reason}", name(worker))),
+            ),
+            Event::Renewing { worker, reason } => {
+                let reason = match reason {
+                    Reason::Unresponsive => "it does not answer",
+                    Reason::Unhealthy => "it is not well",
+                    Reason::Memory => "it has more memory than --max-memory",
+                    Reason::Requests => "it has served --max-requests",
+                    Reason::Lifetime => "it has lived for --max-lifetime",
+                };
+                (Level::Info, Words::plain(&format!("{} gets a successor: {reason}", name(worker))))
+            }
+            Event::Draining { worker } => (Level::Info, Words::plain(&format!("{} draining", name(worker)))),
+            Event::Exited { worker, status, is_oom, is_expected, uptime, .. } => {
+                Self::exited(worker, *status, *is_oom, *is_expected, *uptime)
             }
             Event::Respawning { slot, delay: Duration::ZERO } => {
-                (Level::Detail, self.own(&format!("slot {slot} gets a new worker")))
+                (Level::Detail, Words::plain(&format!("slot {slot} gets a new worker")))
             }
             Event::Respawning { slot, delay } => {
                 let text = format!("slot {slot} gets a new worker in {}", readable::duration(*delay));
-                (Level::Info, self.own(&text))
+                (Level::Info, Words::plain(&text))
             }
             Event::SpawnFailed { slot, reason } => (
                 Level::Error,
-                self.toned(Tone::Bad, &format!("slot {slot}: no worker could be started: {reason}")),
+                Words::new(Tone::Bad, &format!("slot {slot}: no worker could be started: {reason}")),
             ),
             Event::AddressUnavailable { worker, address, reason, holder } => {
                 let why = verdict::address_unavailable(address, reason, *holder);
-                (Level::Error, self.toned(Tone::Bad, &format!("{}: {why}", name(worker))))
+                (Level::Error, Words::new(Tone::Bad, &format!("{}: {why}", name(worker))))
             }
-            Event::Notice { text } => (Level::Warning, self.toned(Tone::Warning, text)),
-            Event::Stopping => (Level::Info, self.own("stopping")),
+            Event::Notice { text } => (Level::Warning, Words::new(Tone::Warning, text)),
+            Event::Stopping => (Level::Info, Words::plain("stopping")),
+            Event::Upgrading { executable } => {
+                (Level::Info, Words::plain(&format!("upgrading: asks {}", executable.display())))
+            }
+            Event::UpgradeRefused { reason, .. } => {
+                (Level::Error, Words::new(Tone::Bad, &format!("upgrade refused: {reason}")))
+            }
+            Event::Upgraded { before, .. } => {
+                let version = env!("CARGO_PKG_VERSION");
+                (Level::Info, Words::plain(&format!("upgraded from allcores {before} to {version}")))
+            }
+            Event::Reloading { .. }
+            | Event::Watching { .. }
+            | Event::Replaced { .. }
+            | Event::RollingBack { .. }
+            | Event::Reloaded { .. }
+            | Event::ReloadFailed { .. } => Self::reload(event),
         };
         Some(said)
     }
 
+    fn reload(event: &Event<'_>) -> (Level, Words) {
+        match event {
+            Event::Reloading { generation, slots } => {
+                let slots = readable::count(usize::from(*slots), "slot");
+                (Level::Info, Words::plain(&format!("reloading: generation {generation}, {slots}")))
+            }
+            Event::Watching { worker, time } => {
+                let time = readable::duration(*time);
+                (Level::Info, Words::plain(&format!("{} is watched for {time}", name(worker))))
+            }
+            Event::Replaced { slot, done, slots } => {
+                (Level::Detail, Words::plain(&format!("slot {slot} replaced, {done} of {slots}")))
+            }
+            Event::RollingBack { failure } => {
+                (Level::Error, Words::new(Tone::Bad, &format!("{}; rolling back", no_good(failure))))
+            }
+            Event::Reloaded { generation, took } => {
+                let took = readable::duration(*took);
+                (
+                    Level::Info,
+                    Words::plain(&format!("reloaded: generation {generation} serves, after {took}")),
+                )
+            }
+            Event::ReloadFailed { failure, is_rolled_back: true } => {
+                let text = format!("reload failed: {}; the old version serves", no_good(failure));
+                (Level::Error, Words::new(Tone::Bad, &text))
+            }
+            Event::ReloadFailed { failure, .. } => {
+                let text = format!(
+                    "reload failed: {}; what had been replaced could not be put back, each slot keeps what serves",
+                    no_good(failure)
+                );
+                (Level::Error, Words::new(Tone::Bad, &text))
+            }
+            _ => (Level::Detail, Words::plain("")),
+        }
+    }
+
     fn exited(
-        &self,
         worker: &WorkerRef,
         status: ExitStatus,
         is_oom: bool,
         is_expected: bool,
         uptime: Duration,
-    ) -> (Level, String) {
+    ) -> (Level, Words) {
         let memory = if is_oom { ", killed for want of memory" } else { "" };
         let text = format!("{} exited: {status}{memory}, after {}", name(worker), readable::duration(uptime));
         if is_expected {
-            (Level::Info, self.own(&text))
+            (Level::Info, Words::plain(&text))
         } else {
-            (Level::Warning, self.toned(Tone::Warning, &text))
+            (Level::Warning, Words::new(Tone::Warning, &text))
         }
     }
 
-    fn crash_loop(&self, slot: Slot, exits: u32, status: ExitStatus, last_output: &[Vec<u8>]) -> String {
+    fn crash_loop(slot: Slot, exits: u32, status: ExitStatus, last_output: &[Vec<u8>]) -> Words {
         let head = format!(
             "CRASH LOOP in slot {slot}: {} in a row ended early, the last by {status}",
             readable::count(exits.try_into().unwrap_or(usize::MAX), "worker")
         );
-        let mut text = self.toned(Tone::Bad, &head);
-        if last_output.is_empty() {
-            text.push_str(&self.own("  it wrote nothing"));
-        } else {
-            text.push_str(&self.own("  its last lines:"));
-        }
+        let wrote = if last_output.is_empty() { "  it wrote nothing" } else { "  its last lines:" };
+        let mut words = Words::new(Tone::Bad, &head).and(Words::plain(wrote));
         for line in last_output {
-            text.push_str(&self.own(&format!("  | {}", String::from_utf8_lossy(line))));
+            words = words.and(Words::plain(&format!("  | {}", String::from_utf8_lossy(line))));
         }
-        text.push_str(
-            &self.own(
-                "  next: correct the cause; as long as the app runs, it is tried again, ever more seldom",
-            ),
-        );
-        text
+        words.and(Words::plain(
+            "  next: correct the cause; as long as the app runs, it is tried again, ever more seldom",
+        ))
     }
 
     /// The last word about a run.
-    pub(super) fn verdict(&self, verdict: &Verdict) -> String {
-        let Some(next) = &verdict.next else {
-            return self.own(&verdict.message);
-        };
-        let mut text = self.toned(Tone::Bad, &verdict.message);
-        text.push_str(&self.own(&format!("  next: {next}")));
-        text
+    pub(super) fn verdict(verdict: &Verdict) -> Words {
+        match &verdict.next {
+            None => Words::plain(&verdict.message),
+            Some(next) => {
+                Words::new(Tone::Bad, &verdict.message).and(Words::plain(&format!("  next: {next}")))
+            }
+        }
     }
 
     /// Tells how many workers' lines were lost.
-    pub(super) fn dropped(&self, lines: u64) -> Vec<u8> {
+    pub(super) fn dropped(lines: u64) -> Words {
         let lines = readable::count(usize::try_from(lines).unwrap_or(usize::MAX), "line");
-        self.toned(Tone::Warning, &format!("\u{2026} {lines} dropped: output is not being read")).into_bytes()
+        Words::new(Tone::Warning, &format!("\u{2026} {lines} dropped: output is not being read"))
     }
 
-    /// A good piece of news.
-    pub(super) fn good(&self, text: &str) -> String {
-        self.toned(Tone::Good, text)
-    }
-
-    /// A line of our own; each further line of it gets the same front.
-    pub(super) fn own(&self, text: &str) -> String {
-        self.toned(Tone::Plain, text)
-    }
-
-    fn toned(&self, tone: Tone, text: &str) -> String {
+    /// Words as they go to a terminal, each line with the app's name before it.
+    pub(super) fn dress(&self, words: &Words) -> String {
         let front = self.stderr.tone(Tone::Dim, "allcores");
-        let mut lines = String::new();
-        for line in text.lines() {
+        let mut text = String::new();
+        for (tone, line) in &words.0 {
             // Writing to a string can't fail.
-            let _ = writeln!(lines, "{front}  {}: {}", self.app, self.stderr.tone(tone, line));
+            let _ = writeln!(text, "{front}  {}: {}", self.app, self.stderr.tone(*tone, line));
         }
-        lines
+        text
     }
+}
+
+fn no_good(failure: &ReloadFailure) -> String {
+    format!(
+        "worker {} of generation {} (slot {}) was no good: {}",
+        failure.id, failure.generation, failure.slot, failure.reason
+    )
 }
 
 fn name(worker: &WorkerRef) -> impl Display {
     format!("worker {} (slot {}, pid {})", worker.id, worker.slot, worker.pid)
-}
-
-/// The policy's name as `--policy` takes it.
-pub(super) fn policy_name(policy: Policy) -> &'static str {
-    match policy {
-        Policy::Auto => "auto",
-        Policy::Lanes => "lanes",
-        Policy::Shared => "shared",
-    }
 }
 
 #[cfg(test)]

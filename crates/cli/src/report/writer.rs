@@ -1,16 +1,15 @@
-//! Gets lines out on a thread of its own, so that a reader who doesn't read holds up nobody.
+//! Gets lines out on a thread of its own, so that a reader who doesn't read, or a disk that doesn't write, holds up nobody.
 //!
 //! A queue bounded by bytes stands between. When it is full, workers' lines are dropped and counted, and the count
-//! is told in their place; our own lines are few and wait for room in a reserve. Where a stream is gone (EPIPE), what
-//! would go there is thrown away.
+//! is told in their place; our own lines are few and wait for room in a reserve.
 
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::Duration;
 
+use allcores::primary::spawn_deaf;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
@@ -22,9 +21,39 @@ const RESERVE: usize = 1024 * 1024;
 
 /// Which stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sink {
+pub(crate) enum Sink {
     Stdout,
     Stderr,
+}
+
+/// Where lines go. May take its time: it has a thread for itself.
+pub(crate) trait Out: Send + 'static {
+    /// Writes whole lines. What can't be written is its own affair.
+    fn write(&mut self, sink: Sink, lines: &[u8]);
+
+    /// Opens anew what it writes to.
+    fn reopen(&mut self) {}
+}
+
+/// Two streams. Where one is gone (EPIPE), what would go there is thrown away.
+pub(super) struct Streams<A, B> {
+    stdout: Option<A>,
+    stderr: Option<B>,
+}
+
+impl<A: AsFd, B: AsFd> Streams<A, B> {
+    pub(super) fn new(stdout: A, stderr: B) -> Self {
+        Self { stdout: Some(stdout), stderr: Some(stderr) }
+    }
+}
+
+impl<A: AsFd + Send + 'static, B: AsFd + Send + 'static> Out for Streams<A, B> {
+    fn write(&mut self, sink: Sink, lines: &[u8]) {
+        match sink {
+            Sink::Stdout => self.stdout = self.stdout.take().filter(|fd| write_chunk(fd, lines).is_ok()),
+            Sink::Stderr => self.stderr = self.stderr.take().filter(|fd| write_chunk(fd, lines).is_ok()),
+        }
+    }
 }
 
 /// The queue's end that never blocks.
@@ -48,21 +77,31 @@ struct State {
     chunks: VecDeque<Chunk>,
     /// Bytes in `chunks` and in the writing thread's hands.
     waiting: usize,
+    /// Lines, since it was told last.
     dropped: u64,
+    all_dropped: u64,
     is_closed: bool,
 }
 
-struct Chunk {
-    sink: Sink,
-    bytes: Vec<u8>,
+enum Chunk {
+    Lines { sink: Sink, bytes: Vec<u8> },
+    Reopen,
+}
+
+impl Chunk {
+    fn len(&self) -> usize {
+        match self {
+            Self::Lines { bytes, .. } => bytes.len(),
+            Self::Reopen => 0,
+        }
+    }
 }
 
 impl Writer {
     /// Starts the thread. `note` puts into words how many lines were lost.
     pub(super) fn start(
         limit: usize,
-        stdout: impl AsFd + Send + 'static,
-        stderr: impl AsFd + Send + 'static,
+        out: impl Out,
         note: impl Fn(u64) -> (Sink, Vec<u8>) + Send + Sync + 'static,
     ) -> io::Result<Self> {
         let queue = Arc::new(Queue {
@@ -73,7 +112,7 @@ impl Writer {
             drained: Condvar::new(),
         });
         let writing = Arc::clone(&queue);
-        thread::Builder::new().name("writer".into()).spawn(move || writing.write_all(&stdout, &stderr))?;
+        spawn_deaf("writer", move || writing.write_all(out))?;
         Ok(Self { queue })
     }
 
@@ -85,6 +124,31 @@ impl Writer {
     /// Hands in a worker's line, its end included; dropped if the queue is full.
     pub(super) fn push_line(&self, sink: Sink, line: &[u8]) {
         self.queue.push(sink, line, self.queue.limit);
+    }
+
+    /// Has it opened anew what is written to, behind what was handed in before.
+    pub(super) fn reopen(&self) {
+        let mut state = self.queue.lock();
+        if !state.is_closed {
+            state.chunks.push_back(Chunk::Reopen);
+            self.queue.pushed.notify_one();
+        }
+    }
+
+    /// How many lines were dropped until now.
+    pub(super) fn dropped_in_all(&self) -> u64 {
+        self.queue.lock().all_dropped
+    }
+
+    /// Waits until all that was handed in is written, and no longer than `patience`. Says whether it is.
+    pub(super) fn flush(&self, patience: Duration) -> bool {
+        let state = self.queue.lock();
+        let (state, _) = self
+            .queue
+            .drained
+            .wait_timeout_while(state, patience, |state| !state.is_done())
+            .unwrap_or_else(PoisonError::into_inner);
+        state.is_done()
     }
 
     /// Waits until all is written, and no longer than `patience`. Says whether it is. Nothing can be handed in after.
@@ -109,10 +173,12 @@ impl State {
     fn add(&mut self, sink: Sink, line: &[u8]) {
         self.waiting += line.len();
         match self.chunks.back_mut() {
-            Some(last) if last.sink == sink && last.bytes.len() + line.len() <= CHUNK => {
-                last.bytes.extend_from_slice(line);
+            Some(Chunk::Lines { sink: last, bytes })
+                if *last == sink && bytes.len() + line.len() <= CHUNK =>
+            {
+                bytes.extend_from_slice(line);
             }
-            _ => self.chunks.push_back(Chunk { sink, bytes: line.to_vec() }),
+            _ => self.chunks.push_back(Chunk::Lines { sink, bytes: line.to_vec() }),
         }
     }
 
@@ -138,6 +204,7 @@ impl Queue {
         // Alone, even a line longer than the limit gets through.
         if state.waiting > 0 && state.waiting + line.len() > limit {
             state.dropped += 1;
+            state.all_dropped += 1;
             return;
         }
         state.add_note(&self.note);
@@ -146,15 +213,14 @@ impl Queue {
     }
 
     /// The thread's life: ends when all is written and nothing more can come.
-    fn write_all(&self, stdout: &impl AsFd, stderr: &impl AsFd) {
-        let (mut has_stdout, mut has_stderr) = (true, true);
+    fn write_all(&self, mut out: impl Out) {
         while let Some(chunk) = self.next_chunk() {
-            match chunk.sink {
-                Sink::Stdout => has_stdout = has_stdout && write_chunk(stdout, &chunk.bytes).is_ok(),
-                Sink::Stderr => has_stderr = has_stderr && write_chunk(stderr, &chunk.bytes).is_ok(),
+            match &chunk {
+                Chunk::Lines { sink, bytes } => out.write(*sink, bytes),
+                Chunk::Reopen => out.reopen(),
             }
             let mut state = self.lock();
-            state.waiting -= chunk.bytes.len();
+            state.waiting -= chunk.len();
             if state.waiting == 0 {
                 state.add_note(&self.note);
             }

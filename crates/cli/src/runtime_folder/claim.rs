@@ -5,6 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::{process, thread};
@@ -39,8 +40,10 @@ impl From<io::Error> for ClaimError {
 #[derive(Debug)]
 pub(crate) struct Claim {
     folder: PathBuf,
+    /// The primary before had no time to clear up.
+    is_left: bool,
     /// Open for as long as the claim lasts: the lock hangs from it.
-    _lock: File,
+    lock: File,
 }
 
 impl Claim {
@@ -60,11 +63,39 @@ impl Claim {
             if !is_still_there(&lock, &lock_file(folder)) {
                 continue;
             }
+            let is_left = lock.metadata()?.len() > 0;
             lock.set_len(0)?;
             write!(lock, "{}", process::id())?;
-            return Ok(Self { folder: folder.to_path_buf(), _lock: lock });
+            return Ok(Self { folder: folder.to_path_buf(), is_left, lock });
         }
         Err(ClaimError::Io(io::Error::other("others kept removing it")))
+    }
+
+    /// Goes on with a claim of this process's, by its lock.
+    pub(super) fn again(folder: &Path, lock: File) -> io::Result<Self> {
+        // Who has a lock gets it again.
+        flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+        if !is_still_there(&lock, &lock_file(folder)) {
+            return Err(io::Error::other("the lock is not the one of the app's folder"));
+        }
+        Ok(Self { folder: folder.to_path_buf(), is_left: false, lock })
+    }
+
+    /// What the lock hangs from.
+    pub(crate) fn lock(&self) -> BorrowedFd<'_> {
+        self.lock.as_fd()
+    }
+
+    /// Whether a primary has had the name and did not clear up: it was killed.
+    pub(crate) fn is_left(&self) -> bool {
+        self.is_left
+    }
+
+    /// What nothing of any other app's can have: the file that is locked. As long as it is there, it is the same for all
+    /// primaries that have the name one after the other.
+    pub(crate) fn mark(&self) -> io::Result<String> {
+        let metadata = self.lock.metadata()?;
+        Ok(format!("{}-{}", metadata.dev(), metadata.ino()))
     }
 
     /// Removes the app's files, as the last act of a primary. The lock stays until the claim is dropped or the
@@ -85,6 +116,12 @@ pub(super) fn lock_file(folder: &Path) -> PathBuf {
 /// Reads which process holds, or last held, the lock of an app's folder.
 pub(super) fn holder(folder: &Path) -> Option<u32> {
     fs::read_to_string(lock_file(folder)).ok()?.trim().parse().ok()
+}
+
+/// Tells whether a primary holds the lock of an app's folder.
+pub(super) fn is_held(folder: &Path) -> bool {
+    let Ok(lock) = File::open(lock_file(folder)) else { return false };
+    matches!(flock(&lock, FlockOperation::NonBlockingLockShared), Err(Errno::WOULDBLOCK))
 }
 
 /// Blocks until no primary holds the lock of this file. Call it on a thread of its own.

@@ -7,6 +7,7 @@ use std::fs;
 
 use anyhow::{Context as _, anyhow};
 
+use crate::config::Places;
 use crate::failure::Failure;
 
 const PASSWD: &str = "/etc/passwd";
@@ -23,8 +24,9 @@ struct User {
 pub(super) fn resolve(
     user: Option<&str>,
     group: Option<&str>,
+    places: &Places,
 ) -> Result<(Option<u32>, Option<u32>), Failure> {
-    let gid = group.map(find_group).transpose()?;
+    let gid = group.map(|group| find_group(group, places)).transpose()?;
     let Some(wanted) = user else {
         return Ok((None, gid));
     };
@@ -34,18 +36,20 @@ pub(super) fn resolve(
     }
     match (user_in(&read(PASSWD)?, wanted), number) {
         (Some(found), _) => Ok((Some(found.uid), gid.or(Some(found.gid)))),
-        (None, Some(uid)) => Err(Failure::usage(anyhow!(
-            "--uid {uid}: no user {uid} in {PASSWD}, so its primary group isn't known"
-        ))
-        .next("say which group: --gid")),
-        (None, None) => Err(unknown("--uid", "user", wanted, PASSWD)),
+        (None, Some(uid)) => {
+            let why = anyhow!("no user {uid} in {PASSWD}, so its primary group isn't known");
+            Err(places.refuse("uid", wanted, why).next("say which group: --gid"))
+        }
+        (None, None) => Err(unknown(places, "uid", "user", wanted, PASSWD)),
     }
 }
 
-fn find_group(wanted: &str) -> Result<u32, Failure> {
+fn find_group(wanted: &str, places: &Places) -> Result<u32, Failure> {
     match wanted.parse() {
         Ok(gid) => Ok(gid),
-        Err(_) => group_in(&read(GROUP)?, wanted).ok_or_else(|| unknown("--gid", "group", wanted, GROUP)),
+        Err(_) => {
+            group_in(&read(GROUP)?, wanted).ok_or_else(|| unknown(places, "gid", "group", wanted, GROUP))
+        }
     }
 }
 
@@ -54,8 +58,8 @@ fn read(path: &str) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn unknown(option: &str, kind: &str, wanted: &str, file: &str) -> Failure {
-    Failure::usage(anyhow!("{option} {wanted}: no {kind} of that name in {file}")).next(format!(
+fn unknown(places: &Places, option: &str, kind: &str, wanted: &str, file: &str) -> Failure {
+    places.refuse(option, wanted, anyhow!("no {kind} of that name in {file}")).next(format!(
         "check the spelling; a {kind} that comes from elsewhere (LDAP, sssd) must be given by number"
     ))
 }
@@ -81,7 +85,13 @@ fn group_in(groups: &str, wanted: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::{User, group_in, resolve, user_in};
+    use super::{User, group_in, user_in};
+    use crate::config::Places;
+    use crate::failure::Failure;
+
+    fn resolve(user: Option<&str>, group: Option<&str>) -> Result<(Option<u32>, Option<u32>), Failure> {
+        super::resolve(user, group, &Places::default())
+    }
 
     const USERS: &str = "root:x:0:0:root:/root:/bin/sh\n#comment\nwww-data:x:33:34:web:/var/www:/bin/false\n";
     const GROUPS: &str = "root:x:0:\nwww-data:x:34:alice,bob\nbroken\n";

@@ -5,11 +5,16 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
+use crate::target::ALL;
+
 /// Longer names would not leave room for the path of a Unix socket (108 bytes, unix(7)).
-const MAX_LEN: usize = 48;
+pub(crate) const MAX_NAME: usize = 48;
 
 /// A valid name: `A-Z a-z 0-9 . _ -`, beginning with none of `.` and `-`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub(crate) struct AppName(String);
 
 impl AppName {
@@ -28,8 +33,7 @@ impl AppName {
     fn sanitized(text: &str) -> Option<Self> {
         let name: String = text.chars().map(|char| if is_allowed(char) { char } else { '-' }).collect();
         let name = name.trim_start_matches(['.', '-']);
-        let name = name[..name.len().min(MAX_LEN)].trim_end_matches(['.', '-']);
-        (!name.is_empty()).then(|| Self(name.to_owned()))
+        name[..name.len().min(MAX_NAME)].trim_end_matches(['.', '-']).parse().ok()
     }
 
     /// Lends the text.
@@ -44,15 +48,25 @@ impl FromStr for AppName {
     fn from_str(text: &str) -> Result<Self, String> {
         if text.is_empty() {
             Err("a name must not be empty".into())
-        } else if text.len() > MAX_LEN {
-            Err(format!("a name has at most {MAX_LEN} characters, this has {}", text.len()))
+        } else if text.len() > MAX_NAME {
+            Err(format!("a name has at most {MAX_NAME} characters, this has {}", text.len()))
         } else if text.starts_with(['.', '-']) {
             Err("a name must begin with a letter, a digit or `_`".into())
+        } else if text == ALL {
+            Err(format!("`{ALL}` stands for every app, so none can be called so"))
         } else if let Some(char) = text.chars().find(|char| !is_allowed(*char)) {
             Err(format!("{char:?} can't be in a name: letters, digits, `.`, `_` and `-` can"))
         } else {
             Ok(Self(text.to_owned()))
         }
+    }
+}
+
+impl TryFrom<String> for AppName {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
     }
 }
 
@@ -154,7 +168,7 @@ mod tests {
     use std::ffi::OsString;
     use std::path::Path;
 
-    use super::{AppName, MAX_LEN};
+    use super::{AppName, MAX_NAME};
 
     fn derived(command: &str) -> String {
         let words: Vec<OsString> = command.split(' ').map(OsString::from).collect();
@@ -191,7 +205,7 @@ mod tests {
     fn something_is_always_left() {
         assert_eq!(String::from(AppName::derive(&["...".into()], Path::new("/"))), "app");
         assert_eq!(derived("..."), "shop");
-        assert_eq!(derived(&"x".repeat(99)).len(), MAX_LEN);
+        assert_eq!(derived(&"x".repeat(99)).len(), MAX_NAME);
     }
 
     #[test]
@@ -204,7 +218,7 @@ mod tests {
 
     #[test]
     fn names_that_could_leave_the_folder_are_refused() {
-        for name in ["", ".", "..", "../x", "a/b", "-x", "a b", "\u{e9}", "a\0b", &"x".repeat(MAX_LEN + 1)] {
+        for name in ["", ".", "..", "../x", "a/b", "-x", "a b", "\u{e9}", "a\0b", &"x".repeat(MAX_NAME + 1)] {
             assert!(name.parse::<AppName>().is_err(), "{name:?}");
         }
         for name in ["web", "_x", "http.server", "Web-2", "0"] {

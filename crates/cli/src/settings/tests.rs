@@ -4,19 +4,21 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use allcores::PoolSettings;
-use allcores::primary::{Output, Policy, Settings};
+use allcores::primary::{Health, HealthCheck, HealthSettings, Output, Policy, Settings, Upkeep};
+use allcores::{PoolSettings, Signal};
 use clap::Parser as _;
 
-use super::{of_demo, of_run};
+use super::{of_app, of_demo};
 use crate::args::{Cli, Command};
+use crate::config::{App, Layer, Places};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 
 fn settings(options: &[&str]) -> Result<Settings, Failure> {
     let line = ["allcores", "run"].iter().chain(options).chain(&["--", "node", "server.js"]);
     let Command::Run(args) = Cli::try_parse_from(line).unwrap().command else { panic!() };
-    of_run(&args)
+    let (name, command, options) = (args.name, args.command, args.options);
+    of_app(&App { name, command, options, places: Places::default(), layer: Layer::default(), config: None })
 }
 
 #[test]
@@ -30,6 +32,47 @@ fn without_options_the_engines_own_defaults_hold() {
     assert_eq!((settings.policy, settings.output, settings.adopt), (Policy::Auto, Output::Capture, true));
     assert_eq!((settings.uid, settings.gid, settings.cwd), (None, None, None));
     assert!(settings.listen.is_empty() && settings.env.is_empty());
+    assert_eq!(format!("{:?}", settings.upkeep), format!("{:?}", Upkeep::default()));
+}
+
+#[test]
+fn how_workers_are_looked_after_is_passed_on() {
+    let given = settings(&[
+        "--wait-ready",
+        "--ready-timeout",
+        "7s",
+        "--health-http",
+        "/healthz?full",
+        "--health-interval",
+        "1s",
+        "--health-timeout",
+        "500ms",
+        "--health-threshold",
+        "2",
+        "--watchdog",
+        "10s",
+        "--max-memory",
+        "512M",
+        "--max-lifetime",
+        "1h",
+        "--max-requests",
+        "1000",
+    ])
+    .unwrap();
+    let pool = &given.pool;
+    assert_eq!((pool.wait_ready, pool.ready_timeout), (true, Duration::from_secs(7)));
+    assert_eq!(pool.max_lifetime, Some(Duration::from_hours(1)));
+    let health = Health {
+        check: HealthCheck::Http { path: "/healthz?full".into() },
+        timeout: Duration::from_millis(500),
+        settings: HealthSettings { interval: Duration::from_secs(1), threshold: 2 },
+    };
+    assert_eq!(given.upkeep.health, Some(health));
+    let limits = (given.upkeep.watchdog, given.upkeep.max_memory, given.upkeep.max_requests);
+    assert_eq!(limits, (Some(Duration::from_secs(10)), Some(512 << 20), Some(1000)));
+    let check = |options: &[&str]| settings(options).unwrap().upkeep.health.unwrap().check;
+    assert_eq!(check(&["--health-tcp"]), HealthCheck::Tcp);
+    assert_eq!(check(&["--health-exec", "a b"]), HealthCheck::Exec { command: "a b".into() });
 }
 
 #[test]
@@ -41,6 +84,8 @@ fn every_option_is_passed_on() {
         "web",
         "--policy",
         "shared",
+        "--pending",
+        "7",
         "--listen",
         ":80",
         "--listen",
@@ -51,6 +96,8 @@ fn every_option_is_passed_on() {
         "C=",
         "--cwd",
         "/",
+        "--ready-timeout",
+        "9s",
         "--uid",
         "7777",
         "--gid",
@@ -62,6 +109,7 @@ fn every_option_is_passed_on() {
     .unwrap();
     assert_eq!((settings.name.as_str(), settings.pool.workers), ("web", 3));
     assert_eq!((settings.policy, settings.output, settings.adopt), (Policy::Shared, Output::Inherit, false));
+    assert_eq!(settings.pending, 7);
     assert_eq!(settings.listen, ["0.0.0.0:80".parse().unwrap(), "[::1]:81".parse().unwrap()]);
     assert_eq!(settings.env, [("A".into(), "b".into()), ("C".into(), "".into())]);
     assert_eq!((settings.uid, settings.gid), (Some(7777), Some(8888)));
@@ -97,6 +145,12 @@ fn every_limit_is_passed_on() {
         (seconds(30), seconds(30)),
         "the longest wait is at least the first"
     );
+}
+
+#[test]
+fn workers_are_stopped_by_the_signal_of_their_program() {
+    assert_eq!(settings(&[]).unwrap().stop_signal, Signal::TERM);
+    assert_eq!(settings(&["--stop-signal", "QUIT"]).unwrap().stop_signal, Signal::QUIT);
 }
 
 #[test]

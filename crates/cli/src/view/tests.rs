@@ -2,11 +2,16 @@
 
 use std::time::{Duration, SystemTime};
 
-use allcores::primary::{AppSnapshot, LaneSnapshot, LastExit, Policy, WorkerSnapshot};
+use allcores::primary::{
+    AddressSnapshot, AppSnapshot, HealthSnapshot, LaneSnapshot, LastExit, Policy, ReloadSnapshot,
+    WorkerSnapshot,
+};
 use allcores::{ExitStatus, Rung, Slot, State, WorkerId};
 use serde_json::json;
 
-use super::StatusView;
+use crate::report::Account;
+
+use super::{ConfigView, DescriptionView, StatusView};
 
 /// The time of everything in the sample: 2026-01-02T03:04:05.678Z.
 fn then() -> SystemTime {
@@ -19,6 +24,7 @@ pub(crate) fn snapshot() -> AppSnapshot {
     let serving = WorkerSnapshot {
         id: WorkerId(3),
         slot: Slot(0),
+        generation: 2,
         pid: Some(4243),
         state: State::Ready,
         rung: Some(Rung::Adopted),
@@ -27,11 +33,14 @@ pub(crate) fn snapshot() -> AppSnapshot {
         lanes: vec![lane],
         rss_bytes: Some(50_541_568),
         cpu: Some(Duration::from_millis(1500)),
+        health: Some(HealthSnapshot { failures: 1, reason: Some("it answered 500".into()) }),
+        said_status: Some("warm".into()),
         last_exit: Some(LastExit { status: ExitStatus::Signal(9), is_oom: true, at: then() }),
     };
     let waiting = WorkerSnapshot {
         id: WorkerId(2),
         slot: Slot(1),
+        generation: 1,
         pid: None,
         state: State::Exited,
         rung: None,
@@ -40,44 +49,84 @@ pub(crate) fn snapshot() -> AppSnapshot {
         lanes: vec![],
         rss_bytes: None,
         cpu: None,
+        health: None,
+        said_status: None,
         last_exit: None,
     };
+    let address =
+        AddressSnapshot { address: "127.0.0.1:8080".into(), policy: Policy::RoundRobin, pending: Some(2) };
     AppSnapshot {
         name: "web".into(),
         pid: 4242,
         version: "0.1.0",
+        upgrades: 2,
         generation: 1,
+        reload: Some(ReloadSnapshot { generation: 2, done: 1, is_rolling_back: false, is_queued: true }),
         policy: Policy::Auto,
         hint: Some("use shared".into()),
         listening: vec!["127.0.0.1:8080".into()],
+        addresses: vec![address],
         target: 2,
         strays: 0,
+        health: None,
         since: then(),
         workers: vec![serving, waiting],
     }
 }
 
+/// How an app was made.
+pub(crate) fn description() -> DescriptionView {
+    let list = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    DescriptionView {
+        name: "web".into(),
+        pid: 4242,
+        version: "0.1.0".into(),
+        command: list(&["node", "server.js"]),
+        command_line: "node server.js".into(),
+        folder: "/srv".into(),
+        workers: 2,
+        config: Some(ConfigView {
+            path: "/srv/allcores.toml".into(),
+            app: "web".into(),
+            environment: Some("production".into()),
+        }),
+        background: true,
+        socket: "/run/allcores/web/control.sock".into(),
+        log: Some("/var/log/allcores/web.log".into()),
+        options: [("listen", list(&[":80", ":81"])), ("kill-timeout", list(&["5s"]))]
+            .map(|(name, values)| (name.to_owned(), values))
+            .into(),
+        variables: list(&["NODE_ENV", "PORT"]),
+        secrets: list(&["DB_PASSWORD"]),
+    }
+}
+
 /// [`snapshot`] as it goes over the wire.
 pub(crate) fn web() -> StatusView {
-    snapshot().into()
+    StatusView::of(snapshot(), &Account { log: Some("/var/log/web.log".into()), written: 7, dropped: 0 })
 }
 
 #[test]
 fn the_json_of_a_status_is_stable() {
     let expected = json!({
-        "name": "web", "pid": 4242, "version": "0.1.0", "generation": 1, "policy": "auto", "hint": "use shared",
-        "listening": ["127.0.0.1:8080"], "target": 2, "strays": 0, "since": "2026-01-02T03:04:05.678Z",
+        "name": "web", "pid": 4242, "version": "0.1.0", "upgrades": 2, "generation": 1, "policy": "auto", "hint": "use shared",
+        "reload": {"generation": 2, "done": 1, "rolling_back": false, "queued": true},
+        "listening": ["127.0.0.1:8080"],
+        "addresses": [{"address": "127.0.0.1:8080", "policy": "round-robin", "pending": 2}],
+        "target": 2, "strays": 0, "health": null,
+        "output": {"log": "/var/log/web.log", "written": 7, "dropped": 0}, "since": "2026-01-02T03:04:05.678Z",
         "workers": [
             {
-                "id": 3, "slot": 0, "pid": 4243, "state": "ready", "rung": "adopted",
+                "id": 3, "slot": 0, "generation": 2, "pid": 4243, "state": "ready", "rung": "adopted",
                 "since": "2026-01-02T03:04:05.678Z", "restarts": 1,
                 "lanes": [{"address": "127.0.0.1:8080", "depth": 3}], "rss_bytes": 50_541_568, "cpu_seconds": 1.5,
+                "health": {"failures": 1, "reason": "it answered 500"}, "said_status": "warm",
                 "last_exit": {"code": null, "signal": "SIGKILL", "oom": true, "at": "2026-01-02T03:04:05.678Z"},
             },
             {
-                "id": 2, "slot": 1, "pid": null, "state": "exited", "rung": null,
+                "id": 2, "slot": 1, "generation": 1, "pid": null, "state": "exited", "rung": null,
                 "since": "2026-01-02T03:04:05.678Z", "restarts": 0, "lanes": [], "rss_bytes": null,
-                "cpu_seconds": null, "last_exit": null,
+                "cpu_seconds": null, "health": null, "said_status": null, "last_exit": null,
             },
         ],
     });

@@ -68,9 +68,9 @@ fn the_manual_of_the_program_lists_its_commands() {
 }
 
 #[test]
-fn completions_know_the_commands() {
+fn there_is_a_completion_script_for_each_shell() {
     for shell in ["bash", "zsh", "fish"] {
-        Program::new(&["completions", shell]).run().code(0).stdout_has("scale");
+        Program::new(&["completions", shell]).run().code(0).stdout_has("COMPLETE");
     }
 }
 

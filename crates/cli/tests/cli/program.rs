@@ -30,6 +30,7 @@ impl Program {
             .args(arguments)
             .stdin(Stdio::null())
             .env("ALLCORES_RUNTIME_DIR", runtime.path())
+            .env("ALLCORES_STATE_DIR", runtime.path().join(".state"))
             .env_remove("ALLCORES_LOG_FORMAT")
             .env_remove("COLUMNS");
         Self { command, runtime }

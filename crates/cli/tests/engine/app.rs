@@ -38,6 +38,20 @@ pub(crate) fn workers(status: &Value) -> BTreeMap<u64, u32> {
     status["workers"].as_array().expect("workers are a list").iter().map(worker).collect()
 }
 
+/// Stops all workers with SIGSTOP, and waits until they stand still.
+pub(crate) fn hold_still(workers: &BTreeMap<u64, u32>) {
+    for pid in workers.values() {
+        proc::stop_group(*pid);
+    }
+}
+
+/// Lets them go on.
+pub(crate) fn let_run(workers: &BTreeMap<u64, u32>) {
+    for pid in workers.values() {
+        proc::resume_group(*pid);
+    }
+}
+
 /// The slot whose worker is this process or an ancestor of it.
 pub(crate) fn slot_of(workers: &BTreeMap<u64, u32>, pid: u32) -> Option<u64> {
     let line = std::iter::successors(Some(pid), |pid| proc::parent(*pid));

@@ -1,11 +1,17 @@
 //! Apps under load: what is lost when workers are killed, come, go and stop. Each test has the machine for itself.
 
+mod chaos;
 mod crash;
 mod descriptors;
+mod health;
+mod hint;
 mod relief;
+mod reload;
 mod scale;
+mod socket_io;
 mod spread;
 mod stop;
+mod upgrade;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -18,6 +24,13 @@ const CLIENTS: usize = 8;
 /// Starts the load, and waits until it is well under way.
 fn start(address: SocketAddr) -> Running {
     let load = Load::new(address).clients(CLIENTS).spawn();
+    assert!(load.wait_ok(100, Duration::from_secs(20)), "the app answers");
+    load
+}
+
+/// The same, with requests that keep all workers busy most of the time, so that connections wait wherever they can.
+fn start_busy(address: SocketAddr) -> Running {
+    let load = Load::new(address).clients(3 * CLIENTS).weighted_paths([(3, "/"), (1, "/burn?ms=30")]).spawn();
     assert!(load.wait_ok(100, Duration::from_secs(20)), "the app answers");
     load
 }

@@ -5,8 +5,14 @@
 
 mod addresses;
 mod app;
+mod cgroup;
+mod handoff;
+mod health;
 mod load;
 mod primary;
-mod proc;
 mod runtimes;
+mod triggers;
 mod unix;
+mod upgrade;
+
+use allcores_testing::proc;

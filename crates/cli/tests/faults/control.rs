@@ -1,7 +1,10 @@
 //! The control API of an app with real workers.
 
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use allcores_testing::address::unused;
 use allcores_testing::app::RunningApp;
@@ -41,15 +44,20 @@ fn a_status_has_legal_values_in_every_field() {
     assert_eq!(
         fields,
         [
+            "addresses",
             "generation",
+            "health",
             "hint",
             "listening",
             "name",
+            "output",
             "pid",
             "policy",
+            "reload",
             "since",
             "strays",
             "target",
+            "upgrades",
             "version",
             "workers"
         ]
@@ -156,7 +164,54 @@ fn other_users_are_kept_out() {
     let (code, text) = curl(&app, &wrapper, &["--data", "", "http://x/v1/stop"]);
     assert_eq!(code, Some(0), "{text}");
     assert!(text.ends_with("\n403") && text.contains("another user"), "{text}");
+    let is_said = |event: &allcores_testing::app::Event| {
+        event.value["text"]
+            .as_str()
+            .is_some_and(|text| text.contains("turned away") && text.contains("user 65534"))
+    };
+    app.wait_for(is_said, Duration::from_secs(30)).unwrap();
     std::fs::set_permissions(app.runtime_folder(), std::fs::Permissions::from_mode(0o700)).unwrap();
     assert_eq!(app.status().unwrap()["workers"][0]["state"], "ready");
+    stop(&app);
+}
+
+/// Waits for the answer to a request, as a person would.
+fn status_in(app: &RunningApp) -> Duration {
+    let begin = Instant::now();
+    assert_eq!(app.status().unwrap()["workers"][0]["state"], "ready");
+    begin.elapsed()
+}
+
+#[test]
+fn clients_that_never_end_hold_up_neither_the_app_nor_who_commands_it() {
+    let address = unused();
+    let app = bad_python("hang.py", address).workers(1).start().unwrap();
+    ready(&app, 1);
+    let socket = app.runtime_folder().join(app.name()).join("control.sock");
+    let connect = |begin: &[u8]| {
+        let mut stream = UnixStream::connect(&socket).unwrap();
+        stream.write_all(begin).unwrap();
+        stream
+    };
+    // Some say nothing, some half of something, some never read, one sends a body that does not end.
+    let mut held: Vec<UnixStream> = (0..100).map(|_| connect(b"")).collect();
+    held.extend((0..50).map(|_| connect(b"POST /v1/scale HTTP/1.1\r\nhost: x\r\ncontent-le")));
+    held.extend((0..50).map(|_| connect(b"GET /v1/events?output=true HTTP/1.1\r\nhost: x\r\n\r\n")));
+    held.push(connect(b"POST /v1/reload HTTP/1.1\r\nhost: x\r\ncontent-length: 60000\r\n\r\n{"));
+    assert!(status_in(&app) < Duration::from_secs(2));
+    for _ in 0..20 {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+        assert!(stream.read(&mut [0; 64]).unwrap() > 0);
+    }
+    // A thousand more find no room, and get it when those that say nothing have had their time.
+    held.extend((0..800).map_while(|_| UnixStream::connect(&socket).ok()));
+    assert!(held.len() > 300, "{}", held.len());
+    let pid = app.pid();
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+    assert!(descriptors < 400, "{descriptors} descriptors");
+    drop(held);
+    assert!(status_in(&app) < Duration::from_secs(2));
     stop(&app);
 }

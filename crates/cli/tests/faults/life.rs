@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write as _;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, Instant};
 
@@ -13,8 +15,8 @@ use allcores_testing::skip;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{
-    LONG, NOBODY, all_processes, app, as_nobody, at, bad, bad_python, command_line, ended, ends, get, has,
-    nothing_is_left, python, ready, status_line, stop, wait_since,
+    LONG, NOBODY, all_processes, app, as_nobody, at, bad, bad_node, bad_python, command_line, ended, ends,
+    get, has, nothing_is_left, python, ready, status_line, stop, wait_since,
 };
 
 /// An app whose workers answer `/sleep?ms=N` after that time.
@@ -328,6 +330,76 @@ fn what_a_killed_primary_left_is_taken_over() {
     let next = app.run(["run", "--name", app.name(), "--", "true"]).unwrap();
     assert_eq!(next.status.code(), Some(3), "{}", String::from_utf8_lossy(&next.stderr));
     nothing_is_left(&app);
+}
+
+#[test]
+fn an_address_that_another_has_is_told_with_its_holder_and_ends_the_app() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let app = bad_python("hang.py", address).workers(2).start().unwrap();
+    let event = wait_since(&app, 0, |event| event.kind() == "address_unavailable");
+    assert_eq!(event.value["holder"]["pid"], std::process::id());
+    let text = ended(&app, 6);
+    has(&text, &[&address.to_string(), &std::process::id().to_string()]);
+    assert!(!text.contains("respawning"), "{text}");
+}
+
+#[test]
+fn workers_are_asked_to_stop_by_the_signal_that_their_program_wants() {
+    let words = ["sh", "-c", "trap 'exit 7' QUIT; trap '' TERM; echo me; while :; do sleep 0.1; done"];
+    let app = app(words).workers(1).option("--stop-signal=QUIT").start().unwrap();
+    app.wait_count("output", 1, LONG).unwrap();
+    stop(&app);
+    let exits = app.wait_count("exited", 1, LONG).unwrap();
+    assert_eq!(exits[0].value["code"], 7, "{exits:?}");
+}
+
+/// As a WebSocket, a kept connection that the program never ends keeps its channel open: the program's own handler has to
+/// have its turn before it is killed.
+#[test]
+fn a_node_worker_that_is_held_up_by_a_connection_gets_its_signal_before_it_is_killed() {
+    let address = unused();
+    let app = bad_node("long.js", address).workers(1).option("--drain-timeout=200ms");
+    let app = app.option("--stop-signal=INT").option("--kill-timeout=3s").start().unwrap();
+    ready(&app, 1);
+    let mut client = TcpStream::connect(address).unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    wait_since(&app, 0, |event| event.kind() == "output" && event.value["line"] == "asked");
+    stop(&app);
+    let exits = app.wait_count("exited", 1, LONG).unwrap();
+    assert_eq!(exits[0].value["code"], 7, "{exits:?}: {:#?}", app.lines());
+}
+
+/// A server behind a shell, as behind `npm start`: the kernel tells only the shell that the primary is gone.
+fn behind_a_shell(address: std::net::SocketAddr) -> App {
+    let script = format!("'{}' '{}' & wait", python().to_str().unwrap(), bad("hang.py").display());
+    at(app(["sh", "-c", &script]), address).workers(2)
+}
+
+/// The process that answers at an address.
+fn server_at(address: std::net::SocketAddr) -> u32 {
+    get(address, "/").unwrap().parse().unwrap()
+}
+
+#[test]
+fn what_a_killed_primary_left_is_ended_by_the_next_of_its_name_and_by_no_other() {
+    let address = unused();
+    let app = behind_a_shell(address).start().unwrap();
+    ready(&app, 2);
+    let stranger = behind_a_shell(unused()).name(app.name()).start().unwrap();
+    let strangers = ready(&stranger, 2);
+    app.signal(Signal::KILL).unwrap();
+    app.wait(LONG).unwrap();
+    let orphan = server_at(address);
+    let next = behind_a_shell(address).again(&app).start().unwrap();
+    let notice = wait_since(&next, 0, |event| event.kind() == "notice");
+    assert!(notice.value["text"].to_string().contains(&orphan.to_string()), "{notice:?}");
+    ready(&next, 2);
+    assert!(ends(orphan), "{orphan} has survived");
+    assert_eq!(stranger.events().iter().filter(|event| event.kind() == "exited").count(), 0);
+    assert_eq!(strangers.len(), 2);
+    stop(&stranger);
+    stop(&next);
 }
 
 #[test]

@@ -4,6 +4,8 @@
 
 mod bad_input;
 mod control;
+mod doctor;
+mod hostile;
 mod ladder;
 mod life;
 mod misbehaving;

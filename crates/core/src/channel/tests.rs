@@ -1,6 +1,11 @@
-use proptest::prelude::*;
+//! What node workers say and are told, by example.
 
 use super::*;
+
+mod fixed;
+mod framing;
+mod hostile;
+mod round_trip;
 
 fn query_of(line: &str) -> Query {
     match parse(line.as_bytes()) {
@@ -78,35 +83,4 @@ fn answers_carry_what_node_needs() {
     let (seq, line) = speaker.hand_over("k");
     assert_eq!(seq, 4);
     assert!(line.contains(r#""act":"newconn","key":"k","seq":4}"#));
-}
-
-#[test]
-fn a_line_beyond_the_limit_is_refused_whole_or_in_part() {
-    let mut lines = Lines::new(4);
-    lines.push(b"12345");
-    assert_eq!(lines.next_line(), Err(TooLong(4)));
-    let mut lines = Lines::new(4);
-    lines.push(b"12345\n");
-    assert_eq!(lines.next_line(), Err(TooLong(4)));
-}
-
-proptest! {
-    #[test]
-    fn lines_survive_any_cut(texts in prop::collection::vec("[a-zß]{0,9}", 0..8), cut in 1_usize..7) {
-        let whole: String = texts.iter().flat_map(|text| [text, "\n"]).collect();
-        let mut lines = Lines::new(64);
-        let mut got = Vec::new();
-        for piece in whole.as_bytes().chunks(cut) {
-            lines.push(piece);
-            while let Some(line) = lines.next_line().unwrap() {
-                got.push(String::from_utf8(line).unwrap());
-            }
-        }
-        prop_assert_eq!(got, texts);
-    }
-
-    #[test]
-    fn parsing_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
-        let _ = parse(&bytes);
-    }
 }

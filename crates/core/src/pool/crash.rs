@@ -1,6 +1,8 @@
 //! What follows when a worker is gone: nothing if it was to go; else another one, sooner or later, or the end.
 
-use super::{Announcement, Effect, LastExit, Phase, Pool, Turn, Verdict};
+use std::time::Duration;
+
+use super::{Announcement, Effect, Fault, LastExit, Phase, Pool, Turn, Verdict};
 use crate::exit::ExitStatus;
 use crate::worker::{Slot, WorkerId};
 
@@ -43,7 +45,8 @@ impl Pool {
     pub(super) fn exited(&mut self, id: WorkerId, status: ExitStatus, turn: &mut Turn<'_>) {
         let Some(worker) = self.workers.remove(&id) else { return };
         let uptime = turn.now.saturating_sub(worker.started);
-        let is_expected = worker.is_leaving();
+        let has_failed = worker.has_failed && !self.is_stopping();
+        let is_expected = worker.is_leaving() && !has_failed;
         if let Some(slot) = self.slots.get_mut(usize::from(worker.slot.0)) {
             slot.last_exit = Some(LastExit { status, at: turn.now });
         }
@@ -52,8 +55,11 @@ impl Pool {
         }
         turn.announce(Announcement::Exited { id, status, is_expected, uptime });
         if !is_expected {
+            if self.is_at_fault(&worker, uptime) {
+                return self.fail_reload(id, worker.slot, Fault::Exited { status }, turn);
+            }
             self.crashes = self.crashes.count(status);
-            self.replace(worker.slot, uptime < self.settings.min_uptime, turn);
+            self.replace(worker.slot, has_failed || uptime < self.settings.min_uptime, turn);
         }
     }
 
@@ -62,15 +68,19 @@ impl Pool {
         if worker.pid().is_some() {
             return;
         }
-        let (slot, is_expected) = (worker.slot, worker.is_leaving());
-        self.workers.remove(&id);
-        if !is_expected {
-            self.replace(slot, true, turn);
+        let Some(worker) = self.workers.remove(&id).filter(|worker| !worker.is_leaving()) else { return };
+        if self.is_at_fault(&worker, Duration::ZERO) {
+            self.fail_reload(id, worker.slot, Fault::NotSpawned, turn);
+        } else {
+            self.replace(worker.slot, true, turn);
         }
     }
 
     /// Answers a crash in a slot, unless the hung worker's replacement is there already.
     fn replace(&mut self, slot: Slot, is_early: bool, turn: &mut Turn<'_>) {
+        if !self.settings.keep {
+            return;
+        }
         let Some(state) = self.slots.get_mut(usize::from(slot.0)) else { return };
         state.count_exit(is_early);
         if let Some(last) = state.last_exit
@@ -80,14 +90,30 @@ impl Pool {
             turn.announce(Announcement::CrashLoop { slot, exits, status });
         }
         if self.is_hopeless() {
-            self.end(self.crashes.verdict());
+            self.end(self.crashes.verdict(), turn);
             self.kill_all(turn);
         } else if !self.is_served(slot) {
+            self.renew(slot);
             self.respawn(slot, turn);
+        }
+        if self.is_rolling_back()
+            && self.slots[usize::from(slot.0)].is_crash_looping(self.settings.max_restarts)
+        {
+            self.give_up_reload(turn);
         }
     }
 
-    fn respawn(&mut self, slot: Slot, turn: &mut Turn<'_>) {
+    /// On the way back no slot gets another worker of the generation that was no good.
+    pub(super) fn renew(&mut self, slot: Slot) {
+        if self.is_rolling_back() {
+            let generation = self.wanted_generation();
+            if let Some(state) = self.slots.get_mut(usize::from(slot.0)) {
+                state.generation = generation;
+            }
+        }
+    }
+
+    pub(super) fn respawn(&mut self, slot: Slot, turn: &mut Turn<'_>) {
         let Some(state) = self.slots.get_mut(usize::from(slot.0)) else { return };
         let delay = state.delay(&self.settings, &mut self.jitter);
         state.respawn_at = Some(turn.now.saturating_add(delay));
@@ -100,6 +126,7 @@ impl Pool {
     fn is_hopeless(&self) -> bool {
         let is_looping = |max| self.slots.iter().all(|slot| slot.is_crash_looping(max));
         matches!(self.phase, Phase::Running)
+            && self.rollout.is_none()
             && !self.has_ever_been_ready
             && is_looping(self.settings.max_restarts)
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::{Fault, Reason};
 use crate::exit::ExitStatus;
 use crate::worker::{Slot, WorkerId};
 
@@ -19,7 +20,7 @@ pub enum Effect {
         slot: Slot,
         /// The generation that it belongs to.
         generation: u32,
-        /// A hung worker of the same slot, whose lanes it shares.
+        /// A worker of the same slot that takes nothing or does not answer, whose lanes it shares.
         replaces: Option<WorkerId>,
     },
     /// Says whether new connections may be sent to a worker. At first they may not.
@@ -31,13 +32,25 @@ pub enum Effect {
     },
     /// Refuse new connections at the address from now on.
     StopAccepting,
+    /// Take new connections again: somebody is to serve them after all.
+    ResumeAccepting,
     /// Watch a worker's queues and connections, and tell when it is `Quiet`.
     Drain {
         /// Which worker.
         id: WorkerId,
     },
-    /// Ask a worker to stop: by its channel, or by SIGTERM to its process group.
+    /// Watch a worker's queues, and tell when it is `Quiet`: nothing is on its way to it any more.
+    Land {
+        /// Which worker.
+        id: WorkerId,
+    },
+    /// Ask a worker to stop: by its channel, or by the app's stop signal to its process group.
     Retire {
+        /// Which worker.
+        id: WorkerId,
+    },
+    /// Send the stop signal to a worker that has not gone, if it has had none: half of its time has passed.
+    Urge {
         /// Which worker.
         id: WorkerId,
     },
@@ -75,6 +88,25 @@ pub enum Announcement {
         /// Which worker.
         id: WorkerId,
     },
+    /// A worker was not ready in time, and is stopped.
+    NotReady {
+        /// Which worker.
+        id: WorkerId,
+        /// What was missing.
+        lack: Lack,
+    },
+    /// A worker has failed too many health checks.
+    Unhealthy {
+        /// Which worker.
+        id: WorkerId,
+    },
+    /// A worker that serves gets a successor, and goes when that is ready.
+    Renewing {
+        /// Which worker.
+        id: WorkerId,
+        /// Why.
+        reason: Reason,
+    },
     /// A worker began to drain.
     Draining {
         /// Which worker.
@@ -107,8 +139,75 @@ pub enum Announcement {
         /// How the slot's last worker ended.
         status: ExitStatus,
     },
+    /// A reload began. Its workers are spawned after this.
+    Reloading {
+        /// What it is to bring; never the same again.
+        generation: u32,
+    },
+    /// The first new worker is ready, and is watched.
+    Watching {
+        /// Which.
+        id: WorkerId,
+        /// For how long.
+        time: Duration,
+    },
+    /// A slot has a worker of the generation that the reload is bound for, ready, and no other any more.
+    Replaced {
+        /// Which.
+        slot: Slot,
+        /// How many slots are like that.
+        done: u16,
+    },
+    /// A new worker is no good. Slots that have been replaced are replaced again by what they had.
+    RollingBack {
+        /// What the reload was to bring.
+        generation: u32,
+        /// The worker.
+        id: WorkerId,
+        /// Its slot.
+        slot: Slot,
+        /// What is wrong with it.
+        fault: Fault,
+    },
+    /// A reload is over: every worker is of this generation, and ready.
+    Reloaded {
+        /// Which.
+        generation: u32,
+        /// How long it took.
+        took: Duration,
+    },
+    /// A reload is over, and has not brought what it was to bring.
+    ReloadFailed {
+        /// What it was to bring.
+        generation: u32,
+        /// The worker that was no good.
+        id: WorkerId,
+        /// Its slot.
+        slot: Slot,
+        /// What was wrong with it.
+        fault: Fault,
+        /// Every worker is of the generation before, and ready. Else the old one was no good either, and each slot has
+        /// kept what served.
+        is_rolled_back: bool,
+    },
+    /// A reload is over because the pool ends, or all its workers were disconnected.
+    ReloadStopped {
+        /// What it was to bring.
+        generation: u32,
+    },
     /// The pool began to stop.
     Stopping,
+}
+
+/// What a worker lacked to be ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// It did not listen.
+    Listening,
+    /// It did not say that it is ready.
+    Word,
+    /// It did not pass a health check.
+    Health,
 }
 
 /// How the pool ended.

@@ -10,7 +10,57 @@ use crate::worker::WorkerId;
 /// handshakes that were under way have to land: one round trip, even across an ocean, and not another second.
 const STOP_LINGER: Duration = Duration::from_millis(100);
 
+/// How long a worker that was disconnected may have something on its way to it. Handshakes land within a round trip; what
+/// is in its queue by then and untaken waits for the next worker. Where there is to be none, it has the time to drain.
+const LANDING: Duration = Duration::from_secs(1);
+
 impl Pool {
+    pub(super) fn disconnect_all(&mut self, turn: &mut Turn<'_>) {
+        if self.is_stopping() {
+            return;
+        }
+        self.stop_reload(turn);
+        self.slots.clear();
+        if self.workers.is_empty() {
+            return;
+        }
+        // Nobody comes after them: who waits already is served first, and nobody else is let in to wait.
+        self.is_refusing = true;
+        turn.perform(Effect::StopAccepting);
+        let until = turn.now.saturating_add(self.settings.drain_timeout.max(LANDING));
+        for id in self.ids(|_| true) {
+            self.disconnect(id, turn);
+            if let Some(worker) = self.workers.get_mut(&id)
+                && matches!(worker.stage(), Some(Stage::Landing { .. }))
+            {
+                worker.enter(Stage::Landing { until }, turn.now);
+            }
+        }
+    }
+
+    /// Sends a worker away in node:cluster's manner: it is asked to go as soon as no new connection can reach it, and
+    /// finishes what it has by itself.
+    pub(super) fn disconnect(&mut self, id: WorkerId, turn: &mut Turn<'_>) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        if worker.is_leaving() {
+            return;
+        }
+        worker.is_disconnected = true;
+        let slot = worker.slot;
+        match worker.life {
+            Life::Spawning { .. } => worker.live(Life::Spawning { then: Then::Retire }, turn.now),
+            Life::Running { stage: Stage::Online { has_been_ready: true, .. } | Stage::Ready, .. } => {
+                leave(worker, Stage::Landing { until: turn.now.saturating_add(LANDING) }, turn);
+                turn.perform(Effect::Land { id });
+            }
+            Life::Running { .. } => self.retire(id, turn),
+        }
+        if self.settings.keep && !self.is_stopping() && self.is_deserted(slot) {
+            self.renew(slot);
+            self.spawn(slot, turn);
+        }
+    }
+
     pub(super) fn stop(&mut self, turn: &mut Turn<'_>) {
         if !self.begin_stop(turn) {
             return;
@@ -36,15 +86,16 @@ impl Pool {
         if self.is_stopping() {
             return false;
         }
-        self.end(Verdict::Stopped);
+        self.end(Verdict::Stopped, turn);
         turn.announce(Announcement::Stopping);
         turn.perform(Effect::StopAccepting);
         true
     }
 
     /// Starts no worker from now on.
-    pub(super) fn end(&mut self, verdict: Verdict) {
+    pub(super) fn end(&mut self, verdict: Verdict, turn: &mut Turn<'_>) {
         self.phase = Phase::Ending { verdict };
+        self.stop_reload(turn);
         for slot in &mut self.slots {
             slot.respawn_at = None;
         }
@@ -60,13 +111,22 @@ impl Pool {
             }
             Life::Spawning { .. } => {}
             Life::Running { stage, .. } => match stage {
-                Stage::Starting | Stage::Online { has_been_ready: false } => self.retire(id, turn),
-                Stage::Online { has_been_ready: true } | Stage::Ready | Stage::Hung => {
+                Stage::Starting | Stage::Online { has_been_ready: false, .. } => self.retire(id, turn),
+                Stage::Online { has_been_ready: true, .. } | Stage::Ready | Stage::Hung => {
                     leave(worker, Stage::Lingering { until: end }, turn);
                 }
                 Stage::Lingering { until } => {
                     worker.enter(Stage::Lingering { until: until.min(end) }, turn.now);
                 }
+                Stage::Retiring { until, .. } if worker.is_disconnected => {
+                    // It had all the time it wanted; now there is a limit.
+                    worker.is_disconnected = false;
+                    let limit = self.settings.kill_timeout;
+                    let until = until.min(turn.now.saturating_add(limit));
+                    let urged_at = turn.now.saturating_add(limit / 2);
+                    worker.enter(Stage::Retiring { urged_at, until }, turn.now);
+                }
+                Stage::Landing { .. } => worker.is_disconnected = false,
                 Stage::Emptying { .. } | Stage::Retiring { .. } | Stage::Killed => {}
             },
         }
@@ -81,22 +141,34 @@ impl Pool {
                 worker.enter(Stage::Emptying { until }, turn.now);
                 turn.perform(Effect::Drain { id });
             }
-            Some(Stage::Emptying { .. }) => self.retire(id, turn),
+            Some(Stage::Emptying { .. } | Stage::Landing { .. }) => self.retire(id, turn),
+            Some(Stage::Retiring { until, .. }) if until > turn.now => {
+                worker.enter(Stage::Retiring { urged_at: Duration::MAX, until }, turn.now);
+                turn.perform(Effect::Urge { id });
+            }
             Some(Stage::Retiring { .. }) => self.kill(id, turn),
             _ => {}
         }
     }
 
     pub(super) fn quiet(&mut self, id: WorkerId, turn: &mut Turn<'_>) {
-        if let Some(Stage::Emptying { .. }) = self.workers.get(&id).and_then(Worker::stage) {
+        if let Some(Stage::Emptying { .. } | Stage::Landing { .. }) =
+            self.workers.get(&id).and_then(Worker::stage)
+        {
             self.retire(id, turn);
         }
     }
 
     pub(super) fn retire(&mut self, id: WorkerId, turn: &mut Turn<'_>) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
-        let until = turn.now.saturating_add(self.settings.kill_timeout);
-        leave(worker, Stage::Retiring { until }, turn);
+        let (until, urged_at) = if worker.is_disconnected {
+            // All of that is for its connections.
+            (self.settings.disconnect_timeout, Duration::MAX)
+        } else {
+            (self.settings.kill_timeout, self.settings.kill_timeout / 2)
+        };
+        let [urged_at, until] = [urged_at, until].map(|after| turn.now.saturating_add(after));
+        leave(worker, Stage::Retiring { urged_at, until }, turn);
         turn.perform(Effect::Retire { id });
     }
 

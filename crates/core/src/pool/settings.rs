@@ -7,8 +7,13 @@ use std::time::Duration;
 /// A duration of `Duration::MAX` means "without a limit".
 #[derive(Clone, Debug)]
 pub struct PoolSettings {
-    /// How many workers to keep; zero counts as one.
+    /// How many workers to start with, and to keep.
     pub workers: u16,
+    /// Fewer than this are never aimed at: 1 for an app that is to be up, 0 where workers are forked one by one.
+    pub least: u16,
+    /// Whether a worker that goes without having been asked to is replaced, and workers that keep crashing without ever
+    /// having served end the pool. Without it the pool only carries out what it is told.
+    pub keep: bool,
     /// A worker that was up this long has started well: its slot's backoff begins anew.
     pub min_uptime: Duration,
     /// More early exits in a row than this in one slot are a crash loop.
@@ -21,8 +26,20 @@ pub struct PoolSettings {
     pub linger: Duration,
     /// How long a draining worker may keep its connections before it is asked to stop all the same.
     pub drain_timeout: Duration,
-    /// How long a worker that was asked to stop may take before it is killed.
+    /// How long a worker that was asked to stop may take before it is killed. After half of it, one that was asked over its
+    /// channel gets the stop signal too.
     pub kill_timeout: Duration,
+    /// How long a worker that was disconnected may take before it is killed; its connections' end is not waited for
+    /// otherwise.
+    pub disconnect_timeout: Duration,
+    /// A worker is not ready before it has said so.
+    pub wait_ready: bool,
+    /// A worker is not ready before it has passed a health check.
+    pub wait_healthy: bool,
+    /// Where one of these is set: how long a worker may take to be ready before it counts as one that has failed.
+    pub ready_timeout: Duration,
+    /// Replaces a worker that has lived for so long, more or less a tenth.
+    pub max_lifetime: Option<Duration>,
     /// Replaces a worker whose waiting connections have not moved for this long.
     pub hang_timeout: Option<Duration>,
 }
@@ -31,6 +48,8 @@ impl Default for PoolSettings {
     fn default() -> Self {
         Self {
             workers: 1,
+            least: 1,
+            keep: true,
             min_uptime: Duration::from_secs(1),
             max_restarts: 5,
             backoff: Duration::from_millis(100),
@@ -38,6 +57,11 @@ impl Default for PoolSettings {
             linger: Duration::from_secs(1),
             drain_timeout: Duration::from_secs(10),
             kill_timeout: Duration::from_secs(5),
+            disconnect_timeout: Duration::MAX,
+            wait_ready: false,
+            wait_healthy: false,
+            ready_timeout: Duration::from_mins(1),
+            max_lifetime: None,
             hang_timeout: None,
         }
     }

@@ -7,6 +7,8 @@ use super::{LastExit, PoolSettings};
 /// What outlives the workers of a slot.
 #[derive(Debug, Default)]
 pub(super) struct SlotState {
+    /// Of which its workers are to be.
+    pub(super) generation: u32,
     /// Workers that it ever got.
     pub(super) spawned: u32,
     /// Early exits in a row.
@@ -17,6 +19,10 @@ pub(super) struct SlotState {
 }
 
 impl SlotState {
+    pub(super) fn new(generation: u32) -> Self {
+        Self { generation, ..Self::default() }
+    }
+
     pub(super) fn restarts(&self) -> u32 {
         self.spawned.saturating_sub(1)
     }
@@ -62,12 +68,27 @@ impl Jitter {
         Self(if seed == 0 { 0x9e37_79b9_7f4a_7c15 } else { seed })
     }
 
+    /// From which it goes on.
+    pub(super) fn state(&self) -> u64 {
+        self.0
+    }
+
     /// Between 80 and 120 percent of a wait.
     fn spread(&mut self, wait: Duration) -> Duration {
+        self.within(200, wait)
+    }
+
+    /// Between 90 and 110 percent of a time.
+    pub(super) fn vary(&mut self, time: Duration) -> Duration {
+        self.within(100, time)
+    }
+
+    /// So many thousandths more or less.
+    fn within(&mut self, permille: u32, time: Duration) -> Duration {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        let permille = 800 + self.0 % 401;
-        wait.saturating_mul(u32::try_from(permille).unwrap_or(1000)) / 1000
+        let more = u32::try_from(self.0 % u64::from(2 * permille + 1)).unwrap_or(permille);
+        time.saturating_mul(1000 - permille + more) / 1000
     }
 }

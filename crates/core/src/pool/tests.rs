@@ -1,8 +1,13 @@
 //! The pool by example, and, in `model`, against a small simulated world.
 
 mod crash;
+mod fork;
 mod leave;
 mod model;
+mod ready;
+mod reload;
+mod renew;
+mod saved;
 mod serve;
 
 use std::time::Duration;
@@ -13,6 +18,11 @@ use crate::worker::{Slot, State, WorkerId};
 
 const FAILED: ExitStatus = ExitStatus::Code(1);
 const KILLED: ExitStatus = ExitStatus::Signal(9);
+
+/// One worker, which is not kept and has this long to go.
+fn disconnect_settings(limit: Duration) -> PoolSettings {
+    PoolSettings { least: 0, keep: false, disconnect_timeout: limit, ..PoolSettings::default() }
+}
 
 fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -32,6 +42,11 @@ impl Rig {
     /// `workers` workers by default settings, not one of them started.
     fn of(workers: u16) -> Self {
         Self::new(PoolSettings { workers, ..PoolSettings::default() })
+    }
+
+    /// A pool that only carries out what it is told.
+    fn unkept(workers: u16) -> Self {
+        Self::new(PoolSettings { workers, least: 0, keep: false, ..PoolSettings::default() })
     }
 
     /// All workers are ready, and up long enough to have started well.
@@ -72,6 +87,10 @@ impl Rig {
         self.give(Input::Exited { id: WorkerId(id), status })
     }
 
+    fn disconnect(&mut self, id: u32) -> Vec<Effect> {
+        self.give(Input::Disconnect { id: WorkerId(id) })
+    }
+
     fn stall(&mut self, id: u32) -> Vec<Effect> {
         self.give(Input::Stalled { id: WorkerId(id) })
     }
@@ -89,6 +108,10 @@ fn spawn(id: u32, slot: u16) -> Effect {
     Effect::Spawn { id: WorkerId(id), slot: Slot(slot), generation: 1, replaces: None }
 }
 
+fn spawn_of(generation: u32, id: u32, slot: u16) -> Effect {
+    Effect::Spawn { id: WorkerId(id), slot: Slot(slot), generation, replaces: None }
+}
+
 fn replace(id: u32, slot: u16, hung: u32) -> Effect {
     Effect::Spawn { id: WorkerId(id), slot: Slot(slot), generation: 1, replaces: Some(WorkerId(hung)) }
 }
@@ -99,6 +122,14 @@ fn steer(id: u32, on: bool) -> Effect {
 
 fn drain(id: u32) -> Effect {
     Effect::Drain { id: WorkerId(id) }
+}
+
+fn land(id: u32) -> Effect {
+    Effect::Land { id: WorkerId(id) }
+}
+
+fn urge(id: u32) -> Effect {
+    Effect::Urge { id: WorkerId(id) }
 }
 
 fn retire(id: u32) -> Effect {

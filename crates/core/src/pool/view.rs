@@ -24,8 +24,12 @@ pub struct WorkerView {
     pub since: Duration,
     /// When its process was made, or asked for while there is none.
     pub started: Duration,
-    /// The hung worker whose place it is to take.
+    /// The worker whose place it is to take: one that is hung, or gets a successor.
     pub is_replacing: Option<WorkerId>,
+    /// It serves until its successor is ready, which is on its way.
+    pub is_outgoing: bool,
+    /// It was not ready in time, and goes as one that has failed.
+    pub has_failed: bool,
 }
 
 /// One target slot as it is now. Times are since the primary's start.
@@ -33,6 +37,8 @@ pub struct WorkerView {
 pub struct SlotView {
     /// Which.
     pub slot: Slot,
+    /// The generation that its next worker belongs to.
+    pub generation: u32,
     /// How many workers it got beyond the first.
     pub restarts: u32,
     /// How its previous worker ended.
@@ -71,6 +77,7 @@ impl Pool {
     pub fn slots(&self) -> impl Iterator<Item = SlotView> {
         (0..).zip(&self.slots).map(|(number, slot)| SlotView {
             slot: Slot(number),
+            generation: slot.generation,
             restarts: slot.restarts(),
             last_exit: slot.last_exit,
             waiting_until: slot.respawn_at,
@@ -88,7 +95,9 @@ impl Pool {
             state: worker.state(),
             since: worker.since,
             started: worker.started,
-            is_replacing: if worker.is_serving() { self.hung_in(worker.slot) } else { None },
+            is_replacing: self.replaced_by(worker),
+            is_outgoing: worker.is_outgoing(),
+            has_failed: worker.has_failed,
         }
     }
 }

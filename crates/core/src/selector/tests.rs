@@ -6,13 +6,26 @@ use super::*;
 
 /// Runs a selector as the kernel would, with `random` for its random number.
 fn run(program: &[Instruction], random: u32) -> u32 {
+    run_on(program, random, &[])
+}
+
+/// The same for a packet, from its IP header on.
+fn run_on(program: &[Instruction], random: u32, packet: &[u8]) -> u32 {
+    let bytes = |k: u32, length: usize| {
+        let at = usize::try_from(k - NETWORK).unwrap();
+        packet[at..at + length].iter().fold(0, |value, byte| value << 8 | u32::from(*byte))
+    };
     let mut accumulator = 0;
     let mut at = 0;
     loop {
         let Instruction { code, jt, jf, k } = program[at];
         at += 1;
         match code {
-            LOAD_ABSOLUTE => accumulator = random,
+            LOAD_ABSOLUTE if k == RANDOM => accumulator = random,
+            LOAD_ABSOLUTE => accumulator = bytes(k, 4),
+            LOAD_HALF => accumulator = bytes(k, 2),
+            LOAD_BYTE => accumulator = bytes(k, 1),
+            AND => accumulator &= k,
             MODULO => accumulator %= k,
             JUMP_IF_EQUAL => at += usize::from(if accumulator == k { jt } else { jf }),
             GIVE => return k,
@@ -57,4 +70,44 @@ fn only_a_first_syn_is_refused() {
     assert_eq!(verdict(0x10), u32::MAX, "ACK");
     assert_eq!(verdict(0x18), u32::MAX, "PSH ACK");
     assert_eq!(verdict(0x04), u32::MAX, "RST");
+}
+
+/// The headers of a packet from `from`, as far as a selector may look.
+fn packet(from: &str) -> Vec<u8> {
+    let from: SocketAddr = from.parse().unwrap();
+    let mut bytes = vec![0; 60];
+    let port_at = match from.ip() {
+        IpAddr::V4(ip) => {
+            bytes[0] = 0x45;
+            bytes[12..16].copy_from_slice(&ip.octets());
+            20
+        }
+        IpAddr::V6(ip) => {
+            bytes[0] = 0x60;
+            bytes[8..24].copy_from_slice(&ip.octets());
+            40
+        }
+    };
+    bytes[port_at..port_at + 2].copy_from_slice(&from.port().to_be_bytes());
+    bytes
+}
+
+#[test]
+fn a_detour_is_taken_by_its_own_source_and_by_no_other() {
+    let detours: Vec<Detour> = [("127.0.0.1:4000", 5), ("[::1]:4000", 6), ("[fe80::1]:4000", 7)]
+        .map(|(from, to)| Detour { from: from.parse().unwrap(), to })
+        .to_vec();
+    let program = with_detours(&detours, pick_random(&[9]));
+    for Detour { from, to } in detours {
+        assert_eq!(run_on(&program, 0, &packet(&from.to_string())), to);
+    }
+    for other in ["127.0.0.1:4001", "127.0.0.2:4000", "[::1]:4001", "[::2]:4000", "[1::1]:4000"] {
+        assert_eq!(run_on(&program, 0, &packet(other)), 9, "{other}");
+    }
+}
+
+#[test]
+fn a_detour_from_a_mapped_address_is_one_of_ipv4() {
+    let detour = Detour { from: "[::ffff:127.0.0.1]:4000".parse().unwrap(), to: 3 };
+    assert_eq!(run_on(&with_detours(&[detour], pick_random(&[9])), 0, &packet("127.0.0.1:4000")), 3);
 }

@@ -45,6 +45,10 @@ fn a_busy_lane_that_others_emptied_stays_out_for_a_while_and_that_is_no_sign_of_
     assert!(lane.is_busy() && lane.is_relieved());
     lane.observe(depth(0), at(6));
     assert!(!lane.is_busy() && !lane.is_relieved());
+    assert_eq!(lane.relieved_since(), Some(at(0)), "it may hang as well");
+    lane.observe(depth(1), at(7));
+    lane.observe(depth(0), at(8));
+    assert_eq!(lane.relieved_since(), None, "it does not");
 }
 
 #[test]

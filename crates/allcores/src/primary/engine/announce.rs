@@ -1,8 +1,10 @@
 //! Telling what the pool has announced, and how it ended.
 
+use std::time::Duration;
+
 use allcores_core::exit::ExitStatus;
 use allcores_core::pool::{Announcement, Verdict};
-use allcores_core::worker::WorkerId;
+use allcores_core::worker::{State, WorkerId};
 
 use super::Engine;
 use crate::primary::{Event, Outcome, Refusal, WorkerRef};
@@ -10,33 +12,59 @@ use crate::primary::{Event, Outcome, Refusal, WorkerRef};
 impl<O: FnMut(Event<'_>)> Engine<O> {
     pub(super) fn announce(&mut self, announcement: Announcement) {
         match announcement {
-            Announcement::Forked { id } => self.observe_worker(id, |worker| Event::Forked { worker }),
+            Announcement::Forked { id } => {
+                self.observe_worker(id, |worker| Event::Forked { worker });
+                self.report_progress(id, State::Starting);
+            }
             Announcement::Online { id } => self.observe_worker(id, |worker| Event::Online { worker }),
-            Announcement::Ready { id } => self.observe_worker(id, |worker| Event::Ready { worker }),
-            Announcement::Draining { id } => self.observe_worker(id, |worker| Event::Draining { worker }),
+            Announcement::Ready { id } => {
+                self.observe_worker(id, |worker| Event::Ready { worker });
+                self.note_unused();
+                self.report_progress(id, State::Ready);
+                self.forget_start();
+            }
+            Announcement::Draining { id } => {
+                self.observe_worker(id, |worker| Event::Draining { worker });
+                self.report_progress(id, State::Draining);
+            }
             Announcement::Hung { id } => {
                 let stalled = self.settings.pool.hang_timeout.unwrap_or_default();
                 self.observe_worker(id, |worker| Event::Hung { worker, stalled });
             }
             Announcement::Exited { id, status, is_expected, uptime } => {
                 let is_oom =
-                    status == ExitStatus::Signal(libc::SIGKILL) && !is_expected && self.was_out_of_memory();
+                    status == ExitStatus::Signal(libc::SIGKILL) && !is_expected && self.was_out_of_memory(id);
                 if is_oom {
                     self.oom_exits.insert(self.turn);
                 }
+                let cpu = self.workers.get(&id).map_or(Duration::ZERO, |worker| worker.cpu);
                 self.observe_worker(id, |worker| Event::Exited {
                     worker,
                     status,
                     is_oom,
                     is_expected,
                     uptime,
+                    cpu,
                 });
+                self.report_progress(id, State::Exited);
             }
             Announcement::Respawning { slot, delay } => (self.observe)(Event::Respawning { slot, delay }),
             Announcement::CrashLoop { slot, exits, status } => {
                 (self.observe)(Event::CrashLoop { slot, exits, status, last_output: &self.last_tail });
             }
+            Announcement::NotReady { id, lack } => {
+                let limit = self.settings.pool.ready_timeout;
+                self.observe_worker(id, |worker| Event::NotReady { worker, lack, limit });
+            }
+            Announcement::Unhealthy { id } => {
+                let reason = self.complaint(id);
+                self.observe_worker(id, |worker| Event::Unhealthy { worker, reason: &reason });
+            }
+            Announcement::Renewing { id, reason } => {
+                self.observe_worker(id, |worker| Event::Renewing { worker, reason });
+            }
             Announcement::Stopping => (self.observe)(Event::Stopping),
+            _ => self.announce_reload(announcement),
         }
     }
 
@@ -46,7 +74,11 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         }
     }
 
-    fn was_out_of_memory(&mut self) -> bool {
+    fn was_out_of_memory(&mut self, id: WorkerId) -> bool {
+        let own = self.workers.get(&id).and_then(|worker| worker.cgroup.as_ref()?.was_out_of_memory());
+        if let Some(own) = own {
+            return own;
+        }
         let kills = crate::proc::out_of_memory_kills();
         let before = std::mem::replace(&mut self.out_of_memory_kills, kills);
         matches!((before, kills), (Some(before), Some(now)) if now > before)

@@ -1,49 +1,104 @@
-//! What node workers say over their channel.
+//! What workers say over their channel.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use allcores_core::channel::{AddressKind, FLAG_IPV6_ONLY, Incoming, Query};
+use allcores_core::channel::{
+    AddressKind, FLAG_IPV6_ONLY, FLAG_REUSE_ADDRESS, Incoming, Query, SocketMessage,
+};
 use allcores_core::pool::Input;
 use allcores_core::worker::{Rung, State, WorkerId};
+use rustix::fs::{Mode, OFlags};
 
 use super::Engine;
 use crate::address::Address;
-use crate::channel::End;
-use crate::ports::{LaneId, Profile, Unavailable};
-use crate::primary::Event;
+use crate::channel::{Arrival, End};
+use crate::handle::Handle;
+use crate::message::Message;
+use crate::ports::{Applicant, LaneId, Profile, Unavailable};
 use crate::primary::worker::Seen;
+use crate::primary::{Event, Said, WorkerRef};
 
 /// How long a worker that has closed its channel, as it does when all its connections are done, may still take
 /// before it is signalled.
 const AFTERWARDS: Duration = Duration::from_secs(1);
 
+/// The longest data of a listener, which everybody is given who listens there. Node's own are a hundred bytes.
+const LONGEST_DATA: usize = 64 * 1024;
+
+/// `process.send('ready')`
+const READY: &str = "\"ready\"";
+
 impl<O: FnMut(Event<'_>)> Engine<O> {
-    pub(super) fn take_message(&mut self, id: WorkerId, message: Incoming) {
+    pub(super) fn take_arrival(&mut self, id: WorkerId, arrival: Arrival<Incoming>) {
+        match arrival {
+            Arrival::Message { message: Incoming::Handle { message, .. }, descriptor } => {
+                self.take_handle(id, *message, descriptor);
+            }
+            Arrival::Message { message, .. } => self.take_message(id, message),
+            Arrival::Unreceived { number: Some(number) } => self.take_unreceived(id, number),
+            // It has a listener less than it asked for, and will say so itself.
+            Arrival::Unreceived { number: None } | Arrival::Lost { .. } => {}
+        }
+    }
+
+    fn take_message(&mut self, id: WorkerId, message: Incoming) {
+        let is_guest = !self.owns_process();
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        worker.has_spoken = true;
+        let about = worker.about;
         match message {
             Incoming::Query(query) => self.take_query(id, &query),
-            // The operator's own socket, which is in no table of ours.
-            Incoming::Listening { kind: AddressKind::Descriptor, .. } => self.tell(Input::Listening { id }),
-            Incoming::Listening { port, .. } => self.take_listening(id, port),
-            Incoming::Close { key } => self.take_close(id, &key),
-            Incoming::Leaving { seq } => {
-                if let Some(worker) = self.workers.get_mut(&id) {
-                    worker.is_retired = true;
-                    worker.say(|speaker| speaker.acknowledge(seq), None);
+            Incoming::Listening { address, port, kind, fd, .. } => {
+                let address = address.as_deref();
+                self.pass_on(about, Said::Listening { address, port, kind, fd });
+                match kind {
+                    // The operator's own socket, which is in no table of ours.
+                    AddressKind::Descriptor => self.tell(Input::Listening { id }),
+                    _ => self.take_listening(id, port),
                 }
             }
+            Incoming::Close { key } => self.take_close(id, &key),
+            Incoming::Leaving { seq } => {
+                worker.is_retired = true;
+                worker.say(|speaker| speaker.acknowledge(seq), None);
+                self.pass_on(about, Said::Leaving);
+                self.ports.dismiss(id);
+            }
             Incoming::Accepted { ack, is_accepted } => self.take_accepted(id, ack, is_accepted),
-            Incoming::HandleNack => self.take_unreceived(id),
+            Incoming::Online if is_guest => self.tell(Input::Online { id }),
+            Incoming::User(json) => {
+                // What pm2's wait_ready has taught programs to say.
+                if json.trim() == READY {
+                    self.says_ready(id);
+                }
+                self.pass_on(about, Said::Message(&Message::new(json, None)));
+            }
+            Incoming::Socket(asked) => {
+                if let Some(answer) = answer_about_sockets(asked) {
+                    worker.say(|_| answer.line(), None);
+                }
+            }
             Incoming::Online
             | Incoming::HandleAck
-            | Incoming::Handle
-            | Incoming::User(_)
+            | Incoming::HandleNack
+            | Incoming::Handle { .. }
             | Incoming::Ignored => {}
         }
+    }
+
+    /// A message on which a socket rode. Cluster's own never carry any in this direction, so that one is closed.
+    fn take_handle(&mut self, id: WorkerId, message: Incoming, descriptor: Option<OwnedFd>) {
+        let Incoming::User(json) = message else { return self.take_message(id, message) };
+        let Some(worker) = self.workers.get(&id) else { return };
+        // What is no socket that anybody could use is closed, and the message told without it.
+        let handle = descriptor.and_then(|descriptor| Handle::of(descriptor).ok());
+        self.pass_on(worker.about, Said::Message(&Message::new(json, handle)));
     }
 
     /// Answers a worker's wish to listen, exactly once. One that is being disconnected gets no answer, as in Node.
@@ -51,27 +106,56 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         if self.workers.get(&id).is_none_or(|worker| worker.is_retired) {
             return;
         }
+        let is_too_long = query.data.as_ref().is_some_and(|data| data.len() > LONGEST_DATA);
         let obtained = match query.kind {
-            AddressKind::Descriptor => own_descriptor(query).map(|socket| (None, socket)),
-            _ => self.listener_for(id, query).and_then(|lane| {
-                let socket = self.ports.socket(lane).ok_or(libc::EBADF)?;
-                Ok((Some(lane), socket.try_clone_to_owned().map_err(|error| errno(&error))?))
-            }),
+            _ if is_too_long => Err(libc::EMSGSIZE),
+            AddressKind::Descriptor => own_descriptor(query).map(|socket| (None, Some(socket))),
+            _ => self.listener_for(id, query).and_then(|lane| Ok((Some(lane), self.socket_for(lane)?))),
+        };
+        let lane = obtained.as_ref().ok().and_then(|(lane, _)| *lane);
+        let query = &if is_too_long {
+            Query { data: None, ..query.clone() }
+        } else {
+            self.with_shared_data(query, lane)
         };
         let Some(worker) = self.workers.get_mut(&id) else { return };
         // Never the same again while it lives, so that a late `close` can't hit a newer listener.
         let key = format!("{}:{}", id, query.seq);
         match obtained {
             Ok((lane, socket)) => {
+                let rung = if query.is_crate { Rung::Crate } else { Rung::Node };
                 if let Some(lane) = lane {
                     worker.keys.insert(key.clone(), lane);
-                    worker.lanes.insert(lane, Rung::Node);
+                    worker.lanes.insert(lane, rung);
                 }
-                worker.rung.get_or_insert(Rung::Node);
-                worker.say(|speaker| speaker.give_listener(query, &key), Some(socket));
+                worker.rung.get_or_insert(rung);
+                let Some(socket) = socket else {
+                    let name = lane.and_then(|lane| self.ports.describe(lane)?.address.socket());
+                    return worker.say(|speaker| speaker.listen_by_handoff(query, &key, name), None);
+                };
+                worker.say(|speaker| speaker.give_listener(query, &key), Some(Arc::new(socket)));
             }
             Err(errno) => worker.say(|speaker| speaker.refuse_listener(query, &key, errno), None),
         }
+    }
+
+    /// The query with the data that all listeners of its address are to have: a TLS server's keys for session tickets,
+    /// so that a client is known to each worker. The first worker's are everybody's.
+    fn with_shared_data(&mut self, query: &Query, lane: Option<LaneId>) -> Query {
+        let mut query = query.clone();
+        if let (Some(lane), Some(own)) = (lane, &query.data) {
+            query.data = Some(self.ports.share_data(lane, own));
+        }
+        query
+    }
+
+    /// What a worker gets to accept from; nothing where the primary accepts.
+    fn socket_for(&self, lane: LaneId) -> Result<Option<OwnedFd>, i32> {
+        if self.ports.is_handoff(lane) {
+            return Ok(None);
+        }
+        let socket = self.ports.socket(lane).ok_or(libc::EBADF)?;
+        socket.try_clone_to_owned().map(Some).map_err(|error| errno(&error))
     }
 
     fn listener_for(&mut self, id: WorkerId, query: &Query) -> Result<LaneId, i32> {
@@ -98,14 +182,18 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         let Some(worker) = self.workers.get(&id) else {
             return Err(io::Error::from_raw_os_error(libc::ESRCH).into());
         };
-        let inodes: Vec<u64> = worker.keys.values().filter_map(|lane| self.ports.inode(*lane)).collect();
-        let profile = Profile { is_nonblocking: Some(true), ..Profile::default() };
-        let lane = self
-            .ports
-            .obtain(worker.applicant(), address, query.index, &profile, |inode| inodes.contains(&inode))?;
+        let is_reuse_address = query.kind.is_udp() && query.flags & FLAG_REUSE_ADDRESS != 0;
+        let profile = Profile { is_nonblocking: Some(true), is_reuse_address, ..Profile::default() };
+        let policy = query.policy.as_deref().map(str::parse).transpose();
+        let policy = policy.map_err(|_| Unavailable::from(io::Error::from_raw_os_error(libc::EINVAL)))?;
+        let applicant = Applicant { is_by_channel: true, policy, ..worker.applicant() };
+        let keys = &worker.keys;
+        let lane =
+            self.ports.obtain(&applicant, address, query.index, &profile, |lane, _| keys.has_lane(lane))?;
         if let Some(path) = address.path() {
             permit(path, query);
         }
+        self.report_other_wish(id, lane, applicant.policy.as_ref());
         self.ports.dress(lane, &profile);
         self.ports.set_handed(lane);
         self.unavailable = None;
@@ -116,24 +204,22 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
 
     fn take_listening(&mut self, id: WorkerId, port: i64) {
         let Some(worker) = self.workers.get(&id) else { return };
-        let is_meant = |lane: LaneId| {
-            let address = self.ports.describe(lane).map(|listener| listener.address);
-            match address.as_ref().and_then(Address::socket) {
-                Some(socket) => i64::from(socket.port()) == port,
-                None => port == -1,
-            }
-        };
-        let lanes: Vec<LaneId> = worker.keys.values().copied().filter(|lane| is_meant(*lane)).collect();
+        let slot = worker.about.slot;
+        let lanes: Vec<LaneId> =
+            worker.keys.lanes().filter(|lane| self.ports.port(*lane) == Some(port)).collect();
         for lane in lanes {
+            self.ports.join(lane, id, slot);
             self.listens(id, lane);
         }
     }
 
     fn take_close(&mut self, id: WorkerId, key: &str) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
-        let Some(lane) = worker.keys.remove(key) else { return };
+        let Some((lane, true)) = worker.keys.remove(key) else { return };
         worker.lanes.remove(&lane);
         worker.announced.remove(&lane);
+        self.take_back(id, lane);
+        let Some(worker) = self.workers.get(&id) else { return };
         let is_leaving =
             worker.is_retired || self.state_of(id) == Some(State::Draining) || self.pool.is_stopping();
         if is_leaving {
@@ -150,21 +236,51 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
     pub(super) fn channel_ended(&mut self, id: WorkerId, end: &End) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         worker.channel = None;
-        let was_retired = worker.is_retired;
-        if let End::Garbage(what) = end {
-            let text = format!(
-                "worker {id} (slot {}, pid {}) wrote {what} to its channel, which was closed; it is told to go by signals",
-                worker.about.slot, worker.about.pid
-            );
-            (self.observe)(Event::Notice { text: &text });
-        } else if was_retired {
+        let (about, was_retired) = (worker.about, worker.is_retired);
+        self.pass_on(about, Said::Disconnected { end });
+        let offence = match end {
+            End::Closed => None,
+            End::Garbage(what) => Some(format!("wrote {what} to its channel")),
+            End::Neglect(what) => Some((*what).to_owned()),
+        };
+        if let Some(what) = offence {
+            self.outlaw(about, &what);
+        } else if was_retired && (self.owns_process() || self.pool.is_stopping()) {
             let seen = self.seen.clone();
             tokio::spawn(async move {
                 tokio::time::sleep(AFTERWARDS).await;
                 let _ = seen.send(Seen::Overdue(id)).await;
             });
         }
-        self.take_back(id);
+        self.take_back_all(id);
+        self.forget_visit(id);
+    }
+
+    /// A worker has done with its channel what no other does, and can't be told anything there any more.
+    fn outlaw(&mut self, about: WorkerRef, what: &str) {
+        let text = format!(
+            "worker {} (slot {}, pid {}) {what}; the channel was closed, and it is told to go by signals",
+            about.id, about.slot, about.pid
+        );
+        (self.observe)(Event::Notice { text: &text });
+        self.urge(about.id);
+        let (seen, patience) = (self.seen.clone(), self.settings.pool.kill_timeout);
+        let counted = self.outlaws.one();
+        tokio::spawn(async move {
+            tokio::time::sleep(patience).await;
+            let _ = seen.send(Seen::Outlawed(about.id)).await;
+            drop(counted);
+        });
+    }
+}
+
+/// What a worker is told that asks about connections which it sent us: we keep none of its servers' accounts, since it
+/// gave them away.
+fn answer_about_sockets(asked: SocketMessage) -> Option<SocketMessage> {
+    match asked {
+        SocketMessage::GetCount { key } => Some(SocketMessage::Count { key, count: 0 }),
+        SocketMessage::NotifyClose { key } => Some(SocketMessage::AllClosed { key }),
+        SocketMessage::AllClosed { .. } | SocketMessage::Count { .. } => None,
     }
 }
 
@@ -218,15 +334,28 @@ fn shortest(path: PathBuf) -> PathBuf {
 }
 
 fn permit(path: &Path, query: &Query) {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt};
     let more =
         if query.is_readable_by_all { 0o444 } else { 0 } | if query.is_writable_by_all { 0o222 } else { 0 };
-    if let (true, Ok(metadata)) = (more != 0, std::fs::metadata(path)) {
+    if more == 0 {
+        return;
+    }
+    // Where the file is, a worker may have put something else by now, which it could not open itself.
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let Ok(file) = rustix::fs::open(path, flags, Mode::empty()).map(std::fs::File::from) else { return };
+    if let Ok(metadata) = file.metadata()
+        && metadata.file_type().is_socket()
+    {
         let bits = metadata.permissions().mode() | more;
-        let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(bits));
+        let same = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let _ = std::fs::set_permissions(same, std::fs::Permissions::from_mode(bits));
     }
 }
 
 fn errno(error: &io::Error) -> i32 {
     error.raw_os_error().unwrap_or(libc::EIO)
 }
+
+#[cfg(test)]
+mod tests;

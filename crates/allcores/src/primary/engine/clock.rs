@@ -1,9 +1,12 @@
 //! What wakes the engine besides messages: ticks of steering, deadlines, the once-a-second look.
 
 use std::io;
+use std::pin::Pin;
 use std::time::{Duration, Instant, SystemTime};
 
 use allcores_core::pool::Input;
+use tokio::time::Sleep;
+
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 
 use super::Engine;
@@ -27,6 +30,7 @@ pub(super) struct Clock {
     timer: Watch,
     is_armed: bool,
     maintenance: Duration,
+    has_forgotten_start: bool,
 }
 
 /// Why the lanes are to be looked at.
@@ -42,7 +46,12 @@ impl Clock {
     pub(super) fn new() -> io::Result<Self> {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let timer = rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags)?;
-        Ok(Self { timer: Watch::readable(timer)?, is_armed: false, maintenance: MAINTENANCE })
+        Ok(Self {
+            timer: Watch::readable(timer)?,
+            is_armed: false,
+            maintenance: MAINTENANCE,
+            has_forgotten_start: false,
+        })
     }
 
     fn arm(&mut self, after: Duration) {
@@ -85,14 +94,21 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
                 self.note_first_accepts();
             }
         }
-        if !self.clock.is_armed && self.ports.is_hot() {
-            self.clock.arm(self.ports.tick_interval());
-        }
+        self.tick_on();
     }
 
     /// When the engine must wake by itself.
     pub(super) fn next_deadline(&self) -> Duration {
-        let deadlines = [self.pool.next_deadline(), self.drains.next_look()];
+        let hand_off = self.ports.next_hand_off(self.now());
+        let deadlines = [
+            self.pool.next_deadline(),
+            self.drains.next_look(),
+            self.care.next_due(),
+            self.hearts.next_due(),
+            hand_off,
+            self.ports.next_look_at_full(),
+            self.next_goodbye(),
+        ];
         deadlines.into_iter().flatten().fold(self.clock.maintenance, Duration::min)
     }
 
@@ -102,6 +118,9 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
             self.tell(Input::Wake);
         }
         self.look_at_drains();
+        self.look_at_health();
+        self.look_at_hearts();
+        self.ports.look_at_full(now);
         if now >= self.clock.maintenance {
             let hang = self.settings.pool.hang_timeout.unwrap_or(MAINTENANCE);
             self.clock.maintenance = now + MAINTENANCE.min(hang / 4).max(Duration::from_millis(20));
@@ -114,28 +133,48 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         self.ports.maintain(now);
         self.pass_on_strays();
         self.relieve_busy();
-        self.retry_deferred();
         self.find_deserted();
         self.find_hung();
+        self.look_at_memory();
         self.hint();
+        self.forget_start();
+        self.tick_on();
+    }
+
+    /// Gives back the code that only the start needed, once all workers are there.
+    pub(super) fn forget_start(&mut self) {
+        if self.owns_process() && !self.clock.has_forgotten_start && self.pool.is_settled() {
+            self.clock.has_forgotten_start = true;
+            crate::sys::process::release_code();
+        }
+    }
+
+    /// Ticks for as long as there is something to look at.
+    pub(super) fn tick_on(&mut self) {
         if self.ports.is_hot() && !self.clock.is_armed {
             self.clock.arm(self.ports.tick_interval());
         }
     }
 
-    fn find_hung(&mut self) {
+    pub(super) fn find_hung(&mut self) {
         use allcores_core::worker::State;
         let Some(limit) = self.settings.pool.hang_timeout else { return };
         let now = self.now();
-        let stalled = self.ports.stalled(limit, now);
+        let mut stalled: Vec<_> = self.ports.stalled(limit, now).iter().map(|stall| stall.worker).collect();
+        stalled.extend(self.ports.silent(limit, now));
+        stalled.extend(self.inquiries.mute());
         let hung: Vec<_> =
             self.pool.workers().filter(|view| view.state == State::Hung).map(|view| view.id).collect();
-        for stall in &stalled {
-            self.tell(Input::Stalled { id: stall.worker });
+        for id in &stalled {
+            self.tell(Input::Stalled { id: *id });
         }
-        for id in hung.into_iter().filter(|id| !stalled.iter().any(|stall| stall.worker == *id)) {
-            self.tell(Input::Moving { id });
+        for id in hung.into_iter().filter(|id| !stalled.contains(id)) {
+            // Where its replacement accepts from the same queue, that it moves says nothing.
+            if !self.ports.is_succeeded(id) {
+                self.tell(Input::Moving { id });
+            }
         }
+        self.inquire(limit);
     }
 
     /// Finds lanes that stand still because their worker has closed them: nobody will accept what waits there.
@@ -158,9 +197,19 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
     }
 }
 
-/// Sleeps until `deadline`.
-pub(super) async fn sleep_until(deadline: Instant) {
-    tokio::time::sleep_until(deadline.into()).await;
+/// An alarm at `deadline`.
+pub(super) fn alarm(deadline: Instant) -> Sleep {
+    tokio::time::sleep_until(deadline.into())
+}
+
+/// Sets an alarm to another time, or once more. One that is set to an earlier time than any other wakes the runtime from
+/// the sleep that it is about to begin, and the earliest deadline comes and goes with every connection: so to a later
+/// time it is only set once it has rung.
+pub(super) fn set(alarm: Pin<&mut Sleep>, deadline: Instant) {
+    let deadline = deadline.into();
+    if alarm.is_elapsed() || deadline < alarm.deadline() {
+        alarm.reset(deadline);
+    }
 }
 
 /// A little randomness, to spread the waits of primaries that start together.

@@ -19,6 +19,10 @@ const INTERVAL: Duration = Duration::from_millis(20);
 /// How often while somebody is held still, and its clients with it.
 const INSTANT: Duration = Duration::from_millis(1);
 
+/// How long a handshake that was under way may take to land in the lane that got its first packet: a round trip, even
+/// across an ocean.
+const HANDSHAKES: Duration = Duration::from_millis(100);
+
 /// Workers that are being watched.
 #[derive(Debug, Default)]
 pub(super) struct Drains {
@@ -26,23 +30,42 @@ pub(super) struct Drains {
     next: Option<Duration>,
 }
 
+/// How long a worker that can only be held still is looked at before it is held still without having been seen idle.
+const HOPE: Duration = Duration::from_millis(200);
+
 /// A worker that accepts from the same listener as others can't be steered away from. It is held still for an
 /// instant; if it has no connection then, it is asked to go without a chance to take one.
+///
+/// One that takes the next connection as soon as it has done with one is never seen idle, or not any more when it stands
+/// still. It is stopped at any instant then, again and again: sooner or later in between two connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Hold {
-    Free,
-    Still,
+    Free {
+        since: Duration,
+    },
+    Still {
+        since: Duration,
+    },
+    /// It was disconnected: only what is on its way to it is waited for, not the end of what it has.
+    Landing {
+        since: Duration,
+    },
 }
 
 impl Drains {
-    pub(super) fn watch(&mut self, id: WorkerId) {
-        self.watched.entry(id).or_insert(Hold::Free);
+    pub(super) fn watch(&mut self, id: WorkerId, since: Duration) {
+        self.watched.entry(id).or_insert(Hold::Free { since });
         self.next.get_or_insert(Duration::ZERO);
+    }
+
+    pub(super) fn land(&mut self, id: WorkerId, since: Duration) {
+        self.watched.insert(id, Hold::Landing { since });
+        self.next = Some(Duration::ZERO);
     }
 
     /// Whether it is held still; it is watched no more.
     pub(super) fn forget(&mut self, id: WorkerId) -> bool {
-        self.watched.remove(&id) == Some(Hold::Still)
+        matches!(self.watched.remove(&id), Some(Hold::Still { .. }))
     }
 
     pub(super) fn next_look(&self) -> Option<Duration> {
@@ -61,7 +84,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         for (id, hold) in watched {
             self.look_at_drain(id, hold);
         }
-        let is_held = self.drains.watched.values().any(|hold| *hold == Hold::Still);
+        let is_held = self.drains.watched.values().any(|hold| matches!(hold, Hold::Still { .. }));
         self.drains.next = Some(now + if is_held { INSTANT } else { INTERVAL });
     }
 
@@ -70,31 +93,52 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
             self.drains.forget(id);
             return;
         };
+        if let Hold::Landing { since } = hold {
+            return self.look_at_landing(id, since);
+        }
         let mut members = proc::session_members(worker.about.pid);
         members.push(worker.about.pid);
         // By its channel a worker can be told to stop accepting, without a signal.
         let needs_hold = worker.channel.is_none() && self.ports.is_sharing(id) && !self.pool.is_stopping();
         // Before its connections are looked at, in this order: one that it accepts meanwhile would be overlooked.
         let can_accept = match hold {
-            Hold::Still => !members.iter().all(|pid| proc::is_stopped(*pid)),
-            Hold::Free => !needs_hold && (self.ports.has_waiting(id) || self.is_handing_over(id)),
+            Hold::Still { .. } => !members.iter().all(|pid| proc::is_stopped(*pid)),
+            Hold::Landing { .. } | Hold::Free { .. } => {
+                !needs_hold && (self.ports.has_waiting(id) || self.is_handing_over(id))
+            }
         };
         if can_accept {
             return;
         }
-        let open: HashSet<u64> = proc::established_inodes(&self.ports.tcp_ports()).into_iter().collect();
+        let hold_still = |engine: &mut Self, since| {
+            engine.drains.watched.insert(id, Hold::Still { since });
+            engine.signal(id, Signal::STOP);
+        };
+        if let Hold::Free { since } = hold
+            && needs_hold
+            && self.now() >= since + HOPE
+        {
+            return hold_still(self, since);
+        }
+        let tcp = proc::established_inodes(&self.ports.tcp_ports());
+        let unix = proc::connected_unix_inodes(&self.ports.unix_listeners());
+        let open: HashSet<u64> = tcp.into_iter().chain(unix).collect();
         let is_idle = proc::open_sockets(&members).is_disjoint(&open);
         match (hold, is_idle) {
-            (Hold::Free, true) if needs_hold => {
-                self.drains.watched.insert(id, Hold::Still);
-                self.signal(id, Signal::STOP);
-            }
-            (Hold::Still, false) => {
-                self.drains.watched.insert(id, Hold::Free);
+            (Hold::Free { since }, true) if needs_hold => hold_still(self, since),
+            (Hold::Still { since }, false) => {
+                self.drains.watched.insert(id, Hold::Free { since });
                 self.signal(id, Signal::CONT);
             }
             (_, true) => self.tell(Input::Quiet { id }),
-            (Hold::Free, false) => {}
+            (Hold::Free { .. } | Hold::Landing { .. }, false) => {}
+        }
+    }
+
+    fn look_at_landing(&mut self, id: WorkerId, since: Duration) {
+        let is_under_way = self.ports.takes_connections(id) && self.now() < since + HANDSHAKES;
+        if !is_under_way && !self.ports.has_waiting(id) && !self.is_handing_over(id) {
+            self.tell(Input::Quiet { id });
         }
     }
 }

@@ -10,7 +10,8 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions};
 use tokio::signal::unix::Signal as Signals;
 
 use super::Engine;
-use crate::primary::{Event, WorkerRef};
+use crate::channel::End;
+use crate::primary::{Event, Said, WorkerRef};
 use crate::proc;
 
 /// How long descendants that were sent SIGKILL may take to go, at the end. They do so at once unless the kernel
@@ -20,38 +21,57 @@ const BURIAL: Duration = Duration::from_secs(2);
 impl<O: FnMut(Event<'_>)> Engine<O> {
     pub(super) fn take_exit(&mut self, id: WorkerId) {
         // Before its exit is taken, while its process group's number can't be another's.
-        let leaves_others = self.leaves_others(id);
+        if self.postpones_exit(id) {
+            return;
+        }
+        let leaves_others = self.owns_process() && self.leaves_others(id);
         self.signal(id, Signal::KILL);
         let Some(worker) = self.workers.get_mut(&id) else { return };
         let (about, is_retired) = (worker.about, worker.is_retired);
+        // The kernel tells until the exit is taken.
+        worker.cpu = proc::Stat::read(about.pid).map_or(Duration::ZERO, |stat| stat.cpu);
         let status = take_status(&worker.pidfd);
         self.last_tail = std::mem::take(&mut worker.tail).into();
+        if worker.channel.take().is_some() {
+            // Somebody else holds its other end.
+            self.pass_on(about, Said::Disconnected { end: &End::Closed });
+        }
         if leaves_others && status.is_success() && !is_retired {
             self.report_background(about);
         }
         let now = self.now();
         self.ports.release(id, now);
         self.drains.forget(id);
-        self.take_back(id);
-        self.deferred.retain(|(waiting, ..)| *waiting != id);
-        if self.unavailable.is_some() && !self.pool.has_ever_been_ready() {
+        self.care.forget(id);
+        self.hearts.forget(id);
+        self.inquiries.forget(id);
+        self.take_back_all(id);
+        if self.unavailable.is_some() && !self.pool.has_ever_been_ready() && self.owns_process() {
             // It went because it could not have its address; the next would fare no better.
             self.tell(Input::StopNow);
         }
         self.tell(Input::Exited { id, status });
         self.workers.remove(&id);
-        self.retry_deferred();
+        self.note_departure(id);
         self.reap_orphans();
     }
 
     /// Takes the exits of descendants whose parents are gone, and ends those whose worker is; says whether any such
     /// is still on its way out.
     pub(super) fn reap_orphans(&mut self) -> bool {
+        if !self.owns_process() {
+            // Other children are the program's, to be waited for by it.
+            return false;
+        }
         let mut has_reaped = true;
         while has_reaped {
             has_reaped = false;
-            let is_worker = |pid: u32| self.workers.values().any(|worker| worker.about.pid == pid);
-            let orphans: Vec<u32> = proc::our_children().into_iter().filter(|pid| !is_worker(*pid)).collect();
+            let is_kept = |pid: &u32| {
+                self.workers.values().any(|worker| worker.about.pid == *pid)
+                    || self.care.is_exam(*pid)
+                    || self.upgrades.is_check(*pid)
+            };
+            let orphans: Vec<u32> = proc::our_children().into_iter().filter(|pid| !is_kept(pid)).collect();
             for pid in orphans {
                 let Some(child) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { continue };
                 if let Ok(Some(_)) = rustix::process::waitpid(Some(child), WaitOptions::NOHANG) {
@@ -118,7 +138,7 @@ pub(super) async fn child_changed(children: &mut Option<Signals>) {
     }
 }
 
-fn take_status(pidfd: impl AsFd) -> ExitStatus {
+pub(super) fn take_status(pidfd: impl AsFd) -> ExitStatus {
     let status = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED).ok().flatten();
     let signal = status.as_ref().and_then(rustix::process::WaitIdStatus::terminating_signal);
     let code = status.as_ref().and_then(rustix::process::WaitIdStatus::exit_status);

@@ -23,7 +23,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
     /// Says once if connections keep waiting for busy workers while others are free: the sign of a program that takes
     /// one connection at a time, which one shared listener serves better.
     pub(super) fn hint(&mut self) {
-        let is_relieved = self.launcher.has_channel();
+        let is_relieved = self.has_channels();
         if self.hints.text.is_some() || self.settings.policy != Policy::Auto || is_relieved {
             return;
         }
@@ -44,7 +44,11 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
     pub(super) fn pass_on_strays(&mut self) {
         let now = self.now();
         for stray in self.ports.take_strays(now) {
-            tokio::spawn(crate::relay::pass_on(stray, RELAY_LIMIT));
+            let counted = self.relays.one();
+            tokio::spawn(async move {
+                crate::relay::pass_on(stray, RELAY_LIMIT).await;
+                drop(counted);
+            });
         }
     }
 }

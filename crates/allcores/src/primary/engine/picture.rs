@@ -3,8 +3,9 @@
 use allcores_core::pool::{LastExit as PoolExit, SlotView, WorkerView};
 use allcores_core::worker::State;
 
-use super::Engine;
-use crate::primary::{AppSnapshot, Event, LaneSnapshot, LastExit, WorkerSnapshot};
+use super::{Engine, Subject};
+use crate::primary::census::Census;
+use crate::primary::{AppSnapshot, Event, LaneSnapshot, LastExit, ReloadSnapshot, WorkerSnapshot};
 use crate::proc;
 
 impl<O: FnMut(Event<'_>)> Engine<O> {
@@ -22,14 +23,32 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
             name: self.settings.name.clone(),
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION"),
-            generation: 1,
-            policy: self.settings.policy,
+            upgrades: self.upgrades.count,
+            generation: self.pool.generation(),
+            reload: self.pool.reloading().map(|view| ReloadSnapshot {
+                generation: view.generation,
+                done: view.done,
+                is_rolling_back: view.is_rolling_back,
+                is_queued: view.is_queued,
+            }),
+            policy: self.settings.policy.clone(),
             hint: self.hints.text.clone(),
-            listening: self.ports.addresses(),
+            listening: self.ports.addresses().map(|address| address.address).collect(),
+            addresses: self.ports.addresses().collect(),
             target: self.pool.target(),
             strays: self.ports.strays(),
+            health: self.care.picture(Subject::App),
             since: self.started_at,
             workers,
+        }
+    }
+
+    /// What it takes to count connections elsewhere.
+    pub(super) fn census(&self) -> Census {
+        Census {
+            workers: self.workers.values().map(|worker| (worker.about.id, worker.about.pid)).collect(),
+            tcp_ports: self.ports.tcp_ports(),
+            unix_listeners: self.ports.unix_listeners(),
         }
     }
 
@@ -41,6 +60,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         WorkerSnapshot {
             id: view.id,
             slot: view.slot,
+            generation: view.generation,
             pid: view.pid,
             state: view.state,
             rung: worker.and_then(|worker| worker.rung),
@@ -49,6 +69,8 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
             lanes: lanes.collect(),
             rss_bytes: used.map(|used| used.0),
             cpu: used.map(|used| used.1),
+            health: self.care.picture(Subject::Worker(view.id)),
+            said_status: worker.and_then(|worker| worker.said_status.clone()),
             last_exit: slot.and_then(|slot| slot.last_exit).map(|exit| self.last_exit(exit)),
         }
     }
@@ -59,6 +81,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         Some(WorkerSnapshot {
             id: self.last_ids.get(&slot.slot).copied()?,
             slot: slot.slot,
+            generation: slot.generation,
             pid: None,
             state: State::Exited,
             rung: None,
@@ -67,6 +90,8 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
             lanes: Vec::new(),
             rss_bytes: None,
             cpu: None,
+            health: None,
+            said_status: None,
             last_exit: Some(self.last_exit(exit)),
         })
     }

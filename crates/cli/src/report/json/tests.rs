@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use allcores::primary::{Event, Holder, Outcome, Policy, Stream, WorkerRef};
+use allcores::primary::{Event, Holder, Lack, Outcome, Policy, Reason, Stream, WorkerRef};
 use allcores::{ExitStatus, Rung, Slot, WorkerId};
 use serde_json::{Value, json};
 
@@ -37,8 +37,21 @@ fn steps_of_a_worker_name_it() {
     }
     let hung = Event::Hung { worker: WORKER, stalled: Duration::from_millis(1500) };
     assert_eq!(told(&hung), json!({"app": "web", "event": "hung", "worker": worker, "stalled_seconds": 1.5}));
+    let limit = Duration::from_mins(1);
+    let late = Event::NotReady { worker: WORKER, lack: Lack::Word, limit };
+    let shape =
+        json!({"app": "web", "event": "not_ready", "worker": worker, "lack": "word", "limit_seconds": 60.0});
+    assert_eq!(told(&late), shape);
+    let unhealthy = Event::Unhealthy { worker: WORKER, reason: "it answered 500" };
+    let shape = json!({"app": "web", "event": "unhealthy", "worker": worker, "reason": "it answered 500"});
+    assert_eq!(told(&unhealthy), shape);
+    let renewing = Event::Renewing { worker: WORKER, reason: Reason::Memory };
+    assert_eq!(
+        told(&renewing),
+        json!({"app": "web", "event": "renewing", "worker": worker, "reason": "memory"})
+    );
     let listening =
-        Event::Listening { worker: WORKER, address: "[::]:80", rung: Rung::Adopted, policy: Policy::Lanes };
+        Event::Listening { worker: WORKER, address: "[::]:80", rung: Rung::Adopted, policy: &Policy::Lanes };
     let shape = json!({"app": "web", "event": "listening", "worker": worker, "address": "[::]:80",
         "rung": "adopted", "policy": "lanes"});
     assert_eq!(told(&listening), shape);
@@ -48,7 +61,7 @@ fn steps_of_a_worker_name_it() {
 fn an_exit_has_a_code_or_a_signal() {
     let exit = |status| {
         let (is_oom, is_expected, uptime) = (false, true, Duration::from_secs(2));
-        told(&Event::Exited { worker: WORKER, status, is_oom, is_expected, uptime })
+        told(&Event::Exited { worker: WORKER, status, is_oom, is_expected, uptime, cpu: Duration::ZERO })
     };
     let shape = |code: Option<i32>, signal: Option<&str>| {
         json!({"app": "web", "event": "exited", "worker": {"id": 7, "slot": 2, "pid": 123}, "code": code,
@@ -89,9 +102,10 @@ fn troubles_say_what_is_known() {
 
 #[test]
 fn workers_lines_are_text() {
-    let output = Event::Output { worker: WORKER, stream: Stream::Stderr, line: b"a\"b\xff" };
+    let output =
+        Event::Output { worker: WORKER, stream: Stream::Stderr, line: b"a\"b\xff", is_partial: true };
     let shape = json!({"app": "web", "event": "output", "worker": {"id": 7, "slot": 2, "pid": 123},
-        "stream": "stderr", "line": "a\"b\u{fffd}"});
+        "stream": "stderr", "line": "a\"b\u{fffd}", "partial": true});
     assert_eq!(told(&output), shape);
 }
 

@@ -14,6 +14,11 @@ fn pretty() -> Pretty {
     Pretty::new("web", 11, Paint::off(), Paint::off())
 }
 
+fn said(event: &Event<'_>) -> (Level, String) {
+    let (level, words) = Pretty::event(event).unwrap();
+    (level, pretty().dress(&words))
+}
+
 #[test]
 fn workers_lines_carry_their_slot() {
     assert_eq!(pretty().output(Slot(3), Stream::Stdout, b"hi \xff"), b" 3 | hi \xff\n");
@@ -28,9 +33,9 @@ fn a_listening_worker_says_where_and_how() {
         worker: WORKER,
         address: "127.0.0.1:8080",
         rung: Rung::Adopted,
-        policy: Policy::Lanes,
+        policy: &Policy::Lanes,
     };
-    let (level, text) = pretty().event(&event).unwrap();
+    let (level, text) = said(&event);
     assert_eq!(level, Level::Info);
     assert_eq!(
         text,
@@ -42,7 +47,7 @@ fn a_listening_worker_says_where_and_how() {
 fn an_exit_says_why() {
     let exit = |status, is_oom, is_expected| {
         let uptime = Duration::from_secs(3);
-        pretty().event(&Event::Exited { worker: WORKER, status, is_oom, is_expected, uptime }).unwrap()
+        said(&Event::Exited { worker: WORKER, status, is_oom, is_expected, uptime, cpu: Duration::ZERO })
     };
     let (level, text) = exit(ExitStatus::Signal(9), true, false);
     assert_eq!(level, Level::Warning);
@@ -57,7 +62,7 @@ fn a_crash_loop_shows_the_last_lines_and_what_to_do() {
     let last_output = [b"Error: boom".to_vec()];
     let event =
         Event::CrashLoop { slot: Slot(0), exits: 6, status: ExitStatus::Code(1), last_output: &last_output };
-    let (level, text) = pretty().event(&event).unwrap();
+    let (level, text) = said(&event);
     assert_eq!(level, Level::Error);
     for part in ["CRASH LOOP", "6 workers", "exit code 1", "| Error: boom", "next:"] {
         assert!(text.contains(part), "{text}");

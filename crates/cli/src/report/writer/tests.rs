@@ -4,7 +4,7 @@ use std::io::{PipeReader, PipeWriter, Read as _, pipe};
 use std::thread;
 use std::time::Duration;
 
-use super::{Sink, Writer};
+use super::{Sink, Streams, Writer};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -14,7 +14,7 @@ fn note(lines: u64) -> (Sink, Vec<u8>) {
 
 fn writer(limit: usize) -> (Writer, PipeReader, PipeReader) {
     let ((out, to_out), (err, to_err)): ((PipeReader, PipeWriter), _) = (pipe().unwrap(), pipe().unwrap());
-    (Writer::start(limit, to_out, to_err, note).unwrap(), out, err)
+    (Writer::start(limit, Streams::new(to_out, to_err), note).unwrap(), out, err)
 }
 
 fn all(mut pipe: PipeReader) -> String {
@@ -86,7 +86,7 @@ fn a_closed_stream_swallows_its_lines_and_spares_the_other() {
 fn a_non_blocking_stream_is_waited_for() {
     let (out, to_out) = pipe().unwrap();
     rustix::io::ioctl_fionbio(&to_out, true).unwrap();
-    let writer = Writer::start(4 << 20, to_out, std::io::stderr(), note).unwrap();
+    let writer = Writer::start(4 << 20, Streams::new(to_out, std::io::stderr()), note).unwrap();
     writer.push_line(Sink::Stdout, &vec![b'x'; 1 << 20]);
     let reading = thread::spawn(move || all(out));
     assert!(writer.finish(PATIENCE));

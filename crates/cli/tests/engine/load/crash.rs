@@ -13,7 +13,7 @@ use allcores_testing::baseline::{Baseline, Peer};
 use allcores_testing::load::{Load, Report};
 use allcores_testing::process::Process;
 use allcores_testing::runtimes::{Runtime, fixture, require, workspace};
-use allcores_testing::{address, machine, stats};
+use allcores_testing::{address, extent, machine, stats};
 use rustix::process::Signal;
 
 use super::CLIENTS;
@@ -21,12 +21,16 @@ use crate::{app, proc};
 
 const WORKERS: u16 = 4;
 
-/// How often a worker is killed, and for how long.
+/// How often a worker is killed.
 const EVERY: Duration = Duration::from_millis(200);
-const KILLS: u32 = 100;
+
+/// How many times; `ALLCORES_TEST_KILLS` asks for another number.
+fn kills() -> u32 {
+    extent::of("KILLS", 12)
+}
 
 /// The control group need not lose as often to make the point.
-const KILLS_OF_CONTROLS: u32 = 40;
+const KILLS_OF_CONTROLS: u32 = 12;
 
 /// What the clients lost.
 #[derive(Debug)]
@@ -100,9 +104,9 @@ fn loses_only_what_was_accepted(runtime: Runtime, policy: &str) -> Losses {
     let app = app::server(runtime, address).workers(WORKERS).policy(policy);
     let app = app.option("--min-uptime=100ms").option("--backoff=10ms").start().unwrap();
     app.wait_ready(WORKERS.into()).unwrap();
-    let losses = kill_under_load(address, KILLS, || ready(&app), |_| ());
+    let losses = kill_under_load(address, kills(), || ready(&app), |_| ());
     tell(&format!("{runtime}, {policy}"), &losses);
-    assert!(losses.kills >= KILLS / 2, "there was hardly a worker to kill: {}", losses.kills);
+    assert!(losses.kills >= kills() / 2, "there was hardly a worker to kill: {}", losses.kills);
     let failures = losses.report.failures;
     assert_eq!((failures.refused, failures.timeout), (0, 0), "{}", losses.report);
     assert!(losses.others.is_empty(), "{:#?}", losses.others);
@@ -153,6 +157,20 @@ fn killed_node_workers_lose_only_what_they_had_accepted() {
     loses_more(node, target, || {
         Started::Node(Baseline::new(Peer::ReusePort, &script, 1).start(target.port()).unwrap())
     });
+}
+
+#[test]
+fn killed_node_workers_lose_only_what_they_had_accepted_by_turns() {
+    let Some(node) = require(Runtime::Node) else { return };
+    let _turn = machine::alone();
+    loses_only_what_was_accepted(node, "round-robin");
+}
+
+#[test]
+fn killed_node_workers_lose_only_what_they_had_accepted_of_sticky_clients() {
+    let Some(node) = require(Runtime::Node) else { return };
+    let _turn = machine::alone();
+    loses_only_what_was_accepted(node, "sticky");
 }
 
 #[test]

@@ -11,9 +11,10 @@ use allcores_testing::runtimes::{Runtime, require};
 use allcores_testing::{address, machine};
 
 use crate::app;
+use crate::proc::cpu_ticks;
 
 /// How long the one worker computes. All else must have been answered by then.
-const BURN_MS: u32 = 5000;
+const BURN_MS: u32 = 3000;
 
 /// Sends a request, and reads its answer to the end.
 fn get(address: SocketAddr, path: &str) {
@@ -22,13 +23,6 @@ fn get(address: SocketAddr, path: &str) {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-}
-
-/// CPU time of a process, in hundredths of a second.
-fn cpu_ticks(pid: u32) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
-    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
 
 fn relieves_a_busy_worker(runtime: Runtime) {

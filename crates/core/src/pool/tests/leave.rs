@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::exit::ExitStatus;
 use crate::pool::tests::{
-    KILLED, Rig, delay, drain, draining, exited, forked, kill, ms, retire, spawn, steer, stopping, verdict,
+    KILLED, Rig, delay, drain, draining, exited, forked, kill, ms, retire, spawn, steer, stopping, urge,
+    verdict,
 };
 use crate::pool::{Input, PoolSettings, Verdict};
 use crate::worker::{State, WorkerId};
@@ -37,6 +38,29 @@ fn a_worker_that_never_gets_quiet_is_retired_then_killed() {
     assert_eq!(rig.give(Input::Quiet { id: WorkerId(2) }), []);
     assert_eq!(rig.pass(ms(5000)), [kill(2)]);
     assert_eq!(rig.pool.next_deadline(), None);
+}
+
+#[test]
+fn a_worker_that_was_asked_in_vain_is_urged_before_it_is_killed() {
+    let mut rig = Rig::ready(1);
+    rig.give(Input::Stop);
+    assert_eq!(rig.pass(ms(100)), [drain(1)]);
+    assert_eq!(rig.give(Input::Quiet { id: WorkerId(1) }), [retire(1)]);
+    assert_eq!(rig.pass(ms(2499)), []);
+    assert_eq!(rig.pass(ms(1)), [urge(1)]);
+    assert_eq!(rig.pass(ms(2499)), []);
+    assert_eq!(rig.pass(ms(1)), [kill(1)]);
+}
+
+#[test]
+fn a_worker_that_was_disconnected_is_urged_when_the_pool_stops() {
+    let mut rig = Rig::ready(1);
+    rig.give(Input::Disconnect { id: WorkerId(1) });
+    assert_eq!(rig.give(Input::Quiet { id: WorkerId(1) }), [retire(1)]);
+    assert_eq!(rig.pass(ms(600_000)), [], "it may take as long as it likes");
+    rig.give(Input::Stop);
+    assert_eq!(rig.pass(ms(2500)), [urge(1)]);
+    assert_eq!(rig.pass(ms(2500)), [kill(1)]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use proptest::{prop_assert, prop_oneof, proptest};
 use self::world::World;
 use crate::exit::ExitStatus;
 use crate::pool::tests::ms;
-use crate::pool::{Input, PoolSettings};
+use crate::pool::{Input, PoolSettings, Reason, ReloadPlan};
 use crate::worker::WorkerId;
 
 /// What happens next. Numbers pick one of the processes that are there.
@@ -16,8 +16,14 @@ use crate::worker::WorkerId;
 enum Step {
     Pass(u64),
     Scale(u16),
+    Fork,
+    Disconnect(usize),
+    DisconnectAll,
+    Reload(ReloadPlan),
     Stop,
     StopNow,
+    /// From now on a pool that was saved and restored runs beside, and does the same.
+    Save,
     /// The process that was asked for is made, or not.
     Spawn {
         pick: usize,
@@ -40,6 +46,10 @@ enum Deed {
     Stall,
     Move,
     Quiet,
+    SayReady,
+    Pass,
+    Fall { is_silent: bool },
+    Renew(Reason),
     Exit(ExitStatus),
 }
 
@@ -54,6 +64,10 @@ impl Deed {
             Self::Stall => Input::Stalled { id },
             Self::Move => Input::Moving { id },
             Self::Quiet => Input::Quiet { id },
+            Self::SayReady => Input::SaidReady { id },
+            Self::Pass => Input::Healthy { id },
+            Self::Fall { is_silent } => Input::Unhealthy { id, is_silent },
+            Self::Renew(reason) => Input::Renew { id, reason },
             Self::Exit(status) => Input::Exited { id, status },
         }
     }
@@ -69,6 +83,10 @@ fn deed() -> impl Strategy<Value = Deed> {
         4 => Just(Deed::Stall),
         2 => Just(Deed::Move),
         2 => Just(Deed::Quiet),
+        3 => Just(Deed::SayReady),
+        3 => Just(Deed::Pass),
+        3 => any::<bool>().prop_map(|is_silent| Deed::Fall { is_silent }),
+        2 => prop_oneof![Just(Reason::Memory), Just(Reason::Requests)].prop_map(Deed::Renew),
         3 => (0..2).prop_map(|code| Deed::Exit(ExitStatus::Code(code))),
     ]
 }
@@ -78,18 +96,37 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => (0..400_u64).prop_map(Step::Pass),
         2 => (0..5_u16).prop_map(Step::Scale),
+        2 => Just(Step::Fork),
+        3 => any::<usize>().prop_map(Step::Disconnect),
+        1 => prop::bool::weighted(0.3).prop_map(|all| if all { Step::DisconnectAll } else { Step::Fork }),
+        3 => plan().prop_map(Step::Reload),
         1 => prop::bool::weighted(0.2).prop_map(|now| if now { Step::StopNow } else { Step::Stop }),
+        2 => Just(Step::Save),
         12 => spawn.prop_map(|(pick, succeeds, obeys)| Step::Spawn { pick, succeeds, obeys }),
         24 => (any::<usize>(), deed()).prop_map(|(pick, deed)| Step::Do(pick, deed)),
         2 => (0..40_u32, deed()).prop_map(|(id, deed)| Step::Ghost(id, deed)),
     ]
 }
 
+fn plan() -> impl Strategy<Value = ReloadPlan> {
+    let canary = prop_oneof![Just(0), 0..300_u64];
+    (0..4_u16, canary, 0..3000_u64).prop_map(|(surge, canary, ready_timeout)| ReloadPlan {
+        surge,
+        canary: ms(canary),
+        ready_timeout: ms(ready_timeout),
+    })
+}
+
 fn settings() -> impl Strategy<Value = PoolSettings> {
-    let limits = (0..300_u64, 0..300_u64, 0..300_u64).prop_map(|(a, b, c)| (ms(a), ms(b), ms(c)));
-    (0..4_u16, 0..500_u64, 0..4_u32, 1..100_u64, limits).prop_map(
-        |(workers, uptime, max, backoff, limits)| PoolSettings {
+    let limits = (0..300_u64, 0..300_u64, 0..300_u64, 0..300_u64);
+    let limits = limits.prop_map(|(a, b, c, d)| (ms(a), ms(b), ms(c), ms(d)));
+    let lifetime = prop::option::of(4000..8000_u64);
+    let gate = (any::<bool>(), any::<bool>(), 0..2000_u64, lifetime);
+    (0..4_u16, any::<bool>(), 0..500_u64, 0..4_u32, 1..100_u64, limits, gate).prop_map(
+        |(workers, keep, uptime, max, backoff, limits, gate)| PoolSettings {
             workers,
+            least: u16::from(keep),
+            keep,
             min_uptime: ms(uptime),
             max_restarts: max,
             backoff: ms(backoff),
@@ -97,6 +134,11 @@ fn settings() -> impl Strategy<Value = PoolSettings> {
             linger: limits.0,
             drain_timeout: limits.1,
             kill_timeout: limits.2,
+            wait_ready: gate.0,
+            wait_healthy: gate.1,
+            ready_timeout: ms(gate.2),
+            max_lifetime: gate.3.map(ms),
+            disconnect_timeout: limits.3,
             hang_timeout: None,
         },
     )
@@ -116,7 +158,8 @@ proptest! {
         }
         world.calm();
         let is_over = world.is_finished();
-        prop_assert!(is_over || world.pool.is_settled());
+        prop_assert!(is_over || world.is_calm());
+        prop_assert!(world.pool.reloading().is_none());
         prop_assert!(is_over == world.pool.is_stopping());
         world.give(Input::Stop);
         world.calm();

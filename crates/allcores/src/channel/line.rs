@@ -1,0 +1,261 @@
+//! What may be sent, between those who send and the carrier.
+//!
+//! Whoever has something to send writes it at once, where nothing is in the way: nobody has to be woken for it, and what
+//! waits is for the carrier to write later. The outbox decides the order; here is when something can be written.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use tokio::sync::Notify;
+
+use super::outbox::{Outbox, OutboxSaved, Pending, Unreceived};
+use crate::carry::Manifest;
+use crate::sys::Watch;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Line {
+    way: Mutex<Way>,
+    meter: Meter,
+}
+
+/// What lies between a message and the socket.
+#[derive(Debug)]
+struct Way {
+    outbox: Outbox,
+    /// `None` when the channel has closed.
+    socket: Option<Arc<Watch>>,
+    obstacle: Obstacle,
+    /// All senders are gone.
+    is_closing: bool,
+    carrier: Option<Waker>,
+}
+
+/// Why nothing can be written now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Obstacle {
+    /// It can.
+    None,
+    /// The socket has no room. Told by the socket when it has.
+    Full,
+    /// The kernel has too many descriptors on their way, or no memory. It does not tell when that is over.
+    Congested,
+    /// Nothing can be written any more. What the other side wrote before is still read.
+    Broken,
+}
+
+/// What waits to be written.
+#[derive(Debug, Default)]
+struct Meter {
+    bytes: AtomicUsize,
+    is_empty: Notify,
+}
+
+impl Meter {
+    fn note_written(&self, bytes: usize) {
+        if bytes > 0 && self.bytes.fetch_sub(bytes, Ordering::Relaxed) == bytes {
+            self.is_empty.notify_waiters();
+        }
+    }
+}
+
+impl Line {
+    pub(super) fn new(socket: Arc<Watch>) -> Self {
+        let way = Way {
+            outbox: Outbox::default(),
+            socket: Some(socket),
+            obstacle: Obstacle::None,
+            is_closing: false,
+            carrier: None,
+        };
+        Self { way: Mutex::new(way), meter: Meter::default() }
+    }
+
+    /// One that goes on with what waits. That it can be written is found out by the carrier.
+    pub(super) fn restore(socket: Arc<Watch>, outbox: Outbox, is_broken: bool) -> Self {
+        let line = Self::new(socket);
+        line.meter.bytes.store(outbox.metered(), Ordering::Relaxed);
+        let mut way = line.way();
+        way.obstacle = match (is_broken, outbox.is_empty()) {
+            (true, _) => Obstacle::Broken,
+            (false, true) => Obstacle::None,
+            (false, false) => Obstacle::Full,
+        };
+        way.outbox = outbox;
+        drop(way);
+        line
+    }
+
+    /// What waits, and whether it can't be written any more.
+    pub(super) fn save(&self, manifest: &mut Manifest) -> (OutboxSaved, bool) {
+        let way = self.way();
+        (way.outbox.save(manifest), way.obstacle == Obstacle::Broken)
+    }
+
+    /// Sends a message, now or when its turn comes. What comes after the channel has closed is dropped.
+    pub(super) fn send(&self, pending: Pending) {
+        let bytes = pending.len();
+        self.meter.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let mut way = self.way();
+        if way.socket.is_none() || way.obstacle == Obstacle::Broken {
+            drop(way);
+            return self.meter.note_written(bytes);
+        }
+        way.outbox.push(pending);
+        if way.obstacle == Obstacle::None {
+            self.flush(&mut way);
+            if way.obstacle != Obstacle::None {
+                return wake(way);
+            }
+        }
+        if way.outbox.neglect().is_some() {
+            wake(way);
+        }
+    }
+
+    /// What the other side has not taken in, beyond reason.
+    pub(super) fn neglect(&self) -> Option<&'static str> {
+        let way = self.way();
+        way.outbox.neglect().filter(|_| way.obstacle != Obstacle::Broken)
+    }
+
+    /// How much waits to be written.
+    pub(super) fn queued_bytes(&self) -> usize {
+        self.meter.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.way().socket.is_none()
+    }
+
+    /// Completes when nothing waits to be written, or when it never will be.
+    pub(super) async fn drained(&self) {
+        loop {
+            let mut is_empty = std::pin::pin!(self.meter.is_empty.notified());
+            is_empty.as_mut().enable();
+            if self.queued_bytes() == 0 || self.is_closed() {
+                return;
+            }
+            is_empty.await;
+        }
+    }
+
+    /// All senders are gone.
+    pub(super) fn close(&self) {
+        let mut way = self.way();
+        way.is_closing = true;
+        wake(way);
+    }
+
+    /// The carrier is gone: closes our side, as soon as it has no hold of the socket either.
+    pub(super) fn shut(&self) {
+        let mut way = self.way();
+        way.socket = None;
+        way.carrier = None;
+        let dropped = way.outbox.clear();
+        drop(way);
+        self.meter.note_written(dropped);
+        self.meter.is_empty.notify_waiters();
+    }
+
+    /// What is in the way of what waits; the carrier is woken when that changes. `None` when there is nothing left to be
+    /// done: all senders are gone, and all is written that can be.
+    pub(super) fn watch(&self, carrier: &Waker) -> Option<Obstacle> {
+        let mut way = self.way();
+        if way.is_closing && (way.outbox.is_empty() || way.obstacle == Obstacle::Broken) {
+            return None;
+        }
+        if way.carrier.as_ref().is_none_or(|known| !known.will_wake(carrier)) {
+            way.carrier = Some(carrier.clone());
+        }
+        Some(way.obstacle)
+    }
+
+    /// What was in the way may be gone: writes what can be written, and says what is in the way now.
+    pub(super) fn try_again(&self) -> Obstacle {
+        let mut way = self.way();
+        if way.obstacle != Obstacle::Broken {
+            way.obstacle = Obstacle::None;
+            self.flush(&mut way);
+        }
+        way.obstacle
+    }
+
+    /// Says that a message with a descriptor has come, or that its descriptor has not.
+    pub(super) fn acknowledge(&self, is_received: bool) {
+        let mut way = self.way();
+        way.outbox.acknowledge(is_received);
+        self.flush(&mut way);
+    }
+
+    /// The first of the descriptors that were not acknowledged has arrived.
+    pub(super) fn note_received(&self) {
+        let mut way = self.way();
+        way.outbox.note_received();
+        self.flush(&mut way);
+    }
+
+    /// It has not; returns what to report, unless it is sent again.
+    pub(super) fn note_unreceived(&self) -> Option<Unreceived> {
+        let mut way = self.way();
+        let unreceived = way.outbox.note_unreceived();
+        self.flush(&mut way);
+        unreceived
+    }
+
+    /// Whether the other side may be listened to: who does not take its acknowledgements is not.
+    pub(super) fn is_worth_reading(&self) -> bool {
+        let way = self.way();
+        way.obstacle == Obstacle::Broken || !way.outbox.owes_much()
+    }
+
+    /// Whether a descriptor that was sent has not been acknowledged.
+    pub(super) fn awaits_receipt(&self) -> bool {
+        self.way().outbox.awaits_receipt()
+    }
+
+    /// Writes until all is written or something is in the way.
+    fn flush(&self, way: &mut Way) {
+        let Some(socket) = &way.socket else { return };
+        let mut written = 0;
+        while way.obstacle == Obstacle::None && way.outbox.is_ready() {
+            match way.outbox.write(socket.as_fd()) {
+                Ok(count) => written += way.outbox.note_written(count),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    way.obstacle = Obstacle::of(&error);
+                    if way.obstacle == Obstacle::Broken {
+                        written += way.outbox.clear();
+                    }
+                }
+            }
+        }
+        self.meter.note_written(written);
+    }
+
+    fn way(&self) -> MutexGuard<'_, Way> {
+        self.way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Obstacle {
+    fn of(error: &io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::EAGAIN) => Self::Full,
+            // More descriptors of this user are on their way than the kernel allows, or it lacks memory: the receivers
+            // have to catch up.
+            Some(libc::ETOOMANYREFS | libc::ENOBUFS | libc::ENOMEM) => Self::Congested,
+            _ => Self::Broken,
+        }
+    }
+}
+
+/// Lets the carrier look again, which may happen on this very thread: not while we hold its lock.
+fn wake(way: MutexGuard<'_, Way>) {
+    let carrier = way.carrier.clone();
+    drop(way);
+    carrier.into_iter().for_each(Waker::wake);
+}

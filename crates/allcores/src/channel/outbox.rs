@@ -1,0 +1,320 @@
+//! What waits to be sent: in which order it goes, and when a descriptor has to wait.
+//!
+//! Node's receiver reads up to 64 KiB at once and remembers one descriptor. A message with a descriptor of which
+//! it has read only the beginning gets the descriptor of the next one, if the two are read together. So whatever
+//! may be cut by such a read is the last one with a descriptor until it is acknowledged.
+
+mod saved;
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use allcores_core::channel::{HANDLE_ACK, HANDLE_NACK};
+use bytes::Bytes;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+
+pub(super) use saved::OutboxSaved;
+
+/// What Node reads at once.
+const NODE_READS: usize = 64 * 1024;
+
+/// What the kernel takes in one piece, be the send buffer as small as it can be: half of 4,608 bytes, less 64.
+const PIECE: usize = 2048;
+
+/// How often Node sends a user's descriptor again.
+const RETRANSMISSIONS: u8 = 3;
+
+/// So many acknowledgements may wait to be written.
+const MOST_OWED: usize = 256;
+
+/// So many bytes of the protocol's own messages may wait for the other side to read. A user's are the user's business.
+const MOST_UNREAD: usize = 4 * 1024 * 1024;
+
+/// So many descriptors may be on their way. A thousand listeners have eight thousand connections unanswered at most.
+const MOST_OUTSTANDING: usize = 16 * 1024;
+
+/// How many messages are written at once.
+const GATHERED: usize = 16;
+
+/// A message to be sent, and the descriptor that rides on it.
+#[derive(Clone, Debug)]
+pub(super) struct Pending {
+    bytes: Bytes,
+    sent: usize,
+    cargo: Cargo,
+    /// It has to be noted when it is written.
+    is_metered: bool,
+    /// It is one of the protocol's own.
+    is_own: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Cargo {
+    None,
+    /// May be sent while others are not acknowledged.
+    Handle {
+        descriptor: Option<Arc<OwnedFd>>,
+        number: Option<u64>,
+    },
+    /// Everything behind it waits, and it is sent again if need be.
+    UserHandle {
+        descriptor: Arc<OwnedFd>,
+        retransmissions: u8,
+    },
+}
+
+impl Pending {
+    pub(super) fn plain(line: String) -> Self {
+        Self::new(line, Cargo::None)
+    }
+
+    pub(super) fn user(line: String) -> Self {
+        Self { is_own: false, ..Self::plain(line) }
+    }
+
+    pub(super) fn handle(line: String, descriptor: Arc<OwnedFd>, number: Option<u64>) -> Self {
+        Self::new(line, Cargo::Handle { descriptor: Some(descriptor), number })
+    }
+
+    pub(super) fn user_handle(line: String, descriptor: Arc<OwnedFd>) -> Self {
+        let cargo = Cargo::UserHandle { descriptor, retransmissions: 0 };
+        Self { is_own: false, ..Self::new(line, cargo) }
+    }
+
+    fn new(line: String, cargo: Cargo) -> Self {
+        let mut bytes = line.into_bytes();
+        bytes.push(b'\n');
+        Self { bytes: bytes.into(), sent: 0, cargo, is_metered: true, is_own: true }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn rest(&self) -> &[u8] {
+        &self.bytes[self.sent..]
+    }
+
+    fn is_handle(&self) -> bool {
+        !matches!(self.cargo, Cargo::None)
+    }
+
+    /// What is to ride on the next byte.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        match &self.cargo {
+            _ if self.sent > 0 => None,
+            Cargo::None => None,
+            Cargo::Handle { descriptor, .. } => descriptor.as_ref().map(AsFd::as_fd),
+            Cargo::UserHandle { descriptor, .. } => Some(descriptor.as_fd()),
+        }
+    }
+}
+
+/// A descriptor that was sent and has not been acknowledged.
+#[derive(Debug)]
+enum Outstanding {
+    Handle(Option<u64>),
+    User(Pending),
+}
+
+/// A descriptor that is lost to the other side.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unreceived {
+    pub(super) number: Option<u64>,
+}
+
+/// What waits to be sent, in order.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    /// How much the other side reads at once.
+    window: usize,
+    /// Written in part.
+    begun: Option<Pending>,
+    /// Owed to the other side, which sends nothing until it has them: they overtake everything.
+    acknowledgements: VecDeque<Pending>,
+    waiting: VecDeque<Pending>,
+    /// How many bytes of the protocol's own wait, acknowledgements apart.
+    unread: usize,
+    outstanding: VecDeque<Outstanding>,
+    /// Bytes written since the last message with a descriptor.
+    plain: usize,
+    /// No more descriptors until all are acknowledged.
+    is_fenced: bool,
+    /// Nothing more until a user's descriptor is acknowledged.
+    is_held: bool,
+}
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Self::to_reader_of(NODE_READS)
+    }
+}
+
+impl Outbox {
+    /// For another side that reads `window` bytes at once.
+    pub(super) fn to_reader_of(window: usize) -> Self {
+        Self {
+            window,
+            begun: None,
+            acknowledgements: VecDeque::new(),
+            waiting: VecDeque::new(),
+            unread: 0,
+            outstanding: VecDeque::new(),
+            plain: 0,
+            is_fenced: false,
+            is_held: false,
+        }
+    }
+
+    pub(super) fn push(&mut self, pending: Pending) {
+        self.unread += if pending.is_own { pending.len() } else { 0 };
+        self.waiting.push_back(pending);
+    }
+
+    pub(super) fn acknowledge(&mut self, is_received: bool) {
+        let line = if is_received { HANDLE_ACK } else { HANDLE_NACK };
+        let pending = Pending { is_metered: false, is_own: false, ..Pending::plain(line.to_owned()) };
+        self.acknowledgements.push_back(pending);
+    }
+
+    /// Whether nothing waits to be written.
+    pub(super) fn is_empty(&self) -> bool {
+        self.begun.is_none() && self.acknowledgements.is_empty() && self.waiting.is_empty()
+    }
+
+    /// Whether the other side has sent many descriptors without taking their acknowledgements.
+    pub(super) fn owes_much(&self) -> bool {
+        self.acknowledgements.len() >= MOST_OWED
+    }
+
+    /// What the other side has not taken in, beyond reason.
+    pub(super) fn neglect(&self) -> Option<&'static str> {
+        if self.unread > MOST_UNREAD {
+            Some("has not read its channel, where more than 4 MiB wait")
+        } else if self.outstanding.len() > MOST_OUTSTANDING {
+            Some("has not acknowledged more than 16,384 descriptors that it was sent")
+        } else {
+            None
+        }
+    }
+
+    /// Whether a descriptor that was sent has not been acknowledged.
+    pub(super) fn awaits_receipt(&self) -> bool {
+        !self.outstanding.is_empty()
+    }
+
+    /// Whether something may be written now.
+    pub(super) fn is_ready(&self) -> bool {
+        self.first().is_some()
+    }
+
+    /// The message whose turn it is.
+    fn first(&self) -> Option<&Pending> {
+        let waiting = self.waiting.front().filter(|first| {
+            let is_fenced = self.is_fenced && first.is_handle();
+            !self.is_held && !is_fenced
+        });
+        self.begun.as_ref().or(self.acknowledgements.front()).or(waiting)
+    }
+
+    /// Writes as much as goes into one system call, and says how much that was, to be [noted](Self::note_written).
+    pub(super) fn write(&self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        let Some(first) = self.first() else { return Ok(0) };
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let descriptor = first.descriptor();
+        if let Some(descriptor) = &descriptor {
+            // Alone: a descriptor belongs to the message that it was sent with.
+            control.push(SendAncillaryMessage::ScmRights(std::slice::from_ref(descriptor)));
+            let data = [IoSlice::new(first.rest())];
+            return Ok(rustix::net::sendmsg(socket, &data, &mut control, SendFlags::NOSIGNAL)?);
+        }
+        let waiting = self.waiting.iter().take_while(|pending| !self.is_held && !pending.is_handle());
+        let all = self.begun.iter().chain(&self.acknowledgements).chain(waiting);
+        let mut data = [IoSlice::new(&[]); GATHERED];
+        let mut count = 0;
+        for (slot, pending) in data.iter_mut().zip(all) {
+            *slot = IoSlice::new(pending.rest());
+            count += 1;
+        }
+        Ok(rustix::net::sendmsg(socket, &data[..count], &mut control, SendFlags::NOSIGNAL)?)
+    }
+
+    /// Notes what has been written; returns how much of it was metered.
+    pub(super) fn note_written(&mut self, mut count: usize) -> usize {
+        let mut metered = 0;
+        while count > 0 {
+            let next = self.begun.take().or_else(|| self.acknowledgements.pop_front());
+            let Some(mut pending) = next.or_else(|| self.waiting.pop_front()) else { break };
+            if pending.sent == 0 {
+                self.begin(&mut pending);
+            }
+            let part = count.min(pending.rest().len());
+            pending.sent += part;
+            count -= part;
+            self.plain = if pending.is_handle() { 0 } else { self.plain + part };
+            metered += if pending.is_metered { part } else { 0 };
+            self.unread -= if pending.is_own { part } else { 0 };
+            if !pending.rest().is_empty() {
+                self.begun = Some(pending);
+            }
+        }
+        metered
+    }
+
+    /// The first byte of a message has gone, and its descriptor with it.
+    fn begin(&mut self, pending: &mut Pending) {
+        let outstanding = match &mut pending.cargo {
+            Cargo::None => return,
+            Cargo::Handle { descriptor, number } => {
+                *descriptor = None;
+                Outstanding::Handle(*number)
+            }
+            Cargo::UserHandle { .. } => {
+                self.is_held = true;
+                Outstanding::User(pending.clone())
+            }
+        };
+        self.outstanding.push_back(outstanding);
+        self.is_fenced |= self.plain + pending.len() > self.window || pending.len() > PIECE;
+    }
+
+    /// The first of the outstanding descriptors has arrived.
+    pub(super) fn note_received(&mut self) {
+        self.take_outstanding();
+    }
+
+    /// The first of the outstanding descriptors has not arrived; returns what to report, unless it is sent again.
+    pub(super) fn note_unreceived(&mut self) -> Option<Unreceived> {
+        let mut pending = match self.take_outstanding()? {
+            Outstanding::Handle(number) => return Some(Unreceived { number }),
+            Outstanding::User(pending) => pending,
+        };
+        let Cargo::UserHandle { retransmissions, .. } = &mut pending.cargo else { return None };
+        if *retransmissions == RETRANSMISSIONS {
+            return Some(Unreceived { number: None });
+        }
+        *retransmissions += 1;
+        pending.is_metered = false;
+        self.waiting.push_front(pending);
+        None
+    }
+
+    /// One that comes without need is of no consequence.
+    fn take_outstanding(&mut self) -> Option<Outstanding> {
+        let first = self.outstanding.pop_front();
+        self.is_held &= !matches!(first, Some(Outstanding::User(_)));
+        self.is_fenced &= !self.outstanding.is_empty();
+        first
+    }
+
+    /// Drops everything; returns how much of it was metered.
+    pub(super) fn clear(&mut self) -> usize {
+        let dropped = std::mem::take(self);
+        let all = dropped.begun.iter().chain(&dropped.waiting);
+        all.filter(|pending| pending.is_metered).map(|pending| pending.rest().len()).sum()
+    }
+}

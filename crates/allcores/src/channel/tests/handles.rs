@@ -1,0 +1,203 @@
+//! Descriptors: each with its own message, acknowledged, named when they are lost.
+
+use super::*;
+
+const NEWCONN: &str = r#"{"cmd":"NODE_HANDLE","type":"net.Native","msg":1}"#;
+
+async fn run(carrier: &mut Carrier, until: impl Future<Output = ()>) -> Vec<Arrival<Incoming>> {
+    let mut arrivals = Vec::new();
+    let mut until = std::pin::pin!(until);
+    loop {
+        tokio::select! {
+            () = &mut until => return arrivals,
+            arrival = carrier.next() => arrivals.push(arrival.expect("open")),
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_of_many_connections_arrives_with_its_own_message() {
+    let (to_worker, mut primary, theirs) = open(Serialization::Json).unwrap();
+    let (_to_primary, mut worker) = from_socket(theirs, Serialization::Json).unwrap();
+    let mut speaker = Speaker::default();
+    for number in 0..400 {
+        let (seq, line) = speaker.hand_over("k");
+        to_worker.hand_over(line, numbered(number), seq);
+        // Now and then enough that a read may end anywhere.
+        if number % 7 == 0 {
+            to_worker.send(format!("\"{}\"", "x".repeat(40_000)), None);
+        }
+    }
+    let receive = async {
+        let mut number = 0;
+        while number < 400 {
+            if let (FromPrimary::Handle { message, .. }, descriptor) = next(&mut worker).await {
+                assert_eq!(*message, FromPrimary::Connection { seq: number, key: "k".to_owned() });
+                assert_eq!(number_of(descriptor), number);
+                number += 1;
+            }
+        }
+    };
+    let arrivals = run(&mut primary, receive).await;
+    assert!(arrivals.is_empty(), "{arrivals:?}");
+}
+
+#[tokio::test]
+async fn a_lost_connection_is_named_whichever_it_was() {
+    let (sender, mut carrier, mut peer) = by_hand();
+    for number in [10, 20, 30, 40] {
+        sender.hand_over(NEWCONN.to_owned(), numbered(number), number);
+    }
+    sender.send(NEWCONN.to_owned(), Some(numbered(50)));
+    let answers = std::thread::spawn(move || {
+        (0..5).for_each(|_| assert_eq!(peer.line(), NEWCONN));
+        let answers =
+            [HANDLE_ACK, HANDLE_NACK, HANDLE_ACK, HANDLE_NACK, HANDLE_NACK, HANDLE_ACK, HANDLE_NACK, "1"];
+        peer.write(&(answers.join("\n") + "\n"));
+        peer
+    });
+    for expected in [Some(20), Some(40), None] {
+        match bounded(carrier.next::<Incoming>()).await.unwrap() {
+            Arrival::Unreceived { number } => assert_eq!(number, expected),
+            other => panic!("{other:?}"),
+        }
+    }
+    // The two that answer nothing are of no consequence.
+    assert_eq!(next::<Incoming>(&mut carrier).await.0, user("1"));
+    answers.join().unwrap();
+}
+
+#[tokio::test]
+async fn a_users_descriptor_is_sent_again_three_times_and_holds_back_what_follows() {
+    let (sender, mut carrier, mut peer) = by_hand();
+    let line = user_with_handle(HandleKind::NetSocket, "1", None);
+    sender.send_user(line.clone(), Some(numbered(1)));
+    sender.hand_over(NEWCONN.to_owned(), numbered(2), 2);
+    sender.send("3".to_owned(), None);
+    let answers = std::thread::spawn(move || {
+        for _ in 0..4 {
+            assert_eq!(peer.line(), line);
+            // Nothing else has come.
+            assert!(peer.0.buffer().is_empty());
+            peer.write(&format!("{HANDLE_NACK}\n"));
+        }
+        assert_eq!(peer.line(), NEWCONN);
+        assert_eq!(peer.line(), "3");
+        peer
+    });
+    match bounded(carrier.next::<Incoming>()).await.unwrap() {
+        Arrival::Unreceived { number: None } => {}
+        other => panic!("{other:?}"),
+    }
+    bounded(run(&mut carrier, sender.drained())).await;
+    answers.join().unwrap();
+}
+
+#[tokio::test]
+async fn a_users_descriptor_arrives_and_lets_go_what_follows() {
+    let (to_worker, mut primary, theirs) = open(Serialization::Json).unwrap();
+    let (to_primary, mut worker) = from_socket(theirs, Serialization::Json).unwrap();
+    for (number, sender) in [(1, &to_worker), (2, &to_primary)] {
+        for _ in 0..20 {
+            let line = user_with_handle(HandleKind::NetSocket, "{\"a\":1}", Some("4:::80"));
+            sender.send_user(line, Some(numbered(number)));
+            sender.send_user("0".to_owned(), None);
+        }
+    }
+    let worker_side = async {
+        for _ in 0..20 {
+            let (message, descriptor) = next(&mut worker).await;
+            assert!(
+                matches!(message, FromPrimary::Handle { kind: HandleKind::NetSocket, .. }),
+                "{message:?}"
+            );
+            assert_eq!(number_of(descriptor), 1);
+            assert_eq!(next::<FromPrimary>(&mut worker).await.0, FromPrimary::User("0".to_owned()));
+        }
+        let rest = bounded(to_primary.drained());
+        tokio::select! {
+            () = rest => {}
+            arrival = worker.next::<FromPrimary>() => panic!("{arrival:?}"),
+        }
+    };
+    let primary_side = async {
+        for _ in 0..20 {
+            let (message, descriptor) = next(&mut primary).await;
+            assert!(matches!(message, Incoming::Handle { kind: HandleKind::NetSocket, .. }), "{message:?}");
+            assert_eq!(number_of(descriptor), 2);
+            assert_eq!(next::<Incoming>(&mut primary).await.0, user("0"));
+        }
+        let rest = bounded(to_worker.drained());
+        tokio::select! {
+            () = rest => {}
+            arrival = primary.next::<Incoming>() => panic!("{arrival:?}"),
+        }
+    };
+    tokio::join!(worker_side, primary_side);
+}
+
+#[tokio::test]
+async fn two_descriptors_in_one_piece_go_to_their_messages() {
+    let (_sender, mut carrier, mut peer) = by_hand();
+    let (first, second) = (numbered(1), numbered(2));
+    peer.write_with(&format!("0\n{NEWCONN}\n{NEWCONN}\n"), &[first.as_fd(), second.as_fd()]);
+    assert_eq!(next::<Incoming>(&mut carrier).await.0, user("0"));
+    assert_eq!(number_of(next::<Incoming>(&mut carrier).await.1), 1);
+    assert_eq!(number_of(next::<Incoming>(&mut carrier).await.1), 2);
+    let acknowledged = tokio::task::spawn_blocking(move || ([peer.line(), peer.line()], peer));
+    let mut answers = None;
+    let arrivals = run(&mut carrier, async { answers = Some(acknowledged.await.unwrap().0) }).await;
+    assert_eq!(answers.unwrap(), [HANDLE_ACK, HANDLE_ACK]);
+    assert!(arrivals.is_empty(), "{arrivals:?}");
+}
+
+#[tokio::test]
+async fn a_descriptor_may_ride_on_any_part_of_its_message() {
+    let (_sender, mut carrier, mut peer) = by_hand();
+    let line = format!("{NEWCONN}\n");
+    for cut in 0..line.len() {
+        let descriptor = numbered(cut as u64);
+        let (before, after) = line.split_at(cut);
+        peer.write(before);
+        peer.write_with(&after[..1], &[descriptor.as_fd()]);
+        peer.write(&after[1..]);
+        assert_eq!(number_of(next::<Incoming>(&mut carrier).await.1), cut as u64);
+    }
+}
+
+#[tokio::test]
+async fn a_descriptor_that_no_message_is_to_have_is_closed() {
+    let (_sender, mut carrier, mut peer) = by_hand();
+    let (read, write) = std::io::pipe().unwrap();
+    // One too many, and one on a message of another kind.
+    let wanted = numbered(1);
+    peer.write_with(&format!("{NEWCONN}\n"), &[wanted.as_fd(), write.as_fd()]);
+    peer.write_with("{\"cmd\":\"NODE_CLUSTER\"}\n", &[write.as_fd()]);
+    peer.write_with("0\n", &[write.as_fd()]);
+    drop(write);
+    assert_eq!(number_of(next::<Incoming>(&mut carrier).await.1), 1);
+    assert_eq!(next::<Incoming>(&mut carrier).await.0, Incoming::Ignored);
+    assert_eq!(next::<Incoming>(&mut carrier).await.0, user("0"));
+    let wanted = numbered(2);
+    peer.write_with(&format!("{NEWCONN}\n"), &[wanted.as_fd()]);
+    assert_eq!(number_of(next::<Incoming>(&mut carrier).await.1), 2);
+    // An end of file, as no write end is left.
+    rustix::io::ioctl_fionbio(&read, true).unwrap();
+    assert_eq!((&read).read(&mut [0]).unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_message_without_its_descriptor_is_refused_and_told_of_as_lost() {
+    let (_sender, mut carrier, mut peer) = by_hand();
+    peer.write(&format!("{NEWCONN}\n1\n"));
+    let lost = bounded(carrier.next::<Incoming>()).await.unwrap();
+    assert!(matches!(lost, Arrival::Lost { message: Incoming::Handle { .. } }), "{lost:?}");
+    assert_eq!(next::<Incoming>(&mut carrier).await.0, user("1"));
+    let answer = std::thread::spawn(move || {
+        let answer = peer.line();
+        peer.write("2\n");
+        (answer, peer)
+    });
+    assert_eq!(next::<Incoming>(&mut carrier).await.0, user("2"));
+    assert_eq!(answer.join().unwrap().0, HANDLE_NACK);
+}

@@ -1,0 +1,272 @@
+//! Streams of events, one for each listener, and what holds workers back while one has taken too little.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use tokio::sync::Notify;
+
+use super::{Event, WorkerHandle};
+use crate::message::Message;
+use crate::primary::Flow;
+
+/// How many messages and lines may wait to be taken; more are not read from workers.
+const MOST: usize = 4096;
+
+/// How many bytes of them.
+const MOST_BYTES: usize = 16 * 1024 * 1024;
+
+/// How many bytes of them are kept for a listener that has not come yet.
+const KEPT_BYTES: usize = 1024 * 1024;
+
+/// What a descriptor counts for.
+const HANDLE_BYTES: usize = 64 * 1024;
+
+/// What happens, as one listener hears it.
+///
+/// Each stream gets every event. One that is not read holds back what workers write (after 4,096 messages and lines, or
+/// 16 MiB of them), so drop those that you do not read.
+#[derive(Debug)]
+pub struct Events(Arc<Queue>);
+
+#[derive(Debug)]
+struct Queue {
+    state: Mutex<State>,
+    arrived: Notify,
+    flow: Arc<Flow>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    events: VecDeque<Event>,
+    /// How many of them are messages or lines, and their bytes.
+    held: usize,
+    bytes: usize,
+    reader: Reader,
+    /// It holds back what workers write.
+    is_full: bool,
+    is_over: bool,
+}
+
+/// Who reads from a stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Reader {
+    /// Nobody so far: the oldest is dropped where there is too much.
+    #[default]
+    Awaited,
+    /// Somebody has: nothing is dropped any more.
+    There,
+    /// Nobody will any more.
+    Gone,
+}
+
+impl State {
+    fn push(&mut self, event: Event) {
+        if let Some(bytes) = weight(&event) {
+            self.held += 1;
+            self.bytes += bytes;
+        }
+        self.events.push_back(event);
+        if self.reader != Reader::There {
+            while self.events.len() > MOST || self.bytes > KEPT_BYTES {
+                self.drop_oldest();
+            }
+        }
+    }
+
+    fn pop(&mut self) -> Option<Event> {
+        let event = self.events.pop_front()?;
+        self.unweigh(&event);
+        Some(event)
+    }
+
+    /// What workers say goes first, and what became of them only when there is nothing else.
+    fn drop_oldest(&mut self) {
+        let oldest = self.events.iter().position(|event| weight(event).is_some());
+        if let Some(event) = self.events.remove(oldest.unwrap_or(0)) {
+            self.unweigh(&event);
+        }
+    }
+
+    fn unweigh(&mut self, event: &Event) {
+        if let Some(bytes) = weight(event) {
+            self.held -= 1;
+            self.bytes = self.bytes.saturating_sub(bytes);
+        }
+    }
+
+    fn is_beyond(&self) -> bool {
+        self.reader == Reader::There && (self.held >= MOST || self.bytes >= MOST_BYTES)
+    }
+}
+
+/// What workers produce without limit has a weight. It is the same whenever it is asked for.
+fn weight(event: &Event) -> Option<usize> {
+    match event {
+        Event::Message { message, .. } if message.came_with_handle() => {
+            Some(message.json().len() + HANDLE_BYTES)
+        }
+        Event::Message { message, .. } => Some(message.json().len()),
+        Event::Output { line, .. } => Some(line.len()),
+        _ => None,
+    }
+}
+
+impl Queue {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Brings the flow in line with how much is held.
+    fn regulate(&self, state: &mut State) {
+        let is_full = state.is_beyond();
+        if is_full != std::mem::replace(&mut state.is_full, is_full) {
+            if is_full {
+                self.flow.close();
+            } else {
+                self.flow.open();
+            }
+        }
+    }
+
+    fn push(&self, event: Event) {
+        let mut state = self.state();
+        if state.reader == Reader::Gone {
+            // By somebody else, since the hub looked.
+            return;
+        }
+        state.push(event);
+        self.regulate(&mut state);
+        drop(state);
+        self.arrived.notify_one();
+    }
+
+    fn end(&self) {
+        self.state().is_over = true;
+        self.arrived.notify_one();
+    }
+}
+
+impl Events {
+    fn new(flow: Arc<Flow>) -> Self {
+        Self(Arc::new(Queue { state: Mutex::default(), arrived: Notify::new(), flow }))
+    }
+
+    /// A stream of what has happened, to which nothing is added.
+    pub(super) fn over(told: impl IntoIterator<Item = Event>) -> Self {
+        let events = Self::new(Arc::default());
+        {
+            let mut state = events.0.state();
+            told.into_iter().for_each(|event| state.push(event));
+            state.is_over = true;
+        }
+        events
+    }
+
+    /// What has not been taken.
+    pub(super) fn into_rest(self) -> Vec<Event> {
+        std::mem::take(&mut self.0.state().events).into()
+    }
+
+    /// Waits for what happens next; `None` when nothing more will.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: an event that is not returned stays.
+    pub async fn next(&mut self) -> Option<Event> {
+        loop {
+            {
+                let mut state = self.0.state();
+                state.reader = Reader::There;
+                let event = state.pop();
+                self.0.regulate(&mut state);
+                if event.is_some() || state.is_over {
+                    return event;
+                }
+            }
+            self.0.arrived.notified().await;
+        }
+    }
+
+    /// Waits for the next message, and passes over everything else; `None` when none will come.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn next_message(&mut self) -> Option<(WorkerHandle, Message)> {
+        loop {
+            if let Event::Message { worker, message } = self.next().await? {
+                return Some((worker, message));
+            }
+        }
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        let rest = std::mem::take(&mut state.events);
+        (state.held, state.bytes, state.reader) = (0, 0, Reader::Gone);
+        self.0.regulate(&mut state);
+        drop(state);
+        // Among it may be the last handle of a worker, which has streams of its own.
+        drop(rest);
+    }
+}
+
+/// Where events go out to all who listen.
+#[derive(Debug)]
+pub(super) struct Hub {
+    flow: Arc<Flow>,
+    streams: Mutex<Streams>,
+}
+
+#[derive(Debug, Default)]
+struct Streams {
+    open: Vec<Weak<Queue>>,
+    is_over: bool,
+}
+
+impl Hub {
+    pub(super) fn new(flow: Arc<Flow>) -> Self {
+        Self { flow, streams: Mutex::default() }
+    }
+
+    pub(super) fn flow(&self) -> &Arc<Flow> {
+        &self.flow
+    }
+
+    pub(super) fn subscribe(&self) -> Events {
+        let events = Events::new(Arc::clone(&self.flow));
+        let mut streams = self.streams();
+        if streams.is_over {
+            events.0.end();
+        } else {
+            streams.open.retain(|queue| queue.strong_count() > 0);
+            streams.open.push(Arc::downgrade(&events.0));
+        }
+        events
+    }
+
+    pub(super) fn push(&self, event: &Event) {
+        let streams = self.streams();
+        for queue in streams.open.iter().filter_map(Weak::upgrade) {
+            queue.push(event.clone());
+        }
+    }
+
+    /// Nothing more will happen.
+    pub(super) fn end(&self) {
+        let mut streams = self.streams();
+        streams.is_over = true;
+        for queue in streams.open.drain(..).filter_map(|queue| queue.upgrade()) {
+            queue.end();
+        }
+    }
+
+    fn streams(&self) -> MutexGuard<'_, Streams> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,123 @@
+//! Streams that are full, dropped, and asked for late.
+
+use std::os::fd::OwnedFd;
+
+use allcores_core::channel::Serialization;
+use allcores_core::exit::ExitStatus;
+use allcores_core::policy::Policy;
+use allcores_core::pool::PoolSettings;
+use allcores_core::worker::{Slot, WorkerId};
+
+use super::*;
+use crate::primary::{Host, Link, Output, Primary, Settings, Stream, Upkeep, WorkerRef};
+
+/// A worker that does nothing.
+fn worker() -> WorkerHandle {
+    let settings = Settings {
+        name: "test".into(),
+        command: Vec::new(),
+        cwd: None,
+        mark: None,
+        env: Vec::new(),
+        uid: None,
+        gid: None,
+        policy: Policy::Auto,
+        pending: 1,
+        listen: Vec::new(),
+        given: Vec::new(),
+        pass_given: false,
+        adopt: false,
+        output: Output::Inherit,
+        stop_signal: crate::Signal::TERM,
+        host: Host::Program,
+        serialization: Serialization::Json,
+        inspect_port: None,
+        pool: PoolSettings::default(),
+        upkeep: Upkeep::default(),
+    };
+    let about = WorkerRef { id: WorkerId(1), slot: Slot(0), pid: std::process::id() };
+    let pidfd = Arc::new(OwnedFd::from(std::fs::File::open("/dev/null").unwrap()));
+    let link = Link { pidfd, channel: None, flow: Arc::default() };
+    WorkerHandle::new(about, link, Primary::new(settings).handle())
+}
+
+fn line(worker: &WorkerHandle, bytes: usize) -> Event {
+    Event::Output { worker: worker.clone(), stream: Stream::Stdout, line: vec![b'x'; bytes] }
+}
+
+/// All that a stream has, which must have come to its end.
+async fn all(mut events: Events) -> Vec<Event> {
+    let mut all = Vec::new();
+    while let Some(event) = events.next().await {
+        all.push(event);
+    }
+    all
+}
+
+#[tokio::test]
+async fn a_full_stream_holds_back_until_it_is_read_or_dropped() {
+    let (worker, flow) = (worker(), Arc::new(Flow::default()));
+    let hub = Hub::new(Arc::clone(&flow));
+    let (mut one, mut other) = (hub.subscribe(), hub.subscribe());
+    for events in [&mut one, &mut other] {
+        hub.push(&Event::Stopping);
+        events.next().await;
+    }
+    hub.push(&line(&worker, MOST_BYTES));
+    assert!(!flow.is_open());
+    drop(one);
+    assert!(!flow.is_open());
+    while let Some(Event::Stopping) = other.next().await {}
+    assert!(flow.is_open());
+}
+
+#[tokio::test]
+async fn a_stream_that_is_dropped_while_it_is_told_something_holds_back_nobody() {
+    let (worker, flow) = (worker(), Arc::new(Flow::default()));
+    let hub = Hub::new(Arc::clone(&flow));
+    let mut events = hub.subscribe();
+    hub.push(&Event::Stopping);
+    events.next().await;
+    // As the hub has it when it has looked who is there, and has not told them yet.
+    let queue = Arc::clone(&events.0);
+    drop(events);
+    queue.push(line(&worker, MOST_BYTES));
+    assert!(flow.is_open());
+    drop(queue);
+    assert!(flow.is_open());
+}
+
+#[tokio::test]
+async fn who_asks_first_hears_all_though_the_worker_is_gone() {
+    let worker = worker();
+    worker.push(&Event::Fork { worker: worker.clone() });
+    worker.push(&line(&worker, 3));
+    worker.push(&Event::Exit { worker: worker.clone(), status: ExitStatus::Code(7) });
+    worker.end();
+    let told = all(worker.events()).await;
+    assert!(matches!(&told[..], [Event::Fork { .. }, Event::Output { .. }, Event::Exit { .. }]), "{told:?}");
+    assert!(told.iter().all(|event| event.worker() == Some(&worker)), "of another handle");
+    assert_eq!(all(worker.events()).await.len(), 0, "it was told once");
+}
+
+#[tokio::test]
+async fn who_asked_in_time_hears_the_end_and_others_do_not_hear_the_beginning() {
+    let worker = worker();
+    worker.push(&Event::Fork { worker: worker.clone() });
+    let (first, second) = (worker.events(), worker.events());
+    worker.push(&Event::Disconnect { worker: worker.clone() });
+    worker.end();
+    assert_eq!((all(first).await.len(), all(second).await.len()), (2, 1));
+    assert_eq!(all(worker.events()).await.len(), 0);
+}
+
+#[test]
+fn a_worker_whose_events_nobody_wants_is_forgotten_with_its_last_handle() {
+    let worker = worker();
+    let commands = Arc::downgrade(worker.flow());
+    worker.push(&Event::Fork { worker: worker.clone() });
+    worker.end();
+    assert!(commands.upgrade().is_some());
+    drop(worker);
+    assert!(commands.upgrade().is_none(), "it is kept by what was told of it");
+}

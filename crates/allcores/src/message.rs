@@ -1,0 +1,87 @@
+//! What a user's message is, on either side of the channel.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Deserialize;
+
+use crate::error::{Error, ErrorKind};
+use crate::handle::Handle;
+
+/// A message that came over the channel: any JSON value, and perhaps a socket that rode on it.
+///
+/// Cheap to clone; the socket goes to whoever [takes](Message::take_handle) it first.
+///
+/// # Examples
+///
+/// ```no_run
+/// # fn example(message: allcores::Message) -> Result<(), allcores::Error> {
+/// #[derive(serde::Deserialize)]
+/// struct Served {
+///     requests: u64,
+/// }
+///
+/// let Served { requests } = message.parse()?;
+/// println!("{requests} requests so far");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Message(Arc<Inner>);
+
+struct Inner {
+    json: Box<str>,
+    handle: Mutex<Option<Handle>>,
+    came_with_handle: bool,
+}
+
+impl Message {
+    pub(crate) fn new(json: String, handle: Option<Handle>) -> Self {
+        let came_with_handle = handle.is_some();
+        Self(Arc::new(Inner { json: json.into_boxed_str(), handle: Mutex::new(handle), came_with_handle }))
+    }
+
+    /// The message as the other side wrote it: one JSON value.
+    pub fn json(&self) -> &str {
+        &self.0.json
+    }
+
+    /// Reads the message as a value of a type of yours, which may borrow from it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Message`] if it is something else.
+    pub fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Error> {
+        serde_json::from_str(&self.0.json).map_err(|error| {
+            let wanted = std::any::type_name::<T>();
+            Error::new(ErrorKind::Message, format!("reading a message as {wanted}")).because(error)
+        })
+    }
+
+    /// Whether a socket came with it, be it taken or not.
+    pub(crate) fn came_with_handle(&self) -> bool {
+        self.0.came_with_handle
+    }
+
+    /// Whether a socket came with it and nobody has taken it yet.
+    pub fn has_handle(&self) -> bool {
+        self.0.handle.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Takes the socket that came with it. One that nobody takes is closed with the last clone of the message.
+    pub fn take_handle(&self) -> Option<Handle> {
+        self.0.handle.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message").field("json", &self.json()).field("has_handle", &self.has_handle()).finish()
+    }
+}
+
+/// Writes a value as the one line of JSON that it travels as.
+pub(crate) fn to_json(value: &(impl serde::Serialize + ?Sized)) -> Result<String, Error> {
+    serde_json::to_string(value)
+        .map_err(|error| Error::new(ErrorKind::Message, "writing a message as JSON").because(error))
+}

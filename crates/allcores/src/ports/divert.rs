@@ -1,0 +1,86 @@
+//! Leading new connections past a listener that workers share, while one of them leaves.
+//!
+//! Nobody can be steered away from a listener that is shared: whoever is to go would accept until he closes it, and node
+//! from 26.4 on closes in the same turn what it has just accepted. So the address gets a second socket, of which only the
+//! primary knows. While somebody leaves, the kernel brings new connections there, and they are handed to the others; what
+//! is in the shared queue is accepted by whoever is first, and soon there is nothing in it. Workers that can't be handed
+//! connections leave another way: they are held still.
+
+use std::io;
+
+use allcores_core::worker::{Slot, WorkerId};
+
+use super::Ports;
+use super::group::Group;
+use super::lane::{Kind, Lane};
+
+impl Ports {
+    /// A worker is to get nothing more; or serves after all, or is gone.
+    pub(super) fn divert(&mut self, worker: WorkerId, is_leaving: bool) {
+        // Once the pool stops nothing new comes, anywhere.
+        let is_leaving = is_leaving && !self.is_closing;
+        for group in self.groups.iter_mut().filter(|group| group.can_divert()) {
+            let is_its = group.lanes.iter().any(|lane| lane.users.contains(&worker) && lane.is_listening);
+            if !is_leaving || !is_its {
+                group.leaving.remove(&worker);
+                continue;
+            }
+            group.leaving.insert(worker);
+            if group.room().is_none() {
+                // Without one the worker goes all the same, as it would if there were no such thing.
+                if group.add_room().is_ok()
+                    && let Some(room) = group.room()
+                {
+                    let _ = self.steering.watch(room);
+                }
+            }
+        }
+    }
+}
+
+impl Group {
+    /// Whether it is one listener for workers that can be handed connections.
+    fn can_divert(&self) -> bool {
+        self.is_shared() && self.address.is_tcp() && self.lanes.iter().any(|lane| lane.kind == Kind::Handed)
+    }
+
+    /// The socket of which workers do not know.
+    pub(super) fn room(&self) -> Option<&Lane> {
+        self.lanes.iter().find(|lane| lane.kind == Kind::Waiting)
+    }
+
+    fn add_room(&mut self) -> io::Result<()> {
+        let backlog = self.lanes.iter().map(|lane| lane.backlog).max().unwrap_or_default();
+        // Before there is a second socket: the kernel would spread over both.
+        self.attach(vec![0]);
+        if self.is_attached(&[0]) != Some(true) {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        let at = self.add_lane(Slot(u16::MAX))?;
+        self.lanes[at].kind = Kind::Waiting;
+        self.listen(at, backlog)
+    }
+
+    /// Brings the kernel's choice in line with who leaves.
+    pub(super) fn redirect(&mut self) {
+        let Some(number) = self.room().and_then(|room| self.number_of(room.id)) else { return };
+        let wanted = vec![if self.is_diverted() { number } else { 0 }];
+        if self.is_shared() && self.is_attached(&wanted) == Some(false) {
+            self.attach(wanted);
+        }
+    }
+
+    /// Who leaves last leaves what comes to whoever is next. But where others serve who can't be handed anything, it has to be
+    /// theirs.
+    fn is_diverted(&self) -> bool {
+        let is_used = |worker: &WorkerId| self.lanes.iter().any(|lane| lane.users.contains(worker));
+        let mut users = self.lanes.iter().flat_map(|lane| &lane.users);
+        let is_last = users.all(|user| self.leaving.contains(user));
+        self.leaving.iter().any(is_used) && (is_last || self.desk.core().is_served())
+    }
+
+    /// Whether nothing new comes to what this worker accepts from.
+    pub(super) fn is_diverted_from(&self, worker: WorkerId) -> bool {
+        self.is_shared() && self.room().is_some() && self.leaving.contains(&worker) && self.is_diverted()
+    }
+}

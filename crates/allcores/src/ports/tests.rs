@@ -1,0 +1,216 @@
+//! The table's own bookkeeping, and its limits.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::*;
+
+fn empty() -> Ports {
+    Ports::new(Policy::Lanes, 1024, Tuning { tick: Duration::from_millis(1), is_on: true }).unwrap()
+}
+
+/// `false` where so many descriptors can't be had.
+fn allow_open_files(wanted: u64) -> bool {
+    let limit = getrlimit(Resource::Nofile);
+    let is_enough = limit.maximum.is_none_or(|most| most >= wanted);
+    if is_enough && limit.current.is_some_and(|current| current < wanted) {
+        setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit }).unwrap();
+    }
+    is_enough
+}
+
+fn applicant(worker: u32) -> Applicant {
+    let slot = Slot(u16::try_from(worker - 1).unwrap());
+    Applicant { worker: WorkerId(worker), slot, replaces: None, is_by_channel: false, policy: None }
+}
+
+/// Has a worker ask for the `index`th listener on any port.
+fn ask(
+    ports: &mut Ports,
+    worker: u32,
+    index: u64,
+    is_open: impl FnMut(LaneId, u64) -> bool,
+) -> Result<LaneId, i32> {
+    let any = Address::Tcp { socket: "127.0.0.1:0".parse().unwrap(), is_only_v6: false };
+    ports.obtain(&applicant(worker), &any, index, &Profile::default(), is_open).map_err(|why| {
+        assert!(why.is_limit, "{why:?}");
+        why.errno
+    })
+}
+
+#[tokio::test]
+async fn one_worker_can_have_so_many_listeners_and_those_it_has_closed_do_not_count() {
+    if !allow_open_files(2048) {
+        return;
+    }
+    let mut ports = empty();
+    let lanes: Vec<LaneId> = (0..1024).map(|index| ask(&mut ports, 1, index, |_, _| true).unwrap()).collect();
+    assert_eq!(ask(&mut ports, 1, 5000, |_, _| true), Err(libc::EMFILE));
+    // Another has its own share.
+    let shared = ask(&mut ports, 2, 7, |_, _| true).unwrap();
+    assert!(ports.are_siblings(shared, lanes[7]) && shared != lanes[7]);
+    let is_open = |lane: LaneId, _| lane != lanes[3] && lane != lanes[7];
+    let new = ask(&mut ports, 1, 5000, is_open).unwrap();
+    assert!(ports.socket(lanes[3]).is_none(), "nobody has it open, and it is not closed");
+    assert!(ports.socket(lanes[7]).is_some(), "the other worker's address is closed");
+    assert!(!lanes.contains(&new));
+    // It had two less and has one more.
+    ask(&mut ports, 1, 5001, is_open).unwrap();
+    assert_eq!(ask(&mut ports, 1, 5002, is_open), Err(libc::EMFILE));
+}
+
+#[tokio::test]
+async fn there_are_so_many_addresses_and_forgotten_ones_make_room() {
+    if !allow_open_files(3 * 4096) {
+        return;
+    }
+    let mut ports = empty();
+    for worker in 1..=4 {
+        for index in 0..1024 {
+            ask(&mut ports, worker, u64::from(worker) << 32 | index, |_, _| true).unwrap();
+        }
+    }
+    assert_eq!(ask(&mut ports, 5, 0, |_, _| true), Err(libc::ENFILE));
+    ports.release(WorkerId(2), Duration::from_secs(100));
+    ports.tick(Duration::from_secs(109));
+    // The worker that comes next in its slot may ask for them.
+    assert_eq!(ask(&mut ports, 5, 0, |_, _| true), Err(libc::ENFILE));
+    ports.tick(Duration::from_secs(111));
+    for index in 0..1024 {
+        ask(&mut ports, 5, index, |_, _| true).unwrap();
+    }
+    assert_eq!(ask(&mut ports, 6, 5000, |_, _| true), Err(libc::ENFILE));
+}
+
+#[tokio::test]
+async fn lanes_and_addresses_are_found_whatever_comes_and_goes() {
+    let mut ports = empty();
+    let first: Vec<LaneId> = (0..4).map(|index| ask(&mut ports, 1, index, |_, _| true).unwrap()).collect();
+    let beside: Vec<LaneId> = (0..4).map(|index| ask(&mut ports, 2, index, |_, _| true).unwrap()).collect();
+    for (one, other) in first.iter().zip(&beside) {
+        assert!(ports.are_siblings(*one, *other));
+        assert_eq!(ports.by_inode(ports.inode(*one).unwrap()), Some(*one));
+        let bound = ports.describe(*one).unwrap().address;
+        assert_eq!(ports.groups.find(&bound, 9).map(|key| ports.groups[key].lanes.len()), Some(2));
+        ports.listen(*one, 5).unwrap();
+    }
+    assert!(!ports.are_siblings(first[0], first[1]));
+    assert_eq!(ports.lanes_of(WorkerId(1)).count(), 4);
+    assert_eq!(ports.lanes_of(WorkerId(3)).count(), 0);
+
+    ports.give_up(WorkerId(1), first[1], Duration::ZERO);
+    ports.give_up(WorkerId(2), beside[1], Duration::ZERO);
+    assert!(ports.describe(first[1]).is_none() && ports.describe(beside[1]).is_none());
+    assert_eq!(ports.lanes_of(WorkerId(1)).count(), 3);
+    // The same wish is another address by now, and its lane has another name.
+    let again = ask(&mut ports, 1, 1, |_, _| true).unwrap();
+    assert!(again != first[1] && !ports.has_listened(again));
+
+    ports.release(WorkerId(2), Duration::from_secs(1));
+    assert_eq!(ports.lanes_of(WorkerId(2)).count(), 0);
+    assert_eq!(ask(&mut ports, 2, 0, |_, _| true), Ok(beside[0]), "its lane is kept");
+    ports.close();
+    assert!(ports.describe(first[0]).is_none());
+    assert!(ask(&mut ports, 1, 0, |_, _| true).unwrap() > again, "a name is used again");
+}
+
+#[tokio::test]
+async fn all_addresses_are_maintained_in_their_turn() {
+    if !allow_open_files(2048) {
+        return;
+    }
+    let mut ports = empty();
+    let mut seen = std::collections::BTreeSet::new();
+    for index in 0..600 {
+        ask(&mut ports, 1, index, |_, _| true).unwrap();
+    }
+    for _ in 0..3 {
+        let before = ports.maintained;
+        ports.maintain(Duration::ZERO);
+        seen.extend(ports.groups.round(before, 256));
+    }
+    assert_eq!(seen.len(), 600);
+}
+
+/// A process that has one descriptor more open until it is written to.
+struct Holder {
+    child: std::process::Child,
+    descriptors: std::path::PathBuf,
+}
+
+impl Holder {
+    fn start() -> Self {
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", "exec 9</dev/null; read line; exec 9<&-; read line"]);
+        let child = command.stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let descriptors = format!("/proc/{}/fd", child.id()).into();
+        let holder = Self { child, descriptors };
+        holder.wait(true);
+        holder
+    }
+
+    fn wait(&self, has_it: bool) {
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        while self.descriptors.join("9").exists() != has_it {
+            assert!(std::time::Instant::now() < deadline);
+            std::thread::yield_now();
+        }
+    }
+
+    fn let_go(&mut self) {
+        use std::io::Write;
+        self.child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+        self.wait(false);
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_refused_is_tried_again_when_it_has_closed_something() {
+    let at = Duration::from_millis;
+    let mut ports = Ports::new(Policy::RoundRobin, 16, Tuning { tick: at(1), is_on: true }).unwrap();
+    let worker = WorkerId(1);
+    let any = Address::Tcp { socket: "127.0.0.1:0".parse().unwrap(), is_only_v6: false };
+    let applicant = Applicant { is_by_channel: true, ..applicant(1) };
+    let lane = ports.obtain(&applicant, &any, 0, &Profile::default(), |_, _| true).unwrap();
+    ports.listen(lane, 16).unwrap();
+    ports.serve(worker, true, at(0));
+    ports.join(lane, worker, Slot(0));
+    let mut holder = Holder::start();
+    ports.set_process(worker, holder.child.id());
+    if ports.steering.descriptors_of(worker).is_none() {
+        // Linux before 6.2 does not tell.
+        return;
+    }
+
+    let address = ports.describe(lane).unwrap().address.socket().unwrap();
+    let _client = std::net::TcpStream::connect(address).unwrap();
+    ports.note_ready(&[lane], at(0));
+    // It refuses again and again, and is left alone for longer and longer.
+    let mut now = at(0);
+    for pause in [50, 100, 200, 400, 800, 1000] {
+        let handed = ports.hand_off(now);
+        let [delivery] = &handed[..] else { panic!("{handed:?} after {now:?}") };
+        ports.refused(lane, worker, delivery.ticket, now);
+        assert!(ports.hand_off(now + at(pause - 1)).is_empty());
+        now += at(pause);
+    }
+    let handed = ports.hand_off(now);
+    ports.refused(lane, worker, handed[0].ticket, now);
+    // Looked at, and nothing has changed.
+    for _ in 0..5 {
+        now = ports.next_look_at_full().unwrap().max(now);
+        ports.look_at_full(now);
+        assert!(ports.hand_off(now).is_empty());
+    }
+    holder.let_go();
+    now = ports.next_look_at_full().unwrap();
+    ports.look_at_full(now);
+    assert_eq!(ports.hand_off(now).len(), 1, "it has closed something and is not tried");
+    assert_eq!(ports.next_look_at_full(), None, "nobody waits");
+}

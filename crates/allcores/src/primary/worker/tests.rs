@@ -1,0 +1,56 @@
+//! What the tasks that watch a worker leave to others.
+
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+
+use allcores_core::channel::Serialization;
+
+use super::*;
+use crate::primary::recall::Recaller;
+
+/// Watches the channel of a worker, whose end is returned.
+fn watched(id: u32, seen: &mpsc::Sender<Seen>) -> UnixStream {
+    let (sender, carrier, theirs) = channel::open(Serialization::Json).unwrap();
+    let (_, ended) = ending();
+    let flows = Flows { all: None, own: Arc::default() };
+    let (recaller, seen) = (Recaller::new(), seen.clone());
+    let recall = recaller.recall();
+    let watch = watch_channel(WorkerId(id), carrier, flows, ended, (Share::default(), seen), recall);
+    tokio::spawn(async move {
+        watch.await;
+        drop((sender, recaller));
+    });
+    UnixStream::from(theirs)
+}
+
+async fn until(is_so: impl Fn() -> bool) {
+    let wait = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), wait).await.expect("in time");
+}
+
+#[tokio::test]
+async fn however_much_one_worker_says_another_is_heard_after_a_share_of_it() {
+    let (seen, mut sightings) = mpsc::channel(1024);
+    let (mut loud, mut quiet) = (watched(1, &seen), watched(2, &seen));
+    loud.write_all(&b"1\n".repeat(10_000)).unwrap();
+    until(|| sightings.len() == SHARE as usize).await;
+    quiet.write_all(b"2\n").unwrap();
+    until(|| sightings.len() == SHARE as usize + 1).await;
+    // Long messages count for more.
+    let mut long = watched(3, &seen);
+    let message = format!("\"{}\"\n", "x".repeat(20_000));
+    long.write_all(message.repeat(5).as_bytes()).unwrap();
+    until(|| sightings.len() == SHARE as usize + 4).await;
+
+    let mut heard = Vec::new();
+    while heard.len() < 10_000 + 1 + 5 {
+        let Some(Seen::Arrived(id, _, _place)) = sightings.recv().await else { panic!("it ended") };
+        heard.push(id.0);
+    }
+    assert_eq!(heard.iter().position(|id| *id == 2), Some(SHARE as usize));
+    assert_eq!(heard.iter().filter(|id| **id == 3).count(), 5);
+}

@@ -1,0 +1,102 @@
+//! Accepting from two sides: a socket of our own, and what the primary hands over.
+//!
+//! The same for TCP and Unix sockets. Says to the primary which of its connections were taken, when they are.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::task::{Context, Poll, ready};
+
+use tokio::task::coop;
+
+use super::link::Grant;
+
+/// A kind of socket that connections come from.
+pub(super) trait Lane: Unpin {
+    type Stream;
+    type Address;
+
+    fn poll_accept(&self, context: &mut Context<'_>) -> Poll<io::Result<(Self::Stream, Self::Address)>>;
+
+    /// Makes a connection of what was handed over.
+    fn take(connection: OwnedFd) -> io::Result<(Self::Stream, Self::Address)>;
+}
+
+/// What a listener accepts from.
+#[derive(Debug)]
+pub(super) struct Door<L> {
+    lane: Option<L>,
+    grant: Grant,
+    /// The last connection was handed over: the lane is looked at first now.
+    is_lanes_turn: bool,
+}
+
+impl<L: Lane> Door<L> {
+    pub(super) fn new(lane: Option<L>, grant: Grant) -> Self {
+        Self { lane, grant, is_lanes_turn: false }
+    }
+
+    pub(super) fn poll_accept(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<(L::Stream, L::Address)>> {
+        if self.grant.link.has_left() {
+            return Poll::Ready(Err(closed()));
+        }
+        if self.is_lanes_turn
+            && let Poll::Ready(accepted) = self.poll_lane(context)
+        {
+            return Poll::Ready(accepted);
+        }
+        if let Poll::Ready(accepted) = self.poll_handed(context) {
+            self.is_lanes_turn = true;
+            return Poll::Ready(accepted);
+        }
+        if self.is_lanes_turn { Poll::Pending } else { self.poll_lane(context) }
+    }
+
+    fn poll_lane(&mut self, context: &mut Context<'_>) -> Poll<io::Result<(L::Stream, L::Address)>> {
+        let Some(lane) = &self.lane else { return Poll::Pending };
+        let accepted = lane.poll_accept(context);
+        self.is_lanes_turn &= accepted.is_pending();
+        accepted
+    }
+
+    fn poll_handed(&mut self, context: &mut Context<'_>) -> Poll<io::Result<(L::Stream, L::Address)>> {
+        // What is handed over may never end: the reactor has to have its turn, to see what else there is.
+        let budget = ready!(coop::poll_proceed(context));
+        loop {
+            let handed = match self.grant.intake.poll_take(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(handed)) => {
+                    budget.made_progress();
+                    handed
+                }
+                // The primary is gone. What comes to our own socket is still served.
+                Poll::Ready(Err(_)) if self.lane.is_some() && !self.grant.link.has_left() => {
+                    return Poll::Pending;
+                }
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(closed())),
+            };
+            let taken = match L::take(handed.connection) {
+                // Its client has gone. Nobody could do anything for it.
+                Err(error) if error.kind() == io::ErrorKind::NotConnected => {
+                    self.grant.link.accepted(handed.seq, true);
+                    return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+                }
+                Err(error) => {
+                    self.grant.link.accepted(handed.seq, false);
+                    return Poll::Ready(Err(error));
+                }
+                Ok(taken) => taken,
+            };
+            if self.grant.link.accepted(handed.seq, true) {
+                return Poll::Ready(Ok(taken));
+            }
+            // The primary did not hear that it was taken, and gives it to another.
+        }
+    }
+}
+
+fn closed() -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, "the worker has left its primary")
+}

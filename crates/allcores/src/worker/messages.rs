@@ -1,0 +1,138 @@
+//! Talking with the primary.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::Worker;
+use super::link::Link;
+use crate::channel::Sender;
+use crate::message::to_json;
+use crate::{Error, ErrorKind, Handle, Message};
+
+impl Worker {
+    /// Sends a message to the primary: any value that serde can write as JSON.
+    ///
+    /// Does not wait. False means that more than 128 KiB wait to be written, as in Node: it is queued all the same, and
+    /// who has much to send waits until they are [`drained`](Self::drained).
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Disconnected`] without a primary, or when it is gone; [`ErrorKind::Message`] for a value that is not
+    /// to be written as JSON.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// #[derive(serde::Serialize)]
+    /// struct Served {
+    ///     requests: u64,
+    /// }
+    ///
+    /// # async fn example(worker: allcores::Worker) -> Result<(), allcores::Error> {
+    /// for requests in 0..1_000_000 {
+    ///     if !worker.send(&Served { requests })? {
+    ///         worker.drained().await;
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn send<T: Serialize + ?Sized>(&self, message: &T) -> Result<bool, Error> {
+        Ok(self.sender()?.send_user(to_json(message)?, None))
+    }
+
+    /// Sends a message with a socket, which is closed here once the primary has it.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send); [`ErrorKind::Handle`] or [`ErrorKind::Io`] for a socket that can't be sent.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(worker: allcores::Worker) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut listener = worker.listen("0.0.0.0:8080").await?;
+    /// let (stream, client) = listener.accept().await?;
+    /// // Somebody else's: the primary decides whose.
+    /// worker.send_with_handle(&client, stream)?;
+    /// # Ok(()) }
+    /// ```
+    pub fn send_with_handle<T: Serialize + ?Sized>(
+        &self,
+        message: &T,
+        handle: impl TryInto<Handle, Error: Into<Error>>,
+    ) -> Result<bool, Error> {
+        let sender = self.sender()?;
+        let handle: Handle = handle.try_into().map_err(Into::into)?;
+        let (line, socket) = handle.ride(&to_json(message)?)?;
+        Ok(sender.send_user(line, Some(socket)))
+    }
+
+    /// Completes when nothing that was sent waits to be written any more, or when the channel has closed.
+    pub async fn drained(&self) {
+        if let Some(sender) = self.link.sender() {
+            sender.drained().await;
+        }
+    }
+
+    /// Waits for the next message of the primary's; `None` when the channel has closed and all have been taken.
+    ///
+    /// Each message goes to one caller. Up to 4096 are kept until the program asks for the first, so that none is lost
+    /// at the start; what comes beyond that is dropped, as the program may never ask. From then on none is dropped:
+    /// when so many wait, the channel is read no further, and with them waits all else that the primary says. So who
+    /// has asked once should go on.
+    ///
+    /// For a worker that is alone it waits until that has been told to [go](Self::disconnect).
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: a message is taken by the very step that returns it.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// #[derive(serde::Deserialize)]
+    /// #[serde(rename_all = "lowercase")]
+    /// enum Order {
+    ///     Reload,
+    ///     Log(String),
+    /// }
+    ///
+    /// # async fn example(worker: allcores::Worker) -> Result<(), allcores::Error> {
+    /// while let Some(message) = worker.next_message().await {
+    ///     match message.parse()? {
+    ///         Order::Reload => println!("reloading"),
+    ///         Order::Log(text) => println!("{text}"),
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub async fn next_message(&self) -> Option<Message> {
+        let message = self.link.inbox.next().await;
+        self.link.stir();
+        message
+    }
+
+    /// The primary's messages, to be taken in another place; as [`next_message`](Self::next_message).
+    pub fn messages(&self) -> Messages {
+        Messages(Arc::clone(&self.link))
+    }
+
+    fn sender(&self) -> Result<Sender, Error> {
+        let sender = self.link.sender().filter(|sender| !sender.is_closed());
+        sender.ok_or_else(|| Error::new(ErrorKind::Disconnected, "sending a message to the primary"))
+    }
+}
+
+/// The messages of the primary's; from [`Worker::messages`].
+#[derive(Debug)]
+pub struct Messages(Arc<Link>);
+
+impl Messages {
+    /// Waits for the next; as [`Worker::next_message`].
+    pub async fn next(&mut self) -> Option<Message> {
+        let message = self.0.inbox.next().await;
+        self.0.stir();
+        message
+    }
+}

@@ -1,0 +1,8 @@
+//! A worker beside a scripted primary: what is said, in which order, and what becomes of connections.
+
+mod alone;
+mod hostile;
+mod leave;
+mod listen;
+mod messages;
+mod support;

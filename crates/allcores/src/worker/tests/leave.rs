@@ -1,0 +1,102 @@
+//! The ways to go.
+
+use std::io;
+
+use allcores_core::channel::Incoming;
+
+use super::listen::listen_by_handoff;
+use super::support::{Primary, connection, soon};
+use crate::ErrorKind;
+
+#[tokio::test]
+async fn a_worker_that_disconnects_closes_says_so_waits_and_closes_the_channel() {
+    let (mut primary, worker) = Primary::with_worker().await;
+    let mut listener = listen_by_handoff(&mut primary, &worker, "k").await;
+    let seq = primary.hand_over("k", connection().0);
+    primary.settle(&worker).await;
+    assert_eq!(worker.exited_after_disconnect(), None);
+    let shutdown = worker.shutdown();
+    let leaving = tokio::spawn({
+        let worker = worker.clone();
+        async move { worker.disconnect().await }
+    });
+    assert_eq!(primary.hear_close().await, "k");
+    assert_eq!(primary.hear_accepted().await, (seq, false));
+    let Incoming::Leaving { seq } = primary.hear().await else { panic!("it does not say that it leaves") };
+    soon(shutdown).await;
+    assert!(worker.is_connected(), "it has not been let go");
+    let line = primary.speaker.acknowledge(seq);
+    primary.sender.send(line, None);
+    primary.hear_end().await;
+    soon(leaving).await.unwrap();
+    assert_eq!((worker.is_connected(), worker.exited_after_disconnect()), (false, Some(true)));
+    assert_eq!(listener.accept().await.unwrap_err().kind(), io::ErrorKind::NotConnected);
+    soon(worker.disconnect()).await;
+}
+
+#[tokio::test]
+async fn a_worker_that_is_told_to_go_closes_and_keeps_the_channel_until_it_is_done() {
+    let (mut primary, worker) = Primary::with_worker().await;
+    let mut listener = listen_by_handoff(&mut primary, &worker, "k").await;
+    let accept = tokio::spawn(async move { listener.accept().await.map(drop) });
+    let asking = tokio::spawn({
+        let worker = worker.clone();
+        async move { worker.listen("127.0.0.1:7002").await.map(drop) }
+    });
+    let query = primary.hear_query().await;
+    let shutdown = worker.shutdown();
+    let line = primary.speaker.disconnect();
+    primary.sender.send(line, None);
+    assert_eq!(primary.hear_close().await, "k");
+    assert_eq!(soon(asking).await.unwrap().unwrap_err().kind(), ErrorKind::Disconnected);
+    // The two have crossed.
+    primary.answer_by_handoff(&query, "late", None);
+    assert_eq!(primary.hear_close().await, "late");
+    soon(shutdown).await;
+    assert_eq!(soon(accept).await.unwrap().unwrap_err().kind(), io::ErrorKind::NotConnected);
+    assert_eq!((worker.is_connected(), worker.exited_after_disconnect()), (true, Some(true)));
+    let late = primary.hand_over("k", connection().0);
+    assert_eq!(primary.hear_accepted().await, (late, false));
+    let error = soon(worker.listen("127.0.0.1:7001")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Disconnected, "Node's primary would never answer");
+    assert!(worker.send("bye").unwrap());
+    soon(worker.disconnect()).await;
+    assert_eq!(primary.hear().await, Incoming::User(r#""bye""#.into()));
+    primary.hear_end().await;
+    assert_eq!(worker.send("late").unwrap_err().kind(), ErrorKind::Disconnected);
+}
+
+#[tokio::test]
+async fn a_worker_that_kills_itself_is_known_to_go_of_its_own_will() {
+    let (mut primary, worker) = Primary::with_worker().await;
+    let mut listener = listen_by_handoff(&mut primary, &worker, "k").await;
+    worker.kill();
+    worker.kill();
+    let Incoming::Leaving { seq } = primary.hear().await else { panic!("it does not say that it leaves") };
+    let line = primary.speaker.acknowledge(seq);
+    primary.sender.send(line, None);
+    primary.hear_end().await;
+    soon(worker.shutdown()).await;
+    assert_eq!(worker.exited_after_disconnect(), Some(true));
+    assert_eq!(soon(listener.accept()).await.unwrap_err().kind(), io::ErrorKind::NotConnected);
+}
+
+#[tokio::test]
+async fn a_primary_that_goes_ends_all_waiting_and_takes_back_what_was_not_accepted() {
+    let (mut primary, worker) = Primary::with_worker().await;
+    let mut listener = listen_by_handoff(&mut primary, &worker, "k").await;
+    primary.hand_over("k", connection().0);
+    primary.settle(&worker).await;
+    let asking = tokio::spawn({
+        let worker = worker.clone();
+        async move { worker.listen("127.0.0.1:7001").await.map(drop) }
+    });
+    primary.hear_query().await;
+    drop(primary);
+    soon(worker.shutdown()).await;
+    assert_eq!(soon(asking).await.unwrap().unwrap_err().kind(), ErrorKind::Disconnected);
+    // The primary has a copy of it, which it gives to another: it must not be served twice.
+    assert_eq!(soon(listener.accept()).await.unwrap_err().kind(), io::ErrorKind::NotConnected);
+    assert!(soon(worker.next_message()).await.is_none());
+    assert_eq!((worker.is_connected(), worker.exited_after_disconnect()), (false, Some(false)));
+}

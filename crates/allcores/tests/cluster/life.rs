@@ -1,0 +1,260 @@
+//! Forking, coming up, going down.
+
+use allcores::{AddressType, ErrorKind, Event, ExitStatus, Policy, Signal, WorkerId, WorkerState};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::support::{exists, gone, names_until, script, start, until, within};
+
+const SERVER: &str = "require('node:http').createServer((q, s) => s.end('hi')).listen(0, '127.0.0.1');";
+
+#[tokio::test]
+async fn events_come_in_nodes_order_and_the_handle_knows_before() {
+    let mut cluster = start(script(SERVER)).await;
+    let worker = cluster.fork().await.unwrap();
+    assert_eq!((worker.id(), worker.state()), (WorkerId(1), WorkerState::Starting));
+    assert!(worker.is_connected() && !worker.is_dead());
+    assert_eq!(worker.exited_after_disconnect(), None);
+    assert_eq!(cluster.workers(), std::slice::from_ref(&worker));
+
+    until(&mut cluster, |event| {
+        matches!(event, Event::Fork { worker } if worker.id() == WorkerId(1)).then_some(())
+    })
+    .await;
+    until(&mut cluster, |event| matches!(event, Event::Online { .. }).then_some(())).await;
+    assert!(worker.state() >= WorkerState::Online);
+    let address = until(&mut cluster, |event| match event {
+        Event::Listening { address, .. } => Some(address.clone()),
+        _ => None,
+    })
+    .await;
+    assert_eq!((address.address_type, address.address.as_deref()), (AddressType::Tcp4, Some("127.0.0.1")));
+    assert!(address.port > 0);
+    assert_eq!((address.fd, worker.state()), (None, WorkerState::Listening));
+
+    worker.kill(Signal::TERM).unwrap();
+    let names = names_until(&mut cluster, |event| matches!(event, Event::Exit { .. })).await;
+    assert_eq!(names.iter().filter(|name| **name == "disconnect").count(), 1, "{names:?}");
+    assert_eq!(within("exit", worker.exited()).await, ExitStatus::Signal(15));
+    assert_eq!((worker.exited_after_disconnect(), worker.state()), (Some(false), WorkerState::Dead));
+    assert!(cluster.workers().is_empty());
+    assert!(!exists(worker.pid()));
+    within("stop", cluster.stop()).await.unwrap();
+}
+
+#[tokio::test]
+async fn nobody_is_replaced_and_a_fork_takes_the_free_slot() {
+    let mut cluster = start(script("process.exit(42)").workers(2)).await;
+    let [first, second] = &cluster.workers()[..] else { panic!("not two workers") };
+    let (first, second) = (first.clone(), second.clone());
+    assert_eq!((first.slot().0, second.slot().0), (0, 1));
+    assert_eq!(within("exit", first.exited()).await, ExitStatus::Code(42));
+    assert_eq!(within("exit", second.exited()).await, ExitStatus::Code(42));
+    let third = cluster.fork().await.unwrap();
+    assert_eq!((third.id(), third.slot().0), (WorkerId(3), 0));
+    gone(&mut cluster, &third).await;
+    assert_eq!(third.exited_after_disconnect(), Some(false));
+    assert!(cluster.workers().is_empty());
+}
+
+#[tokio::test]
+async fn a_worker_that_is_disconnected_goes_with_code_0() {
+    let mut cluster = start(script(SERVER).workers(2)).await;
+    for _ in 0..2 {
+        until(&mut cluster, |event| matches!(event, Event::Listening { .. }).then_some(())).await;
+    }
+    let worker = cluster.workers()[0].clone();
+    let departure = worker.disconnect();
+    assert_eq!(worker.exited_after_disconnect(), Some(true));
+    assert_eq!(within("its end", departure).await, ExitStatus::Code(0));
+    assert!(!worker.is_connected());
+    assert_eq!(worker.exited_after_disconnect(), Some(true));
+    assert_eq!(cluster.workers().len(), 1);
+}
+
+#[tokio::test]
+async fn a_cluster_that_was_disconnected_can_fork_again() {
+    let mut cluster = start(script(SERVER).workers(3)).await;
+    for round in 0..2 {
+        for _ in 0..3 {
+            until(&mut cluster, |event| matches!(event, Event::Listening { .. }).then_some(())).await;
+        }
+        within("all to be gone", cluster.disconnect()).await;
+        assert!(cluster.workers().is_empty());
+        if round == 0 {
+            for _ in 0..3 {
+                cluster.fork().await.unwrap();
+            }
+        }
+    }
+    within("nobody to be gone", cluster.disconnect()).await;
+    within("stop", cluster.stop()).await.unwrap();
+}
+
+/// Each answer takes its worker a quarter of a second, in which that does nothing else.
+const SLOW: &str = "require('node:http').createServer((q, s) => {
+    for (const until = Date.now() + 250; Date.now() < until;);
+    s.end(String(process.pid));
+}).listen(0, '127.0.0.1');";
+
+/// Starts two slow workers and has many clients connect; then all are disconnected. Says who was answered.
+async fn waiting_while_all_leave(policy: Policy) -> Vec<String> {
+    const CLIENTS: usize = 10;
+    let mut cluster = start(script(SLOW).policy(policy).workers(2)).await;
+    let mut address = None;
+    for _ in 0..2 {
+        address = until(&mut cluster, |event| match event {
+            Event::Listening { address, .. } => Some(address.socket_addr()),
+            _ => None,
+        })
+        .await;
+    }
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut client = TcpStream::connect(address.unwrap()).await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        clients.push(client);
+    }
+    let answers = async {
+        let mut answers = Vec::new();
+        for (nth, mut client) in clients.into_iter().enumerate() {
+            let mut answer = String::new();
+            let read = client.read_to_string(&mut answer).await;
+            read.unwrap_or_else(|error| panic!("client {nth}, after {answers:?}: {error}"));
+            answers.push(answer.lines().last().expect("an answer").to_owned());
+        }
+        answers
+    };
+    let (answers, ()) = within("all", async { tokio::join!(answers, cluster.disconnect()) }).await;
+    assert!(TcpStream::connect(address.unwrap()).await.is_err(), "the address is not free");
+    // It goes on after that.
+    let worker = cluster.fork().await.unwrap();
+    let again = until(&mut cluster, |event| match event {
+        Event::Listening { address, .. } => address.socket_addr(),
+        _ => None,
+    })
+    .await;
+    TcpStream::connect(again).await.unwrap();
+    worker.kill(Signal::KILL).unwrap();
+    within("stop", cluster.stop()).await.unwrap();
+    assert_eq!(answers.len(), CLIENTS);
+    answers
+}
+
+#[tokio::test]
+async fn who_waits_for_its_turn_is_served_before_all_are_gone() {
+    waiting_while_all_leave(Policy::RoundRobin).await;
+}
+
+#[tokio::test]
+async fn who_waits_in_a_lane_is_served_before_all_are_gone() {
+    waiting_while_all_leave(Policy::Lanes).await;
+}
+
+#[tokio::test]
+async fn who_waits_at_a_shared_listener_is_served_before_all_are_gone() {
+    waiting_while_all_leave(Policy::Shared).await;
+}
+
+#[tokio::test]
+async fn who_is_forked_while_all_leave_takes_new_connections() {
+    let code =
+        format!("process.send(process.pid); {}", SLOW.replace("listen(0,", "listen(process.env.PORT,"));
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    for policy in [Policy::RoundRobin, Policy::Lanes] {
+        let mut cluster = start(script(&code).env("PORT", port.to_string()).policy(policy)).await;
+        let first = cluster.fork().await.unwrap();
+        let listens = |event: &Event| match event {
+            Event::Listening { address, worker } => Some((address.socket_addr().unwrap(), worker.id())),
+            _ => None,
+        };
+        let (address, _) = until(&mut cluster, listens).await;
+        // It has a connection that does not end: it takes its time to go.
+        let mut held = TcpStream::connect(address).await.unwrap();
+        held.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+        until(&mut cluster, |event| matches!(event, Event::Ready { .. }).then_some(())).await;
+        let left = async {
+            cluster.disconnect().await;
+        };
+        let forked = async {
+            while first.exited_after_disconnect().is_none() {
+                tokio::task::yield_now().await;
+            }
+            let second = cluster.fork().await.unwrap();
+            let mut events = second.events();
+            while !matches!(within("an event", events.next()).await, Some(Event::Listening { .. })) {}
+            let mut client = within("a connection", TcpStream::connect(address)).await.unwrap();
+            client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+            let mut answer = String::new();
+            within("an answer", client.read_to_string(&mut answer)).await.unwrap();
+            assert!(answer.ends_with(&second.pid().to_string()), "{answer}");
+            drop(held);
+        };
+        within("both", async { tokio::join!(left, forked) }).await;
+        assert_eq!(cluster.workers().len(), 1);
+        within("stop", cluster.stop()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_worker_says_itself_that_it_leaves() {
+    for leave in ["disconnect", "kill"] {
+        let code = format!("cluster.worker.{leave}()");
+        let mut cluster = start(script(&code)).await;
+        let worker = cluster.fork().await.unwrap();
+        gone(&mut cluster, &worker).await;
+        assert_eq!(worker.exited_after_disconnect(), Some(true), "{leave}");
+        assert_eq!(worker.exited().await, ExitStatus::Code(0), "{leave}");
+    }
+}
+
+#[tokio::test]
+async fn messages_go_both_ways() {
+    let echo = "process.on('message', m => process.send({ echo: m })); process.send('up');";
+    let cluster = start(script(echo)).await;
+    let worker = cluster.fork().await.unwrap();
+    let mut events = worker.events();
+    let (_, up) = within("a message", events.next_message()).await.unwrap();
+    assert_eq!(up.parse::<&str>().unwrap(), "up");
+    assert!(worker.send(&serde_json::json!({ "a": [1, "ü", null] })).unwrap());
+    let (from, answer) = within("an answer", events.next_message()).await.unwrap();
+    assert_eq!(from, worker);
+    assert_eq!(answer.json(), r#"{"echo":{"a":[1,"ü",null]}}"#);
+    worker.kill(Signal::KILL).unwrap();
+    within("exit", worker.exited()).await;
+    while within("the end", events.next()).await.is_some() {}
+    assert_eq!(worker.send("too late").unwrap_err().kind(), ErrorKind::Disconnected);
+}
+
+#[tokio::test]
+async fn what_was_written_before_the_end_comes_before_the_end() {
+    let code = "for (let i = 0; i < 2000; i++) process.send(i); process.on('disconnect', () => {});
+                setImmediate(() => process.kill(process.pid, 'SIGKILL'));";
+    let mut cluster = start(script(code)).await;
+    let worker = cluster.fork().await.unwrap();
+    let mut next = 0;
+    until(&mut cluster, |event| match event {
+        Event::Message { message, .. } => {
+            assert_eq!(message.parse::<u32>().unwrap(), next);
+            next += 1;
+            None
+        }
+        Event::Disconnect { .. } | Event::Exit { .. } => Some(()),
+        _ => None,
+    })
+    .await;
+    assert!(next > 0);
+    gone(&mut cluster, &worker).await;
+}
+
+#[tokio::test]
+async fn a_program_that_does_not_exist_is_an_error_and_no_end() {
+    let error =
+        within("the start", allcores::Builder::new().exec("no-such-program").workers(1).start()).await;
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::NotFound);
+    let cluster = start(allcores::Builder::new().exec("no-such-program")).await;
+    assert_eq!(cluster.fork().await.unwrap_err().kind(), ErrorKind::NotFound);
+    cluster.setup(allcores::ClusterSettings::new().exec("true")).unwrap();
+    let worker = cluster.fork().await.unwrap();
+    assert_eq!(within("exit", worker.exited()).await, ExitStatus::Code(0));
+}

@@ -1,0 +1,5 @@
+//! The cluster API, with real node programs as workers.
+
+mod life;
+mod support;
+mod upkeep;

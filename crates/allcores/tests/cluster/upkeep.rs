@@ -1,0 +1,167 @@
+//! What the engine does for workers while they serve, and new versions of them.
+
+use std::time::Duration;
+
+use allcores::{Cluster, ClusterSettings, ErrorKind, Event, Health, HealthCheck, Reason, Reload, WorkerId};
+
+use crate::support::{script, start, until, within};
+
+/// Serves at any port, and answers with what its environment says.
+const SERVER: &str = "
+const answer = (q, s) => { s.statusCode = q.url === '/ill' ? 500 : 200; s.end(process.env.RELEASE ?? 'first'); };
+require('node:http').createServer(answer).listen(0, '127.0.0.1');";
+
+/// Serves, and is well until it is told otherwise.
+const FRAIL: &str = "
+let isWell = true;
+process.on('message', (message) => { isWell = message; });
+const answer = (q, s) => { s.statusCode = isWell ? 200 : 500; s.end(); };
+require('node:http').createServer(answer).listen(0, '127.0.0.1');";
+
+async fn ready(cluster: &mut Cluster, count: usize) {
+    for _ in 0..count {
+        until(cluster, |event| matches!(event, Event::Ready { .. }).then_some(())).await;
+    }
+}
+
+fn ids(cluster: &Cluster) -> Vec<u32> {
+    cluster.workers().iter().map(|worker| worker.id().0).collect()
+}
+
+#[tokio::test]
+async fn a_worker_that_fails_its_health_checks_is_told_of_and_replaced() {
+    let health = Health::http("/").interval(Duration::from_millis(50)).threshold(2);
+    let mut cluster = start(script(FRAIL).workers(2).keep(true).health(health)).await;
+    ready(&mut cluster, 2).await;
+    let sick = cluster.worker(WorkerId(1)).unwrap();
+    sick.send(&false).unwrap();
+    let (id, reason) = until(&mut cluster, |event| match event {
+        Event::Unhealthy { worker, reason } => Some((worker.id(), reason.clone())),
+        _ => None,
+    })
+    .await;
+    assert_eq!(id, sick.id());
+    assert!(reason.contains("500"), "{reason}");
+    let renewed = until(&mut cluster, |event| match event {
+        Event::Renewing { worker, reason } => Some((worker.id(), *reason)),
+        _ => None,
+    })
+    .await;
+    assert_eq!(renewed, (sick.id(), Reason::Unhealthy));
+    within("the sick one's end", sick.exited()).await;
+    within("the stop", cluster.stop()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_worker_that_never_passes_its_health_check_is_never_ready() {
+    let health = Health::http("/ill").interval(Duration::from_millis(50));
+    let builder =
+        script(SERVER).workers(1).keep(true).health(health).ready_timeout(Duration::from_millis(500));
+    let mut cluster = start(builder).await;
+    until(&mut cluster, |event| match event {
+        Event::Ready { .. } => panic!("it fails its checks"),
+        Event::NotReady { worker, limit, .. } => {
+            assert_eq!((worker.id(), *limit), (WorkerId(1), Duration::from_millis(500)));
+            Some(())
+        }
+        _ => None,
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_worker_that_is_to_say_so_is_not_ready_before() {
+    const LATE: &str = "
+process.on('message', () => process.send('ready'));
+require('node:http').createServer().listen(0, '127.0.0.1');";
+    let mut cluster = start(script(LATE).workers(1).wait_ready(true)).await;
+    until(&mut cluster, |event| match event {
+        Event::Ready { .. } => panic!("it has not said so"),
+        Event::Listening { worker, .. } => Some(worker.send(&"say it").unwrap()),
+        _ => None,
+    })
+    .await;
+    ready(&mut cluster, 1).await;
+}
+
+#[tokio::test]
+async fn a_worker_with_too_much_memory_is_replaced() {
+    let mut cluster = start(script(SERVER).workers(1).keep(true).max_memory(1024)).await;
+    let reason = until(&mut cluster, |event| match event {
+        Event::Renewing { reason, .. } => Some(*reason),
+        _ => None,
+    })
+    .await;
+    assert_eq!(reason, Reason::Memory);
+}
+
+#[tokio::test]
+async fn a_reload_replaces_every_worker_by_the_present_settings() {
+    let mut cluster = start(script(SERVER).workers(2).keep(true)).await;
+    ready(&mut cluster, 2).await;
+    cluster.setup(ClusterSettings::new().env("RELEASE", "second")).unwrap();
+    within("the reload", cluster.reload(Reload::new())).await.unwrap();
+    assert_eq!(ids(&cluster), [3, 4]);
+    for worker in cluster.workers() {
+        let environment = std::fs::read(format!("/proc/{}/environ", worker.pid())).unwrap();
+        assert!(environment.split(|byte| *byte == 0).any(|entry| entry == b"RELEASE=second"));
+    }
+    let mut told = Vec::new();
+    until(&mut cluster, |event| {
+        told.extend(match event {
+            Event::Reloading { generation: 2, slots: 2 } => Some("reloading"),
+            Event::Replaced { done: 1, slots: 2, .. } => Some("half of it"),
+            Event::Replaced { done: 2, slots: 2, .. } => Some("all of it"),
+            _ => None,
+        });
+        matches!(event, Event::Reloaded { generation: 2, .. }).then_some(())
+    })
+    .await;
+    assert_eq!(told, ["reloading", "half of it", "all of it"]);
+}
+
+#[tokio::test]
+async fn what_a_failed_reload_puts_back_is_as_it_was_before_the_settings_changed() {
+    // The second new worker is no good, so the first one's slot is put back.
+    const FAILS: &str = "if (process.env.NODE_APP_INSTANCE === '1') process.exit(3);";
+    let mut cluster = start(script(SERVER).workers(2).keep(true)).await;
+    ready(&mut cluster, 2).await;
+    let good = cluster.settings();
+    let bad = ClusterSettings::new().args(["-e", &format!("{FAILS}{SERVER}"), "worker"]);
+    cluster.setup(bad).unwrap();
+    let error = within("the reload", cluster.reload(Reload::new())).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ReloadFailed);
+    let why = std::error::Error::source(&error).unwrap().to_string();
+    assert!(why.contains("(slot 1)") && why.contains("exit code 3"), "{why}");
+    let command = |pid: u32| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap();
+    let commands: Vec<_> = cluster.workers().iter().map(|worker| command(worker.pid())).collect();
+    assert_eq!(commands.len(), 2);
+    assert_eq!(commands[0], commands[1], "what was put back is what is there");
+    assert!(!String::from_utf8_lossy(&commands[0]).contains("exit(3)"));
+    // Settings are what was set, and hold for what is forked.
+    assert_ne!(format!("{:?}", cluster.settings()), format!("{good:?}"));
+    let failed = until(&mut cluster, |event| match event {
+        Event::ReloadFailed { failure } => Some((failure.generation, failure.slot.0)),
+        _ => None,
+    })
+    .await;
+    assert_eq!(failed, (2, 1));
+    cluster.setup(good).unwrap();
+    within("another reload", cluster.reload(Reload::new().surge(2))).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_cluster_that_keeps_nobody_has_nothing_to_reload() {
+    let cluster = start(script(SERVER).workers(1)).await;
+    let error = within("an answer", cluster.reload(Reload::new())).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Settings);
+    assert!(std::error::Error::source(&error).unwrap().to_string().contains("keep"));
+}
+
+#[test]
+fn checks_are_as_the_command_lines_are() {
+    let health = Health::tcp();
+    assert_eq!((health.check, health.timeout), (HealthCheck::Tcp, Duration::from_secs(2)));
+    let health = Health::exec("true").timeout(Duration::from_secs(1)).threshold(7);
+    assert_eq!((health.timeout, health.settings.threshold), (Duration::from_secs(1), 7));
+}

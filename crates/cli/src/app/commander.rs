@@ -1,0 +1,445 @@
+//! Who commands the primary: signals and the control API, through one door.
+//!
+//! Before a reload it reads anew what the app is to be; a file that is wrong by then changes nothing.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use allcores::primary::{
+    AppSnapshot, Event, Handle, Refusal, Reload, ReloadNews, ReloadOutcome, ReloadProgress, Settings,
+    Upgrade, UpgradeProgress, WorkerRef,
+};
+use allcores::{Signal, Slot};
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use super::as_typed;
+use crate::args::AppOptions;
+use crate::config::{App, Layer, LayerSaved, Shown, Typed, TypedSaved};
+use crate::control::{Control, Reloading};
+use crate::failure::Failure;
+use crate::hub::{Hub, Subscription};
+use crate::log::LogSettings;
+use crate::metrics::{Reading, Tally};
+use crate::report::Reporter;
+use crate::runtime_folder::AppFolder;
+use crate::settings;
+use crate::view::{ConfigView, DescriptionView, StatusView};
+
+/// What a reload takes up. The rest is fixed for the life of the primary.
+const TAKEN_UP: [&str; 7] = ["cwd", "env", "env-file", "gid", "secret", "uid", "workers"];
+
+/// Commands a primary. Clones command the same.
+#[derive(Clone)]
+pub(crate) struct Commander {
+    handle: Handle,
+    source: Arc<Source>,
+    fixed: Arc<Fixed>,
+    reporter: Reporter,
+    hub: Hub,
+    tally: Arc<Mutex<Tally>>,
+    holds: Arc<Holds>,
+}
+
+/// Where it stands what the app is to be, and what it is.
+pub(crate) struct Source {
+    /// `None` for what is never another.
+    typed: Option<Typed>,
+    /// What the primary was begun with.
+    begun: Layer,
+    now: Mutex<Now>,
+}
+
+/// What the workers run that serve now.
+struct Now {
+    command: Vec<OsString>,
+    layer: Layer,
+    config: Option<ConfigView>,
+    /// How many of them the source asks for.
+    workers: u16,
+    /// What reloads asked for, on top of the source.
+    given_command: Option<Vec<OsString>>,
+    given_variables: BTreeSet<String>,
+}
+
+/// [`Source`] as data.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct SourceSaved {
+    typed: Option<TypedSaved>,
+    begun: LayerSaved,
+    command: Vec<OsString>,
+    layer: LayerSaved,
+    config: Option<ConfigView>,
+    workers: u16,
+    given_command: Option<Vec<OsString>>,
+    given_variables: BTreeSet<String>,
+}
+
+/// Holds up an upgrade: somebody has asked for something, and either the primary has not been told or nobody answered.
+pub(crate) struct Hold {
+    holds: Arc<Holds>,
+    handle: Handle,
+}
+
+/// How many there are.
+#[derive(Debug, Default)]
+struct Holds {
+    count: AtomicUsize,
+    /// An upgrade waits for the last.
+    is_awaited: AtomicBool,
+}
+
+/// What an app is for as long as its primary lives.
+pub(super) struct Fixed {
+    name: String,
+    folder: String,
+    socket: String,
+    is_background: bool,
+    log: Option<String>,
+}
+
+/// What was read anew.
+struct Fresh {
+    app: App,
+    settings: Settings,
+    notices: Vec<String>,
+}
+
+impl Source {
+    /// What was typed, and what was made of it for the beginning.
+    pub(crate) fn new(typed: Typed, begun: App, settings: &Settings) -> Self {
+        let layer = begun.layer.clone();
+        Self { typed: Some(typed), now: Mutex::new(Now::new(begun, settings)), begun: layer }
+    }
+
+    /// Settings that stand nowhere else.
+    pub(crate) fn fixed(settings: &Settings) -> Self {
+        let now = Now {
+            command: settings.command.clone(),
+            layer: Layer::default(),
+            config: None,
+            workers: settings.pool.workers,
+            given_command: None,
+            given_variables: BTreeSet::new(),
+        };
+        Self { typed: None, begun: Layer::default(), now: Mutex::new(now) }
+    }
+
+    /// The same in the primary's next program.
+    ///
+    /// # Errors
+    ///
+    /// If it is about options that this program does not know.
+    pub(super) fn restore(saved: SourceSaved) -> anyhow::Result<Self> {
+        let now = Now {
+            command: saved.command,
+            layer: saved.layer.try_into()?,
+            config: saved.config,
+            workers: saved.workers,
+            given_command: saved.given_command,
+            given_variables: saved.given_variables,
+        };
+        let typed = saved.typed.map(TryInto::try_into).transpose()?;
+        Ok(Self { typed, begun: saved.begun.try_into()?, now: Mutex::new(now) })
+    }
+
+    fn save(&self) -> SourceSaved {
+        let now = self.now();
+        SourceSaved {
+            typed: self.typed.as_ref().map(Into::into),
+            begun: (&self.begun).into(),
+            command: now.command.clone(),
+            layer: (&now.layer).into(),
+            config: now.config.clone(),
+            workers: now.workers,
+            given_command: now.given_command.clone(),
+            given_variables: now.given_variables.clone(),
+        }
+    }
+
+    fn now(&self) -> MutexGuard<'_, Now> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read(&self) -> Result<Option<Fresh>, Failure> {
+        let Some(typed) = &self.typed else { return Ok(None) };
+        let app = typed.resolve()?;
+        let settings = settings::of_app(&app)?;
+        let mut changed = app.layer.differing(&self.begun);
+        changed.retain(|name| !TAKEN_UP.contains(name));
+        let mut notices = Vec::new();
+        if !changed.is_empty() {
+            let (them, are) = if changed.len() == 1 { ("it", "is") } else { ("them", "are") };
+            notices.push(format!(
+                "{} changed, and {are} fixed while the app runs: `allcores restart --hard` takes {them} up",
+                changed.join(", ")
+            ));
+        }
+        Ok(Some(Fresh { app, settings, notices }))
+    }
+}
+
+impl Now {
+    fn new(app: App, settings: &Settings) -> Self {
+        Self {
+            command: app.command,
+            layer: app.layer,
+            config: app.config,
+            workers: settings.pool.workers,
+            given_command: None,
+            given_variables: BTreeSet::new(),
+        }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let is_last = self.holds.count.fetch_sub(1, Ordering::Relaxed) == 1;
+        if !is_last || !self.holds.is_awaited.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        let handle = self.handle.clone();
+        // It looks again when the primary is asked something.
+        tokio::spawn(async move { drop(handle.snapshot().await) });
+    }
+}
+
+impl Fixed {
+    pub(super) fn new(
+        settings: &Settings,
+        folder: &AppFolder,
+        log: Option<&LogSettings>,
+        is_background: bool,
+    ) -> Result<Self, Failure> {
+        let here = || std::env::current_dir().context("find the present folder");
+        let cwd = settings.cwd.clone().map_or_else(here, Ok)?;
+        Ok(Self {
+            name: folder.name().to_string(),
+            folder: cwd.display().to_string(),
+            socket: folder.socket().display().to_string(),
+            is_background,
+            log: log.map(|log| log.path.display().to_string()),
+        })
+    }
+}
+
+impl Commander {
+    pub(super) fn new(handle: Handle, source: Source, fixed: Fixed, reporter: Reporter, hub: Hub) -> Self {
+        let (source, fixed) = (Arc::new(source), Arc::new(fixed));
+        let tally = Arc::default();
+        Self { handle, source, fixed, reporter, hub, tally, holds: Arc::default() }
+    }
+
+    /// Counts an event.
+    pub(super) fn observe(&self, event: &Event<'_>) {
+        // Of what workers write there may be very much, and nothing to count.
+        if !matches!(event, Event::Output { .. }) {
+            self.tally().observe(event, SystemTime::now());
+        }
+    }
+
+    /// Goes on counting where another has ended.
+    pub(super) fn count_from(&self, tally: Tally) {
+        *self.tally() = tally;
+    }
+
+    pub(super) fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the primary's next program needs to know of where it stands what the app is to be.
+    pub(super) fn save_source(&self) -> SourceSaved {
+        self.source.save()
+    }
+
+    /// Whether `allcores start` has started the app.
+    pub(super) fn is_background(&self) -> bool {
+        self.fixed.is_background
+    }
+
+    /// Whether somebody has asked for something and has no answer so far; or the primary does not know of it yet, as it
+    /// is being read anew what the app is to be.
+    pub(super) fn is_held(&self) -> bool {
+        let is_held = self.holds.count.load(Ordering::Relaxed) > 0;
+        self.holds.is_awaited.store(is_held, Ordering::Relaxed);
+        is_held
+    }
+
+    /// Changes the number of workers by so many, and does not wait.
+    pub(super) fn scale_by(&self, difference: i16) {
+        self.handle.scale_by(difference);
+    }
+
+    /// Opens the log anew.
+    pub(super) fn reopen_log(&self) {
+        self.reporter.reopen();
+    }
+
+    fn seen(&self, snapshot: AppSnapshot) -> StatusView {
+        StatusView::of(snapshot, &self.reporter.account())
+    }
+
+    /// The options that the app was begun with.
+    pub(super) fn options(&self) -> Option<AppOptions> {
+        self.source.begun.options().ok()
+    }
+
+    /// Reloads for nobody who waits. How it goes on, the primary's own output tells.
+    pub(super) fn reload_unasked(&self) {
+        let commander = self.clone();
+        tokio::spawn(async move {
+            match commander.reload(Reload::default()).await {
+                Ok(reloading) => reloading.notices.iter().for_each(|text| commander.reporter.warn(text)),
+                Err(Refusal(reason)) => commander.reporter.warn(&format!("not reloaded: {reason}")),
+            }
+        });
+    }
+
+    async fn read(&self) -> Result<Option<Fresh>, Failure> {
+        let source = Arc::clone(&self.source);
+        // Where the files are on a disk that does not answer, the workers must not have to wait for it.
+        let read = tokio::task::spawn_blocking(move || source.read());
+        read.await.context("read anew what the app is to be").map_err(Failure::from)?
+    }
+
+    /// Passes on the news. When the new version serves, it is what there is now.
+    fn follow(&self, mut news: ReloadProgress, next: Next) -> ReloadProgress {
+        let (tell, told) = mpsc::unbounded_channel();
+        let commander = self.clone();
+        tokio::spawn(async move {
+            let mut next = Some(next);
+            while let Some(piece) = news.next().await {
+                if matches!(piece, ReloadNews::Ended(ReloadOutcome::Reloaded { .. }))
+                    && let Some(next) = next.take()
+                {
+                    commander.arrive_at(next);
+                }
+                let _ = tell.send(piece);
+            }
+        });
+        told.into()
+    }
+
+    fn arrive_at(&self, next: Next) {
+        let mut now = self.source.now();
+        let Next { fresh, command, variables } = next;
+        if let Some((app, workers)) = fresh {
+            (now.command, now.layer, now.config) = (app.command, app.layer, app.config);
+            // One that was asked for otherwise meanwhile stays, as long as the source says what it said.
+            if std::mem::replace(&mut now.workers, workers) != workers {
+                let handle = self.handle.clone();
+                // Whether it is done, the events tell.
+                tokio::spawn(async move { drop(handle.scale(workers).await) });
+            }
+        }
+        now.given_command = command.or(now.given_command.take());
+        now.given_variables.extend(variables);
+    }
+}
+
+/// What a reload is to bring.
+struct Next {
+    fresh: Option<(App, u16)>,
+    command: Option<Vec<OsString>>,
+    variables: Vec<String>,
+}
+
+impl Control for Commander {
+    type Hold = Hold;
+
+    fn hold(&self) -> Hold {
+        self.holds.count.fetch_add(1, Ordering::Relaxed);
+        Hold { holds: Arc::clone(&self.holds), handle: self.handle.clone() }
+    }
+
+    fn stop(&self) {
+        self.handle.stop();
+    }
+
+    fn stop_now(&self) {
+        self.handle.stop_now();
+    }
+
+    async fn scale(&self, workers: u16) -> Result<StatusView, Refusal> {
+        self.handle.scale(workers).await.map(|snapshot| self.seen(snapshot))
+    }
+
+    async fn reload(&self, mut wish: Reload) -> Result<Reloading, Refusal> {
+        let _hold = self.hold();
+        let fresh = self.read().await.map_err(|failure| Refusal(failure.in_a_line()))?;
+        let names = wish.env.iter().map(|(name, _)| name.to_string_lossy().into_owned());
+        let mut next = Next { fresh: None, command: wish.command.clone(), variables: names.collect() };
+        let mut notices = Vec::new();
+        if let Some(fresh) = fresh {
+            next.fresh = Some((fresh.app, fresh.settings.pool.workers));
+            wish.settings = Some(Box::new(fresh.settings));
+            notices = fresh.notices;
+        }
+        Ok(Reloading { notices, news: self.follow(self.handle.reload(wish), next) })
+    }
+
+    fn upgrade(&self, wish: Upgrade) -> UpgradeProgress {
+        self.handle.upgrade(wish)
+    }
+
+    async fn status(&self) -> Result<StatusView, Refusal> {
+        self.handle.snapshot().await.map(|snapshot| self.seen(snapshot))
+    }
+
+    fn turned_away(&self, user: Option<u32>) {
+        let who =
+            user.map_or_else(|| "of a user that can't be told".to_owned(), |user| format!("of user {user}"));
+        let text =
+            format!("turned away from the control socket: a process {who}; the app belongs to another");
+        self.reporter.warn(&text);
+        self.hub.observe(&Event::Notice { text: &text });
+    }
+
+    async fn metrics(&self) -> Result<String, Refusal> {
+        let connections = self.handle.connections().await?;
+        let connections = connections.into_iter().map(|(id, held)| (id.0, held)).collect();
+        let status = self.status().await?;
+        Ok(Reading::new(status, &mut self.tally(), connections).into_open_metrics())
+    }
+
+    fn describe(&self) -> DescriptionView {
+        let (now, fixed) = (self.source.now(), &*self.fixed);
+        let command = now.given_command.as_ref().unwrap_or(&now.command);
+        let Shown { options, mut variables, secrets } = now.layer.shown();
+        variables.extend(now.given_variables.iter().cloned());
+        variables.sort_unstable();
+        variables.dedup();
+        DescriptionView {
+            name: fixed.name.clone(),
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            command: command.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
+            command_line: as_typed(command),
+            folder: fixed.folder.clone(),
+            workers: now.workers,
+            config: now.config.clone(),
+            background: fixed.is_background,
+            socket: fixed.socket.clone(),
+            log: fixed.log.clone(),
+            options,
+            variables,
+            secrets,
+        }
+    }
+
+    async fn signal(&self, slot: Option<Slot>, signal: Signal) -> Result<Vec<WorkerRef>, Refusal> {
+        self.handle.signal(slot, signal).await
+    }
+
+    async fn send(&self, slot: Option<Slot>, message: String) -> Result<Vec<WorkerRef>, Refusal> {
+        self.handle.send(slot, message).await
+    }
+
+    fn subscribe(&self, has_output: bool) -> Option<Subscription> {
+        self.hub.subscribe(has_output)
+    }
+}

@@ -1,0 +1,264 @@
+//! Starting an app in the background: this very program again, in a session of its own, and waiting until it says that it is
+//! ready.
+//!
+//! Who starts is to the app what systemd would be: it listens on a NOTIFY_SOCKET (sd_notify(3)). When it has been told, or has
+//! lost patience, it goes, and nothing stays between the app and the kernel.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use tokio::net::UnixDatagram;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+use crate::command::logs;
+use crate::exit_code::ExitCode;
+use crate::failure::Failure;
+use crate::readable;
+use crate::runtime_folder::RuntimeFolder;
+use crate::service::{NOTIFY_SOCKET, Word};
+use crate::settings::AppName;
+use crate::state_folder::{Record, StateFolder};
+
+/// How many of the last lines of its log a failure shows.
+const SHOWN_LINES: usize = 20;
+
+/// How much of its end is looked at for them.
+const SHOWN_BYTES: u64 = 16 * 1024;
+
+/// An app that is ready.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) pid: u32,
+    /// How it put it.
+    pub(crate) status: String,
+}
+
+/// How the waiting ended.
+enum End {
+    Ready { status: String },
+    Gone(ExitStatus),
+    Patience { status: Option<String> },
+}
+
+/// Starts an app as it is recorded, and waits until all its workers are ready.
+///
+/// # Errors
+///
+/// It ended, with its own exit code; or was not ready in time, and goes on.
+pub(crate) async fn start(
+    record: &Record,
+    state: &StateFolder,
+    patience: Duration,
+) -> Result<Started, Failure> {
+    let name = record.name();
+    let runtime = RuntimeFolder::from_env()?;
+    runtime.prepare()?;
+    state.prepare()?;
+    let log = record.log();
+    let (file, before) = open_log(&log)?;
+    let ear = Ear::open(&runtime, name)?;
+    let child = spawn(record, &ear.path, file)?;
+    let pid = child.id();
+    let end = wait(&ear, child, patience).await?;
+    let output = || last_lines(&log, before);
+    match end {
+        End::Ready { status } => Ok(Started { pid, status }),
+        End::Gone(status) => Err(ended(name, status, &log, &output())),
+        End::Patience { status } => {
+            let patience = readable::duration(patience);
+            let status = status.map(|status| format!(": {status}")).unwrap_or_default();
+            let text = format!("start {name}: not ready after {patience}{status}; it goes on trying");
+            Err(Failure::from(anyhow!(with_output(text, &log, &output()))).next(format!(
+                "see how far it is: allcores status {name}; or give it up: allcores stop {name}"
+            )))
+        }
+    }
+}
+
+fn open_log(path: &Path) -> Result<(File, u64), Failure> {
+    let open = || -> io::Result<(File, u64)> {
+        let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+        let length = file.seek(SeekFrom::End(0))?;
+        Ok((file, length))
+    };
+    open().with_context(|| format!("open the log {}", path.display())).map_err(|error| {
+        Failure::new(ExitCode::StateFolder, error)
+            .next("free the path, or let another log be used: --log-file")
+    })
+}
+
+fn spawn(record: &Record, socket: &Path, log: File) -> Result<Child, Failure> {
+    let program = std::env::current_exe().context("find the program `allcores` itself, to run it again")?;
+    let same = log.try_clone().context("share the log between the app's two streams")?;
+    let mut command = Command::new(&program);
+    command
+        .arg("run")
+        .arg("--background")
+        .args(record.arguments())
+        .current_dir(record.folder())
+        .env_clear()
+        .envs(record.environment().filter(|(name, _)| !is_place(name)))
+        .envs(std::env::vars_os().filter(|(name, _)| is_place(name)))
+        .env(NOTIFY_SOCKET, socket)
+        .stdin(Stdio::null())
+        .stdout(log)
+        .stderr(same);
+    // What this process was left open is no business of a process that stays.
+    allcores::primary::keep_descriptors_private().context("close what was inherited")?;
+    command.spawn().map_err(|error| {
+        let folder = record.folder();
+        let what = format!("start {} in {}", program.display(), folder.display());
+        Failure::from(anyhow::Error::new(error).context(what)).next("see that the folder is still there")
+    })
+}
+
+async fn wait(ear: &Ear, child: Child, patience: Duration) -> Result<End, Failure> {
+    let deadline = Instant::now() + patience;
+    let mut gone = exit_of(child)?;
+    let mut last = None;
+    loop {
+        tokio::select! {
+            words = ear.hear() => {
+                for word in words.context("listen to the app that starts")? {
+                    match word {
+                        Word::Ready => return Ok(End::Ready { status: last.unwrap_or_default() }),
+                        Word::Status(status) => last = Some(status),
+                        Word::Other => {}
+                    }
+                }
+            }
+            status = &mut gone => {
+                let status = status.context("the thread that waits for the app died")?;
+                return Ok(End::Gone(status.context("wait for the app")?));
+            }
+            _ = timeout_at(deadline, std::future::pending::<()>()) => {
+                return Ok(End::Patience { status: last });
+            }
+        }
+    }
+}
+
+/// Waits on a thread, which ends with the app or with this program.
+fn exit_of(mut child: Child) -> Result<oneshot::Receiver<io::Result<ExitStatus>>, Failure> {
+    let (tell, told) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("wait".into())
+        .spawn(move || tell.send(child.wait()))
+        .context("start the thread that waits for the app")?;
+    Ok(told)
+}
+
+fn ended(name: &AppName, status: ExitStatus, log: &Path, output: &[String]) -> Failure {
+    let text = match status.code() {
+        Some(0) => format!("start {name}: it was stopped before it was ready"),
+        _ => format!("start {name}: it ended before it was ready ({status})"),
+    };
+    let code = status.code().and_then(|code| u8::try_from(code).ok()).and_then(ExitCode::from_number);
+    let code = code.filter(|code| *code != ExitCode::Success).unwrap_or(ExitCode::Failure);
+    Failure::new(code, anyhow!(with_output(text, log, output)))
+        .next(format!("put it right, and again; to see it end before your eyes: allcores run instead of allcores start; the whole log: {}", log.display()))
+}
+
+fn with_output(mut text: String, log: &Path, output: &[String]) -> String {
+    if output.is_empty() {
+        let _ = write!(text, "; it wrote nothing to {}", log.display());
+        return text;
+    }
+    text.push_str("\n  the last lines of its log:");
+    for line in output {
+        text.push_str("\n    ");
+        text.push_str(line);
+    }
+    text
+}
+
+/// The last lines that were written to a log since it had this length.
+fn last_lines(path: &Path, since: u64) -> Vec<String> {
+    let read = || -> io::Result<Vec<u8>> {
+        let mut file = File::open(path)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(since.max(length.saturating_sub(SHOWN_BYTES))))?;
+        let mut bytes = Vec::new();
+        file.take(SHOWN_BYTES).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    // It is shown besides; where it can't be, the rest still holds.
+    let bytes = read().unwrap_or_default();
+    let lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
+    let lines = lines.strip_suffix(&[&[][..]]).unwrap_or(&lines);
+    lines[lines.len().saturating_sub(SHOWN_LINES)..].iter().map(|line| logs::in_words(line)).collect()
+}
+
+/// A socket for what the app says of itself.
+struct Ear {
+    socket: UnixDatagram,
+    path: PathBuf,
+}
+
+impl Ear {
+    /// Opens one in the runtime folder, where nobody else can get at it.
+    fn open(runtime: &RuntimeFolder, name: &AppName) -> Result<Self, Failure> {
+        let path = runtime.hidden(&format!("start-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let socket = UnixDatagram::bind(&path)
+            .with_context(|| format!("make the socket {}", path.display()))
+            .map_err(|error| Failure::new(ExitCode::RuntimeFolder, error))?;
+        Ok(Self { socket, path })
+    }
+
+    async fn hear(&self) -> io::Result<Vec<Word>> {
+        let mut buffer = [0; 4096];
+        let length = self.socket.recv(&mut buffer).await?;
+        Ok(Word::read(&buffer[..length]))
+    }
+}
+
+impl Drop for Ear {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Whether a variable says where our own files are: an app is looked for where who starts it would look.
+fn is_place(name: &OsStr) -> bool {
+    let places = ["ALLCORES_RUNTIME_DIR", "ALLCORES_STATE_DIR", "XDG_RUNTIME_DIR", "XDG_STATE_HOME"];
+    places.iter().any(|place| name == *place)
+}
+
+/// The environment of this process, as an app that is started gets it.
+pub(crate) fn environment() -> impl Iterator<Item = (OsString, OsString)> {
+    // What is between us and who started us is not the app's.
+    let own =
+        ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
+    let is_own = move |name: &OsString| own.iter().any(|own| name == own);
+    std::env::vars_os().filter(move |(name, _)| !is_own(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::{SHOWN_LINES, last_lines};
+
+    #[test]
+    fn only_what_was_written_since_is_shown_and_no_more_than_the_end_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        assert!(last_lines(&path, 0).is_empty());
+        fs::write(&path, "old\nnew 1\nnew \u{fc}2").unwrap();
+        assert_eq!(last_lines(&path, 4), ["new 1", "new \u{fc}2"]);
+        let many: Vec<String> = (0..5000).map(|number| format!("line {number}")).collect();
+        let many = many.join("\n");
+        fs::write(&path, many).unwrap();
+        let lines = last_lines(&path, 0);
+        assert_eq!((lines.len(), lines.last().unwrap().as_str()), (SHOWN_LINES, "line 4999"));
+    }
+}

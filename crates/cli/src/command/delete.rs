@@ -1,0 +1,55 @@
+//! `allcores delete`: stops apps and forgets them.
+
+use std::fs;
+
+use anyhow::Context as _;
+
+use super::{not_running, print, stop};
+use crate::args::DeleteArgs;
+use crate::exit_code::ExitCode;
+use crate::failure::Failure;
+use crate::log::{self, Aside};
+use crate::runtime_folder::{AppFolder, RuntimeFolder};
+use crate::state_folder::StateFolder;
+use crate::target::Target;
+
+/// Deletes the apps.
+pub(super) async fn execute(args: &DeleteArgs) -> Result<ExitCode, Failure> {
+    let (state, runtime) = (StateFolder::from_env()?, RuntimeFolder::from_env()?);
+    let mut names = Vec::new();
+    for target in &args.leaving.names {
+        match target {
+            Target::App(name) => names.push(name.clone()),
+            // Those that don't run, too.
+            Target::All => names.extend(state.names()?),
+        }
+    }
+    names.dedup();
+    let mut failures = Vec::new();
+    for name in names {
+        let deleted = delete(&runtime.find(&name)?, &state, args).await;
+        failures.extend(deleted.err());
+    }
+    Failure::of_all(failures)
+}
+
+async fn delete(folder: &AppFolder, state: &StateFolder, args: &DeleteArgs) -> Result<(), Failure> {
+    let name = folder.name();
+    let was_running = folder.is_running();
+    if was_running {
+        stop::stop(folder, false, args.leaving.timeout).await?;
+    }
+    let record = state.record(name)?;
+    let was_known = state.forget(name)?;
+    if let (true, Some(record)) = (args.logs, record) {
+        let log = record.log();
+        let asides = log::asides(&log).into_iter().map(Aside::into_path);
+        for path in asides.chain(Some(log.clone()).filter(|log| log.exists())) {
+            fs::remove_file(&path).with_context(|| format!("delete {}", path.display()))?;
+        }
+    }
+    if !was_known && !was_running {
+        return Err(not_running(folder, "delete"));
+    }
+    print(format!("{name}: deleted\n").as_bytes()).map(drop)
+}

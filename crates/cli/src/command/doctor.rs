@@ -1,0 +1,39 @@
+//! `allcores doctor`: what was found, for eyes or as JSON.
+
+use std::fmt::Write as _;
+use std::io;
+
+use super::{print, print_json};
+use crate::args::DoctorArgs;
+use crate::doctor::{self, Grade};
+use crate::exit_code::ExitCode;
+use crate::failure::Failure;
+use crate::paint::{Paint, Tone};
+
+/// How wide the names of what was looked at are.
+const WIDTH: usize = 14;
+
+/// Looks, and says what was found.
+pub(super) fn execute(args: &DoctorArgs) -> Result<ExitCode, Failure> {
+    let findings = doctor::examine(&args.command);
+    let is_bad = findings.iter().any(|finding| finding.grade == Grade::Bad);
+    if args.json {
+        print_json(&findings)?;
+    } else {
+        let paint = Paint::for_stream(&io::stdout());
+        let mut text = String::new();
+        for finding in &findings {
+            let (word, tone) = match finding.grade {
+                Grade::Good => ("good", Tone::Good),
+                Grade::Less => ("less", Tone::Plain),
+                Grade::Bad => ("bad ", Tone::Bad),
+            };
+            let _ = writeln!(text, "{}  {:<WIDTH$}  {}", paint.tone(tone, word), finding.what, finding.found);
+            if let Some(advice) = &finding.advice {
+                let _ = writeln!(text, "      {:<WIDTH$}  {}", "", paint.tone(Tone::Dim, advice));
+            }
+        }
+        print(text.as_bytes())?;
+    }
+    Ok(if is_bad { ExitCode::Failure } else { ExitCode::Success })
+}

@@ -1,0 +1,311 @@
+//! `allcores logs`: what apps have written, from their logs, whether they run or not.
+
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use allcores::primary::Stream;
+use anyhow::{Context as _, anyhow};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::inotify;
+use rustix::io::Errno;
+use serde::Serialize;
+use tokio::time::timeout;
+
+use super::{ANSWER_PATIENCE, explain, unresponsive};
+use crate::args::LogsArgs;
+use crate::client::{Client, RequestError};
+use crate::exit_code::ExitCode;
+use crate::failure::Failure;
+use crate::log::{Filter, Line, Source, Tail};
+use crate::paint::{Paint, Tone};
+use crate::report::Level;
+use crate::runtime_folder::{AppFolder, RuntimeFolder};
+use crate::settings::AppName;
+use crate::state_folder::StateFolder;
+use crate::target::Target;
+use crate::view;
+
+/// How many of the last lines are shown where nobody says.
+const USUAL: usize = 20;
+
+/// How long a change may be missed where the kernel does not tell of it, as on disks that are elsewhere.
+const LOOK: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+
+/// One app's log.
+struct Log {
+    app: AppName,
+    path: PathBuf,
+    tail: Tail,
+}
+
+/// Shows the logs.
+pub(super) async fn execute(args: &LogsArgs) -> Result<ExitCode, Failure> {
+    let mut logs = find(args).await?;
+    let style = Style::new(args, &logs);
+    let mut out = BufWriter::new(io::stdout().lock());
+    match show(args, &mut logs, &style, &mut out).and_then(|()| Ok(out.flush()?)) {
+        // Who reads has read enough.
+        Err(error) if is_broken_pipe(&error) => Ok(ExitCode::Success),
+        result => result.map(|()| ExitCode::Success).map_err(Failure::from),
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+async fn find(args: &LogsArgs) -> Result<Vec<Log>, Failure> {
+    let (runtime, state) = (RuntimeFolder::from_env()?, StateFolder::from_env()?);
+    let mut names: Vec<AppName> = Vec::new();
+    for target in &args.names {
+        match target {
+            Target::App(name) => names.push(name.clone()),
+            Target::All => {
+                let running = runtime.apps()?.into_iter().filter(AppFolder::is_running);
+                names.extend(running.map(|folder| folder.name().clone()));
+                names.extend(state.names()?);
+            }
+        }
+    }
+    names.sort();
+    names.dedup();
+    let is_one = names.len() == 1;
+    let mut logs = Vec::new();
+    for name in names {
+        match path_of(&runtime.find(&name)?, &state).await? {
+            Ok(path) => logs.push(Log { tail: Tail::new(&path, filter(args)), path, app: name }),
+            // Of all, those are shown that have one.
+            Err(failure) if is_one => return Err(failure),
+            Err(_) => {}
+        }
+    }
+    if logs.is_empty() {
+        return Err(Failure::new(ExitCode::NotRunning, anyhow!("logs: no app has one"))
+            .next("apps in the background have: allcores start; others if they are given one: --log-file"));
+    }
+    Ok(logs)
+}
+
+/// Where an app's log is: as it says itself, or as it was when it was started.
+async fn path_of(folder: &AppFolder, state: &StateFolder) -> Result<Result<PathBuf, Failure>, Failure> {
+    let name = folder.name();
+    let description = match timeout(ANSWER_PATIENCE, Client::new(folder).describe()).await {
+        Ok(Ok(description)) => description,
+        Ok(Err(RequestError::NotRunning)) => {
+            let known = state.record(name)?;
+            return Ok(known.map(|record| record.log()).ok_or_else(|| super::not_running(folder, "logs of")));
+        }
+        Ok(Err(error)) => return Err(explain(folder, "logs of", error)),
+        Err(_) => return Err(unresponsive(folder, "logs of", ANSWER_PATIENCE)),
+    };
+    Ok(description.log.map(PathBuf::from).ok_or_else(|| {
+        Failure::from(anyhow!("logs of {name}: it has none; what it writes comes out where it was started"))
+            .next(format!(
+                "see it from now on: allcores events {name} --output; or give it a log: --log-file"
+            ))
+    }))
+}
+
+fn filter(args: &LogsArgs) -> Filter {
+    let stream = if args.out { Some(Stream::Stdout) } else { args.err.then_some(Stream::Stderr) };
+    let since = args.since.map(|moment| view::time(moment.time()));
+    Filter { slot: args.slot, stream, since }
+}
+
+fn show(args: &LogsArgs, logs: &mut [Log], style: &Style, out: &mut impl Write) -> anyhow::Result<()> {
+    let count = args.lines.or(args.since.is_none().then_some(USUAL));
+    let watch = args.follow.then(|| watch(logs)).transpose()?;
+    let mut lines = Vec::new();
+    for log in &mut *logs {
+        let read = log.tail.last(count).with_context(|| format!("read the log {}", log.path.display()))?;
+        lines.extend(read.into_iter().map(|line| (log.app.clone(), line)));
+    }
+    // Of one app they are in their order; those of several are by their times.
+    if logs.len() > 1 {
+        lines.sort_by(|(_, one), (_, other)| Line::read(one).time.cmp(Line::read(other).time));
+    }
+    for (app, line) in &lines {
+        style.write(out, app, line)?;
+    }
+    out.flush()?;
+    let Some(watch) = watch else { return Ok(()) };
+    loop {
+        for log in &mut *logs {
+            let (app, mut written) = (&log.app, Ok(()));
+            let read = log.tail.more(&mut |line| {
+                if written.is_ok() {
+                    written = style.write(out, app, line);
+                }
+            });
+            read.with_context(|| format!("read the log {}", log.path.display()))?;
+            written?;
+        }
+        out.flush()?;
+        wait(&watch)?;
+    }
+}
+
+/// Has the kernel tell when something changes in the folders of the logs.
+fn watch(logs: &[Log]) -> anyhow::Result<rustix::fd::OwnedFd> {
+    use inotify::{CreateFlags, WatchFlags};
+    let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).context("watch for changes")?;
+    for log in logs {
+        let folder = log.path.parent().unwrap_or(Path::new("/"));
+        let what = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVE;
+        match inotify::add_watch(&watch, folder, what) {
+            // It will be made with the log.
+            Err(Errno::NOENT) => {}
+            result => drop(result.with_context(|| format!("watch the folder {}", folder.display()))?),
+        }
+    }
+    Ok(watch)
+}
+
+/// Waits until something may have changed.
+fn wait(watch: &rustix::fd::OwnedFd) -> anyhow::Result<()> {
+    match poll(&mut [PollFd::new(watch, PollFlags::IN)], Some(&LOOK)) {
+        Ok(_) | Err(Errno::INTR) => {}
+        Err(error) => return Err(anyhow::Error::new(error).context("wait for changes")),
+    }
+    // What has changed does not matter.
+    let mut buffer = [0; 4096];
+    while rustix::io::read(watch, &mut buffer).is_ok_and(|count| count > 0) {}
+    Ok(())
+}
+
+/// How lines are shown.
+struct Style {
+    kind: Kind,
+    has_time: bool,
+    /// How wide the names are, where there are several.
+    names: Option<usize>,
+    paint: Paint,
+}
+
+enum Kind {
+    Words,
+    Json,
+    Raw,
+}
+
+#[derive(Serialize)]
+struct OutputView<'a> {
+    time: &'a str,
+    app: &'a str,
+    event: &'static str,
+    worker: WorkerView,
+    stream: &'static str,
+    line: std::borrow::Cow<'a, str>,
+    partial: bool,
+}
+
+#[derive(Serialize)]
+struct WorkerView {
+    id: u32,
+    slot: u16,
+}
+
+#[derive(Serialize)]
+struct NoteView<'a> {
+    time: Option<&'a str>,
+    app: &'a str,
+    event: &'static str,
+    level: Option<&'static str>,
+    text: std::borrow::Cow<'a, str>,
+}
+
+impl Style {
+    fn new(args: &LogsArgs, logs: &[Log]) -> Self {
+        let kind = match (args.json, args.raw) {
+            (true, _) => Kind::Json,
+            (_, true) => Kind::Raw,
+            _ => Kind::Words,
+        };
+        let names = logs.iter().map(|log| log.app.as_str().len()).max().filter(|_| logs.len() > 1);
+        Self { kind, has_time: args.time, names, paint: Paint::for_stream(&io::stdout()) }
+    }
+
+    fn write(&self, out: &mut impl Write, app: &AppName, line: &[u8]) -> io::Result<()> {
+        let line = Line::read(line);
+        match self.kind {
+            Kind::Raw => Self::raw(out, &line),
+            Kind::Json => Self::json(out, app, &line),
+            Kind::Words => self.words(out, app, &line),
+        }
+    }
+
+    fn raw(out: &mut impl Write, line: &Line<'_>) -> io::Result<()> {
+        let Source::Worker { is_partial, .. } = line.source else { return Ok(()) };
+        out.write_all(line.bytes)?;
+        if is_partial { Ok(()) } else { out.write_all(b"\n") }
+    }
+
+    fn json(out: &mut impl Write, app: &AppName, line: &Line<'_>) -> io::Result<()> {
+        let text = String::from_utf8_lossy(line.bytes);
+        let written = match line.source {
+            Source::Worker { slot, id, stream, is_partial } => serde_json::to_writer(
+                &mut *out,
+                &OutputView {
+                    time: line.time,
+                    app: app.as_str(),
+                    event: "output",
+                    worker: WorkerView { id, slot },
+                    stream: if stream == Stream::Stdout { "stdout" } else { "stderr" },
+                    line: text,
+                    partial: is_partial,
+                },
+            ),
+            Source::Own(_) | Source::Foreign => serde_json::to_writer(
+                &mut *out,
+                &NoteView {
+                    time: Some(line.time).filter(|time| !time.is_empty()),
+                    app: app.as_str(),
+                    event: "note",
+                    level: match line.source {
+                        Source::Own(level) => Some(level.name()),
+                        _ => None,
+                    },
+                    text,
+                },
+            ),
+        };
+        written.map_err(io::Error::from)?;
+        out.write_all(b"\n")
+    }
+
+    fn words(&self, out: &mut impl Write, app: &AppName, line: &Line<'_>) -> io::Result<()> {
+        if let Some(width) = self.names {
+            write!(out, "{} ", self.paint.tone(Tone::Bold, format_args!("{:<width$}", app.as_str())))?;
+        }
+        if self.has_time {
+            write!(out, "{} ", self.paint.tone(Tone::Dim, format_args!("{:<24}", line.time)))?;
+        }
+        match line.source {
+            Source::Worker { slot, .. } => {
+                write!(out, "{} ", self.paint.tone(Tone::Slot(slot), format_args!("{slot} |")))?;
+            }
+            Source::Own(level) => {
+                let tone = match level {
+                    Level::Error => Tone::Bad,
+                    Level::Warning => Tone::Warning,
+                    Level::Info | Level::Detail => Tone::Dim,
+                };
+                let text = String::from_utf8_lossy(line.bytes);
+                return writeln!(out, "{}", self.paint.tone(tone, format_args!("allcores  {text}")));
+            }
+            Source::Foreign => {}
+        }
+        out.write_all(line.bytes)?;
+        out.write_all(b"\n")
+    }
+}
+
+/// A line of a log as people see it.
+pub(crate) fn in_words(line: &[u8]) -> String {
+    let style = Style { kind: Kind::Words, has_time: false, names: None, paint: Paint::off() };
+    let (mut text, line) = (Vec::new(), Line::read(line));
+    // Writing to memory can't fail, and without names none is written.
+    let Ok(name) = "app".parse() else { return String::new() };
+    let _ = style.words(&mut text, &name, &line);
+    String::from_utf8_lossy(&text).trim_end().to_owned()
+}

@@ -1,0 +1,175 @@
+//! `allcores reload`: replaces apps' workers by new ones, shows how it goes on, and says how it ended.
+
+mod progress;
+mod prove;
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use tokio::time::{Instant, timeout_at};
+
+use super::{explain, print};
+use crate::args::ReloadArgs;
+use crate::client::{Client, News, RequestError};
+use crate::exit_code::ExitCode;
+use crate::failure::Failure;
+use crate::readable;
+use crate::runtime_folder::AppFolder;
+use crate::settings::AppName;
+use crate::target;
+use crate::view::{EndedView, FailureView, ReloadNewsView, ReloadView};
+
+use progress::Progress;
+use prove::Proof;
+
+/// What a reload is asked for with, and how it is watched.
+#[derive(Debug, Default)]
+pub(super) struct Wish<'a> {
+    view: ReloadView,
+    /// What requests of its own ask for, if it is to make some.
+    prove: Option<&'a str>,
+    /// How long to wait for the whole.
+    timeout: Option<Duration>,
+    is_json: bool,
+}
+
+/// Reloads the apps, one after another: each when the one before it serves.
+pub(super) async fn execute(args: &ReloadArgs) -> Result<ExitCode, Failure> {
+    let folders = target::folders(&args.names)?;
+    let for_one = [(!args.command.is_empty(), "a command is"), (args.json, "--json is")];
+    if let (true, Some((_, what))) = (folders.len() > 1, for_one.iter().find(|(is_given, _)| *is_given)) {
+        return Err(Failure::usage(anyhow!("reload: {what} for one app, and here are {}", folders.len()))
+            .next("reload one at a time"));
+    }
+    let wish = wish(args)?;
+    let mut failures = Vec::new();
+    for folder in folders {
+        failures.extend(roll(&folder, &wish).await.err());
+    }
+    Failure::of_all(failures)
+}
+
+/// Asks an app for a reload, and waits for its outcome.
+pub(super) async fn roll(folder: &AppFolder, wish: &Wish<'_>) -> Result<(), Failure> {
+    let (client, name) = (Client::new(folder), folder.name());
+    let proof = match wish.prove {
+        Some(path) => {
+            let status = client.status().await.map_err(|error| explain(folder, "reload", error))?;
+            Some(Proof::begin(&status, path)?)
+        }
+        None => None,
+    };
+    let asked = client.reload(&wish.view).await;
+    let mut news = asked.map_err(|error| not_begun(folder, error))?;
+    let ended = follow(wish, folder, &mut news).await;
+    let proven = match proof {
+        Some(proof) => Some(proof.end().await),
+        None => None,
+    };
+    if let (Some(proven), true) = (&proven, wish.is_json) {
+        print(proven.json().as_bytes())?;
+    } else if let Some(proven) = &proven {
+        print(format!("{name}: {proven}\n").as_bytes())?;
+    }
+    report(name, &ended?)?;
+    match proven.filter(|proven| proven.failed() > 0) {
+        Some(proven) => Err(Failure::from(anyhow!("reload {name}: reloaded, but {proven}"))
+            .ending(ExitCode::RequestsFailed)
+            .next(format!(
+                "see whether they fail without a reload too, and what the workers say: allcores status {name}"
+            ))),
+        None => Ok(()),
+    }
+}
+
+/// Says why the app would not begin; the old version serves.
+fn not_begun(folder: &AppFolder, error: RequestError) -> Failure {
+    let is_refused = matches!(error, RequestError::Refused(_));
+    let failure = explain(folder, "reload", error);
+    if is_refused { failure.ending(ExitCode::ReloadFailed) } else { failure }
+}
+
+fn wish(args: &ReloadArgs) -> Result<Wish<'_>, Failure> {
+    let text = |what: &str, value: &OsStr| {
+        value.to_str().map(str::to_owned).ok_or_else(|| {
+            Failure::usage(anyhow!("reload: {what} {} is not UTF-8", value.display()))
+                .next("start the app anew with it")
+        })
+    };
+    let command: Vec<String> =
+        args.command.iter().map(|word| text("the word", word)).collect::<Result<_, _>>()?;
+    let env = args.env.iter().map(|(key, value)| Ok((text("the name", key)?, text("the value", value)?)));
+    let view = ReloadView {
+        command: (!command.is_empty()).then_some(command),
+        env: env.collect::<Result<BTreeMap<_, _>, Failure>>()?,
+        surge: Some(args.surge),
+        canary_seconds: args.canary.map(|time| time.as_secs_f64()),
+        ready_timeout_seconds: args.ready_timeout.map(|time| time.as_secs_f64()),
+        may_move: args.may_move,
+    };
+    let prove = args.prove.then_some(args.prove_path.as_str());
+    Ok(Wish { view, prove, timeout: args.timeout, is_json: args.json })
+}
+
+/// Shows the news until the last.
+async fn follow(
+    wish: &Wish<'_>,
+    folder: &AppFolder,
+    news: &mut News<ReloadNewsView>,
+) -> Result<EndedView, Failure> {
+    let name = folder.name();
+    let mut progress = Progress::new(name.as_str(), wish.is_json);
+    let limit = wish.timeout.unwrap_or(Duration::from_hours(24 * 365));
+    let deadline = Instant::now() + limit;
+    loop {
+        let next = timeout_at(deadline, news.next()).await.map_err(|_| {
+            let patience = readable::duration(limit);
+            Failure::from(anyhow!("reload {name}: not done after {patience}; the app goes on with it"))
+                .next(format!("see how far it is: allcores status {name}"))
+        })?;
+        match next.map_err(|error| explain(folder, "reload", error))? {
+            Some(news) => {
+                progress.show(&news)?;
+                if let ReloadNewsView::Ended(ended) = news {
+                    return Ok(ended);
+                }
+            }
+            None => {
+                return Err(Failure::from(anyhow!(
+                    "reload {name}: the app has gone before it said how it ended"
+                ))
+                .next("see what its primary printed last"));
+            }
+        }
+    }
+}
+
+fn report(name: &AppName, ended: &EndedView) -> Result<(), Failure> {
+    match ended {
+        EndedView::Reloaded { .. } => Ok(()),
+        EndedView::Stopped => {
+            Err(Failure::from(anyhow!("reload {name}: the app was told to stop meanwhile")))
+        }
+        EndedView::Failed { failure, rolled_back } => {
+            let FailureView { id, slot, reason, last_output, .. } = failure;
+            let kept = if *rolled_back {
+                "the old version has served all the time, and serves"
+            } else {
+                "what had been replaced could not be put back; each slot has kept what serves"
+            };
+            let mut text = format!("reload {name}: worker {id} (slot {slot}) was no good: {reason}; {kept}");
+            if !last_output.is_empty() {
+                text.push_str("\n  the last lines of its output:");
+                for line in last_output {
+                    text.push_str("\n    ");
+                    text.push_str(line);
+                }
+            }
+            Err(Failure::from(anyhow!(text))
+                .ending(ExitCode::ReloadFailed)
+                .next(format!("put it right, and again: allcores reload {name}")))
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! `allcores restart`: one app after another, rolling, or stopped and started again.
+
+use anyhow::anyhow;
+
+use super::reload::{self, Wish};
+use super::{start, stop};
+use crate::args::RestartArgs;
+use crate::exit_code::ExitCode;
+use crate::failure::Failure;
+use crate::runtime_folder::AppFolder;
+use crate::state_folder::StateFolder;
+use crate::target;
+
+/// Restarts the apps, each when the one before it is done.
+pub(super) async fn execute(args: &RestartArgs) -> Result<ExitCode, Failure> {
+    let mut failures = Vec::new();
+    for folder in target::folders(&args.names)? {
+        let done =
+            if args.hard { hard(&folder, args).await } else { reload::roll(&folder, &Wish::default()).await };
+        failures.extend(done.err());
+    }
+    Failure::of_all(failures)
+}
+
+/// Stops an app and starts it as it was started.
+async fn hard(folder: &AppFolder, args: &RestartArgs) -> Result<(), Failure> {
+    let (name, state) = (folder.name(), StateFolder::from_env()?);
+    let Some(record) = state.record(name)? else {
+        let failure = if folder.is_running() {
+            Failure::from(anyhow!("restart {name} --hard: it was not started in the background"))
+                .next("stop and start it where it runs; or have its workers replaced: allcores restart, without --hard")
+        } else {
+            super::not_running(folder, "restart")
+        };
+        return Err(failure);
+    };
+    if folder.is_running() {
+        stop::stop(folder, false, args.timeout).await?;
+    }
+    Failure::of_all(start::start_all(vec![record], &state, args.timeout).await?).map(drop)
+}

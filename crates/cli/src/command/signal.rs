@@ -1,0 +1,76 @@
+//! `allcores signal` and `allcores send`: a word to the workers.
+
+use anyhow::anyhow;
+use serde_json::value::RawValue;
+use tokio::time::timeout;
+
+use super::{ANSWER_PATIENCE, explain, print, unresponsive};
+use crate::args::{SendArgs, SignalArgs};
+use crate::client::Client;
+use crate::exit_code::ExitCode;
+use crate::failure::Failure;
+use crate::readable;
+use crate::runtime_folder::{AppFolder, RuntimeFolder};
+use crate::target;
+use crate::view::{MessageView, ReachedView, SignalView, WorkerRefView};
+
+/// Sends a signal to the workers of each app.
+pub(super) async fn signal(args: &SignalArgs) -> Result<ExitCode, Failure> {
+    let wish = SignalView { signal: args.signal.to_string(), slot: args.slot };
+    let mut failures = Vec::new();
+    for folder in target::folders(&args.names)? {
+        let asked = timeout(ANSWER_PATIENCE, Client::new(&folder).signal(&wish)).await;
+        let told = match asked {
+            Ok(Ok(reached)) => tell(&folder, &format!("{} sent to", args.signal), &reached),
+            Ok(Err(error)) => Err(explain(&folder, "signal", error)),
+            Err(_) => Err(unresponsive(&folder, "signal", ANSWER_PATIENCE)),
+        };
+        failures.extend(told.err());
+    }
+    Failure::of_all(failures)
+}
+
+/// Sends a message to the workers of an app.
+pub(super) async fn send(args: &SendArgs) -> Result<ExitCode, Failure> {
+    let folder = RuntimeFolder::from_env()?.find(&args.name)?;
+    let wish = MessageView { message: message(&args.message)?, slot: args.slot };
+    match timeout(ANSWER_PATIENCE, Client::new(&folder).send(&wish)).await {
+        Ok(Ok(reached)) => tell(&folder, "sent to", &reached),
+        Ok(Err(error)) => Err(explain(&folder, "send to", error)),
+        Err(_) => Err(unresponsive(&folder, "send to", ANSWER_PATIENCE)),
+    }
+}
+
+/// JSON as it is, and anything else as a string.
+fn message(text: &str) -> Result<Box<RawValue>, Failure> {
+    let is_json = serde_json::from_str::<&RawValue>(text).is_ok();
+    let json = if is_json { Ok(text.trim().to_owned()) } else { serde_json::to_string(text) };
+    let message = json.and_then(RawValue::from_string);
+    message.map_err(|error| Failure::usage(anyhow!(error).context(format!("write {text} as JSON"))))
+}
+
+fn tell(folder: &AppFolder, what: &str, reached: &ReachedView) -> Result<ExitCode, Failure> {
+    let one = |worker: &WorkerRefView| format!("slot {} (pid {})", worker.slot, worker.pid);
+    let all = reached.workers.iter().map(one).collect::<Vec<_>>().join(", ");
+    let count = readable::count(reached.workers.len(), "worker");
+    print(format!("{}: {what} {count}: {all}\n", folder.name()).as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::message;
+
+    #[test]
+    fn json_is_sent_as_it_is_and_words_as_strings() {
+        for (text, json) in [
+            ("{\"a\": 1}", "{\"a\": 1}"),
+            (" [1] ", "[1]"),
+            ("7", "7"),
+            ("flush", "\"flush\""),
+            ("say \"hi\"", "\"say \\\"hi\\\"\""),
+            ("", "\"\""),
+        ] {
+            assert_eq!(message(text).unwrap().get(), json, "{text:?}");
+        }
+    }
+}

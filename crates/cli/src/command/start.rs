@@ -1,0 +1,207 @@
+//! `allcores start`: apps in the background, of a config file, of a command, or known from before.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use clap::ArgMatches;
+use tokio::task::JoinSet;
+
+use super::print;
+use crate::args::StartArgs;
+use crate::background::{self, Started};
+use crate::config::{App, DEFAULT_NAME, File, Typed};
+use crate::exit_code::ExitCode;
+use crate::failure::Failure;
+use crate::runtime_folder::RuntimeFolder;
+use crate::settings::{self, AppName};
+use crate::state_folder::{Record, StateFolder};
+
+/// What an app is to be started from.
+struct Launch {
+    record: Record,
+    /// It is named in a file or from before, so that it running already is as good as starting it.
+    may_run: bool,
+}
+
+/// Starts what was asked for, all at once, and waits.
+pub(super) async fn execute(args: &StartArgs, matches: &ArgMatches) -> Result<ExitCode, Failure> {
+    let state = StateFolder::from_env()?;
+    let launches = launches(args, matches, &state)?;
+    let (mut starting, mut failures) = (Vec::new(), Vec::new());
+    let runtime = RuntimeFolder::from_env()?;
+    for launch in launches {
+        let folder = runtime.find(launch.record.name())?;
+        match (folder.is_running(), launch.may_run) {
+            (false, _) => starting.push(launch.record),
+            (true, true) => {
+                let name = folder.name();
+                let pid = folder.holder().map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+                print(
+                    format!("{name}: runs already{pid}; for its new settings: allcores reload {name}\n")
+                        .as_bytes(),
+                )?;
+            }
+            (true, false) => failures.push(folder.in_use(folder.holder())),
+        }
+    }
+    failures.extend(start_all(starting, &state, args.timeout).await?);
+    Failure::of_all(failures)
+}
+
+/// Starts apps at once; says how each did, and returns those that did not.
+pub(super) async fn start_all(
+    records: Vec<Record>,
+    state: &StateFolder,
+    patience: Duration,
+) -> Result<Vec<Failure>, Failure> {
+    let mut starting = JoinSet::new();
+    for record in records {
+        let state = state.clone();
+        starting.spawn(async move { (start(&record, &state, patience).await, record) });
+    }
+    let mut failures = Vec::new();
+    while let Some(ended) = starting.join_next().await {
+        match ended.context("start an app")? {
+            (Ok(Started { pid, status }), record) => {
+                print(format!("{}: {status} (pid {pid})\n", record.name()).as_bytes())?;
+            }
+            (Err(failure), _) => failures.push(failure),
+        }
+    }
+    Ok(failures)
+}
+
+/// Starts an app, and keeps in mind how. One that was not known before and ended at once is not remembered.
+async fn start(record: &Record, state: &StateFolder, patience: Duration) -> Result<Started, Failure> {
+    state.prepare()?;
+    let before = state.record(record.name())?;
+    state.keep(record)?;
+    let started = background::start(record, state, patience).await;
+    let Err(failure) = &started else { return started };
+    let runs = RuntimeFolder::from_env()?.find(record.name())?.is_running();
+    // Who was there first was started otherwise.
+    if !runs || failure.code() == ExitCode::NameInUse {
+        match before {
+            Some(before) => state.keep(&before)?,
+            None => drop(state.forget(record.name())?),
+        }
+    }
+    started
+}
+
+fn launches(args: &StartArgs, matches: &ArgMatches, state: &StateFolder) -> Result<Vec<Launch>, Failure> {
+    let typed = Typed::of_start(args, matches);
+    if !args.command.is_empty() {
+        if let Some(what) = args.what.first() {
+            return Err(Failure::usage(anyhow!("start {what}: there is a command too"))
+                .next("give either a file and its apps, or a command behind `--`; a name by --name"));
+        }
+        return Ok(vec![of_command(args, &typed)?]);
+    }
+    let (file, names) = match args.what.split_first() {
+        Some((first, names)) if is_path(first) => (Some(PathBuf::from(first)), names),
+        _ => (Some(PathBuf::from(DEFAULT_NAME)).filter(|path| path.exists()), &args.what[..]),
+    };
+    let file = file.map(|path| File::read(&path)).transpose()?;
+    let names: Vec<AppName> = match (names.is_empty(), &file) {
+        (true, Some(file)) => file.apps().cloned().collect(),
+        (true, None) => {
+            return Err(Failure::usage(anyhow!("start: there is no {DEFAULT_NAME} in this folder"))
+                .next("name a file, or an app that was started before, or a command: allcores start -- node server.js"));
+        }
+        (false, _) => names.iter().map(|name| name_of(name)).collect::<Result<_, _>>()?,
+    };
+    if args.name.is_some() && names.len() > 1 {
+        return Err(Failure::usage(anyhow!("start --name: there are {} apps to start", names.len()))
+            .next("start one at a time to call it otherwise"));
+    }
+    names.iter().map(|name| of_name(name, args, &typed, file.as_ref(), state)).collect()
+}
+
+/// Whether a word names a file rather than an app.
+fn is_path(word: &str) -> bool {
+    word.contains('/') || Path::new(word).extension().is_some_and(|extension| extension == "toml")
+}
+
+fn name_of(word: &str) -> Result<AppName, Failure> {
+    word.parse().map_err(|reason: String| {
+        Failure::usage(anyhow!("start {word}: {reason}"))
+            .next(format!("to run a command: allcores start -- {word}"))
+    })
+}
+
+fn of_command(args: &StartArgs, typed: &Typed) -> Result<Launch, Failure> {
+    if args.env_name.is_some() {
+        return Err(Failure::usage(anyhow!("start --env-name: a command has no environments"))
+            .next("write it into allcores.toml"));
+    }
+    // What can be seen to be wrong here is not left for the log.
+    let app = typed.resolve()?;
+    let name: AppName = settings::of_app(&app)?.name.parse().map_err(anyhow::Error::msg)?;
+    let log = log_of(&app, &name)?;
+    let mut arguments = vec!["--name".into(), name.as_str().into()];
+    arguments.extend(typed.options());
+    arguments.push("--".into());
+    arguments.extend(args.command.iter().cloned());
+    Ok(Launch { record: record(name, arguments, log)?, may_run: false })
+}
+
+fn of_name(
+    name: &AppName,
+    args: &StartArgs,
+    typed: &Typed,
+    file: Option<&File>,
+    state: &StateFolder,
+) -> Result<Launch, Failure> {
+    if let Some(file) = file.filter(|file| file.has(name)) {
+        let typed = typed.clone().with_file(file, name);
+        let app = typed.resolve()?;
+        settings::of_app(&app)?;
+        let called = args.name.as_ref().unwrap_or(name);
+        let log = log_of(&app, called)?;
+        let mut arguments: Vec<OsString> = vec!["--name".into(), called.as_str().into()];
+        arguments.extend(["--config".into(), file.absolute().into(), "--app".into(), name.as_str().into()]);
+        if let Some(environment) = &args.env_name {
+            arguments.extend(["--env-name".into(), environment.into()]);
+        }
+        arguments.extend(typed.options());
+        return Ok(Launch { record: record(called.clone(), arguments, log)?, may_run: true });
+    }
+    match state.record(name)? {
+        Some(_) if typed.options().next().is_some() || args.env_name.is_some() || args.name.is_some() => Err(
+            Failure::usage(anyhow!("start {name}: it is started as it was before, without other options"))
+                .next("start it anew, with its command and all options, or from its file"),
+        ),
+        Some(record) => Ok(Launch { record, may_run: true }),
+        None => Err(unknown(name, file)),
+    }
+}
+
+fn unknown(name: &AppName, file: Option<&File>) -> Failure {
+    let text = match file {
+        Some(file) => {
+            format!("start {name}: there is no such app in {}, nor was one started before", file.shown())
+        }
+        None => format!(
+            "start {name}: no app of this name was started before, and there is no {DEFAULT_NAME} here"
+        ),
+    };
+    Failure::new(ExitCode::NotRunning, anyhow!(text)).next(format!(
+        "to run a command: allcores start -- {name}; `allcores ls` lists the apps that are known"
+    ))
+}
+
+fn log_of(app: &App, name: &AppName) -> Result<PathBuf, Failure> {
+    let log = settings::log_of(&app.options, name, true)?;
+    Ok(log.map(|log| log.path).unwrap_or_default())
+}
+
+fn record(name: AppName, arguments: Vec<OsString>, log: PathBuf) -> Result<Record, Failure> {
+    let folder = match settings::folder_as_typed() {
+        Some(folder) => folder,
+        None => std::env::current_dir().context("find the present folder")?,
+    };
+    Ok(Record::new(name, arguments, folder, log, background::environment()))
+}

@@ -1,0 +1,123 @@
+//! `allcores startup`: units for systemd, written or printed, looked at by systemd itself, and what to run next.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+
+use super::print;
+use crate::app::as_typed;
+use crate::args::StartupArgs;
+use crate::config::File;
+use crate::exit_code::ExitCode;
+use crate::failure::Failure;
+use crate::settings::{self, AppName};
+use crate::units::{self, App, Unit};
+
+/// Where the system's units of its administrator are.
+const SYSTEM: &str = "/etc/systemd/system";
+
+/// What systemd allows a service to start by default.
+const START: Duration = Duration::from_secs(90);
+
+/// What ending takes besides what workers may take.
+const SPARE: Duration = Duration::from_secs(10);
+
+/// Writes the units, or prints them.
+pub(super) fn execute(args: &StartupArgs) -> Result<ExitCode, Failure> {
+    let units = units(args)?;
+    if args.print {
+        let texts = units.iter().map(|unit| format!("# {}\n{}", unit.file_name(), unit.text()));
+        return print(texts.collect::<Vec<_>>().join("\n").as_bytes());
+    }
+    let folder = folder(args)?;
+    let mut said = String::new();
+    for unit in &units {
+        let path = folder.join(unit.file_name());
+        write(&path, &unit.text(), args)?;
+        let _ = writeln!(said, "wrote {}", path.display());
+        match units::complaints(&path, args.user) {
+            Some(complaints) if complaints.is_empty() => {}
+            Some(complaints) => {
+                let _ = writeln!(said, "systemd-analyze complains of it:\n{complaints}");
+            }
+            None => said.push_str("systemd-analyze can't be asked here, so nobody has looked at it\n"),
+        }
+    }
+    let names = units.iter().map(Unit::file_name).collect::<Vec<_>>().join(" ");
+    let systemctl = if args.user { "systemctl --user" } else { "systemctl" };
+    let _ = writeln!(said, "next: {systemctl} daemon-reload && {systemctl} enable --now {names}");
+    if args.user {
+        said.push_str("to have it run while you are not logged in: loginctl enable-linger\n");
+    }
+    print(said.as_bytes())
+}
+
+fn units(args: &StartupArgs) -> Result<Vec<Unit>, Failure> {
+    let program =
+        std::env::current_exe().context("find the program `allcores` itself, for systemd to run")?;
+    let unit = |app| Unit {
+        app,
+        program: program.display().to_string(),
+        is_users: args.user,
+        user: args.user_name.clone(),
+        version: units::systemd_version(),
+    };
+    if args.saved {
+        return Ok(vec![unit(None)]);
+    }
+    let file = File::read(&args.config)?;
+    let all: Vec<AppName> = file.apps().cloned().collect();
+    let wanted = if args.names.is_empty() { &all } else { &args.names };
+    let app = |name: &AppName| -> Result<Unit, Failure> {
+        let name = file.pick(Some(name))?;
+        let app = file.alone(name, args.env_name.as_deref())?;
+        // What it would fail for at boot is said now.
+        settings::of_app(&app)?;
+        let options = &app.options;
+        Ok(unit(Some(App {
+            name: name.to_string(),
+            config: file.absolute().display().to_string(),
+            environment: args.env_name.clone(),
+            ready: START.max(options.upkeep.ready_timeout + SPARE),
+            stop: options.drain_timeout + options.kill_timeout + SPARE,
+        })))
+    };
+    wanted.iter().map(app).collect()
+}
+
+fn folder(args: &StartupArgs) -> Result<PathBuf, Failure> {
+    if let Some(folder) = &args.output_folder {
+        return Ok(folder.clone());
+    }
+    if args.user {
+        let set = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let config = set("XDG_CONFIG_HOME").or_else(|| Some(set("HOME")?.join(".config")));
+        let folder = config.map(|config| config.join("systemd/user"));
+        return folder.ok_or_else(|| {
+            Failure::from(anyhow!(
+                "startup --user: neither XDG_CONFIG_HOME nor HOME says where your units are"
+            ))
+            .next("say where: --output-folder")
+        });
+    }
+    if rustix::process::geteuid().is_root() {
+        return Ok(SYSTEM.into());
+    }
+    let mut again = vec!["sudo".to_owned()];
+    let typed = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    again.extend(typed);
+    Err(Failure::from(anyhow!("startup: only root can write to {SYSTEM}"))
+        .next(format!("run it as root: {}; or for your own service manager: add --user", as_typed(&again))))
+}
+
+fn write(path: &Path, text: &str, args: &StartupArgs) -> Result<(), Failure> {
+    let made = path.parent().filter(|_| args.user).map_or(Ok(()), fs::create_dir_all);
+    made.and_then(|()| fs::write(path, text))
+        .with_context(|| format!("write the unit {}", path.display()))
+        .map_err(|error| {
+            Failure::from(error).next("write it elsewhere: --output-folder; or look at it: --print")
+        })
+}

@@ -1,0 +1,59 @@
+//! Ecosystem files, in the forms that PM2 takes: JSON, YAML, and programs for node.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::Context as _;
+use serde_json::Value;
+
+use crate::exit_code::ExitCode;
+use crate::failure::Failure;
+
+/// Has node say what such a program exports. The first argument is the file.
+const EXPORTS: &str =
+    "import(require('node:url').pathToFileURL(require('node:path').resolve(process.argv[1])))
+    .then((module) => process.stdout.write(JSON.stringify(module.default ?? module)));";
+
+/// Reads an ecosystem file.
+///
+/// # Errors
+///
+/// If it can't be read, or is not what its ending says.
+pub(crate) fn read(path: &Path) -> Result<Value, Failure> {
+    let failed = |error: anyhow::Error| {
+        let tried = format!("read the ecosystem file {}", path.display());
+        Failure::new(ExitCode::Config, error.context(tried))
+    };
+    let text = || std::fs::read_to_string(path).map_err(anyhow::Error::new);
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("js" | "cjs" | "mjs") => {
+            text().map_err(failed)?;
+            exports(path).map_err(|error| {
+                failed(error).next(
+                    "it is a program: try `node -p 'require(\"./FILE\")'`, or save what it exports as JSON",
+                )
+            })
+        }
+        Some("yml" | "yaml") => {
+            let read = text().and_then(|text| serde_saphyr::from_str(&text).map_err(anyhow::Error::new));
+            read.map_err(failed)
+        }
+        Some("json") => {
+            text().and_then(|text| serde_json::from_str(&text).map_err(anyhow::Error::new)).map_err(failed)
+        }
+        _ => Err(failed(anyhow::anyhow!("its name does not say what it is"))
+            .next("PM2 knows .json, .yml, .yaml, .js, .cjs and .mjs")),
+    }
+}
+
+fn exports(path: &Path) -> anyhow::Result<Value> {
+    let mut node = Command::new("node");
+    node.args(["-e", EXPORTS]).arg("--").arg(path).stdin(Stdio::null());
+    let output = node.output().context("run it by node")?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let what = said.lines().find(|line| line.contains("Error")).unwrap_or_else(|| said.trim());
+        anyhow::bail!("node can't run it: {what}");
+    }
+    serde_json::from_slice(&output.stdout).context("read what it exports")
+}

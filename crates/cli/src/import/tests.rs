@@ -1,0 +1,144 @@
+use serde_json::json;
+
+use super::*;
+use crate::config::File;
+
+fn imported(file: &Value) -> Imported {
+    import(file).unwrap()
+}
+
+/// What an app of these options becomes, without its head and what all have.
+fn keys(options: &Value) -> (String, Vec<Note>) {
+    let mut options = options.clone();
+    let fields = options.as_object_mut().unwrap();
+    fields.entry("script").or_insert("server.js".into());
+    fields.entry("name").or_insert("web".into());
+    let imported = imported(&json!({ "apps": [options] }));
+    let common =
+        ["[apps.web]", "workers = 1", "stop-signal = \"INT\"", "command = [\"node\", \"server.js\"]", ""];
+    let keys: Vec<&str> = imported.text.lines().filter(|line| !common.contains(line)).collect();
+    (keys.join("\n"), imported.notes)
+}
+
+#[test]
+fn what_is_run_is_what_pm2_would_run() {
+    for (options, command) in [
+        (
+            json!({ "script": "server.js", "args": "--port 80 'a b'" }),
+            r#"["node", "server.js", "--port", "80", "a b"]"#,
+        ),
+        (
+            json!({ "script": "dist/main.mjs", "node_args": ["--enable-source-maps"] }),
+            r#"["node", "--enable-source-maps", "dist/main.mjs"]"#,
+        ),
+        (json!({ "script": "api.py", "interpreter_args": "-u" }), r#"["python3", "-u", "api.py"]"#),
+        (
+            json!({ "script": "api.py", "interpreter": "/opt/py/bin/python" }),
+            r#"["/opt/py/bin/python", "api.py"]"#,
+        ),
+        (json!({ "script": "./bin/server", "args": ["-v"] }), r#"["./bin/server", "-v"]"#),
+        (json!({ "script": "server.bin", "interpreter": "none" }), r#"["./server.bin"]"#),
+        (json!({ "script": "caddy", "args": "run" }), r#"["caddy", "run"]"#),
+        (json!({ "script": "npm start -- --fast" }), r#"["bash", "-c", "npm start -- --fast"]"#),
+        (json!({ "script": "main.ts" }), r#"["bun", "main.ts"]"#),
+    ] {
+        let text = imported(&json!({ "apps": [options] })).text;
+        assert!(text.contains(&format!("command = {command}\n")), "{text}");
+    }
+}
+
+#[test]
+fn options_that_both_have_come_along() {
+    let (keys, notes) = keys(&json!({
+        "cwd": "/srv/web", "instances": "max", "wait_ready": true, "listen_timeout": 8000, "kill_timeout": "3s",
+        "min_uptime": 5000, "max_restarts": 3, "exp_backoff_restart_delay": 100, "max_memory_restart": "300M",
+        "watch": ["src", "lib"], "ignore_watch": ["*.log"], "watch_delay": 500, "uid": "www", "out_file": "web.log",
+        "port": 8080, "env": { "A": "b", "N": 1 }, "env_production": { "NODE_ENV": "production" },
+    }));
+    for line in [
+        "cwd = \"/srv/web\"",
+        "workers = \"auto\"",
+        "wait-ready = true",
+        "ready-timeout = \"8000ms\"",
+        "kill-timeout = \"3s\"",
+        "min-uptime = \"5000ms\"",
+        "max-restarts = 3",
+        "backoff = \"100ms\"",
+        "max-memory = \"300M\"",
+        "watch = [\"src\", \"lib\"]",
+        "watch-ignore = [\"*.log\"]",
+        "watch-delay = \"500ms\"",
+        "uid = \"www\"",
+        "log-file = \"web.log\"",
+        "env = { A = \"b\", N = \"1\", PORT = \"8080\" }",
+        "[apps.web.environments.production]",
+        "env = { NODE_ENV = \"production\" }",
+    ] {
+        assert!(keys.lines().any(|key| key == line), "{line} is missing in\n{keys}");
+    }
+    assert_eq!(notes, []);
+}
+
+#[test]
+fn what_has_no_equivalent_is_told_with_its_reason() {
+    let (keys, notes) = keys(&json!({
+        "namespace": "shop", "autorestart": false, "error_file": "e.log", "treekill": true, "pmx": false, "no_such_option": 1,
+        "cron_restart": "0 4 * * *", "interpreter": "node@18.0.0",
+    }));
+    assert_eq!(keys, "cron-restart = \"0 4 * * *\"");
+    let told: Vec<&str> = notes.iter().map(|note| note.option.as_str()).collect();
+    for option in [
+        "namespace",
+        "autorestart",
+        "error_file",
+        "treekill",
+        "no_such_option",
+        "cron_restart",
+        "interpreter",
+    ] {
+        assert!(told.contains(&option), "{option}: {notes:?}");
+    }
+    assert!(!told.contains(&"pmx"), "what is off is nothing to miss");
+    assert!(notes.iter().all(|note| note.app == "web" && note.text.len() > 10), "{notes:?}");
+}
+
+#[test]
+fn files_have_one_app_or_several_in_each_of_pm2s_forms() {
+    let app = json!({ "script": "a.js" });
+    for file in [json!({ "apps": [app] }), json!({ "apps": app }), json!([app]), app.clone()] {
+        assert_eq!(imported(&file).apps, ["a"], "{file}");
+    }
+    let twice =
+        imported(&json!({ "apps": [app, app, { "name": "my shop", "script": "b.py" }], "deploy": {} }));
+    assert_eq!(twice.apps, ["a", "a-2", "my-shop"]);
+    assert!(twice.notes.iter().any(|note| note.option == "deploy"), "{:?}", twice.notes);
+}
+
+#[test]
+fn what_is_no_ecosystem_file_is_refused_in_words() {
+    for (file, part) in [
+        (json!(7), "no `apps`"),
+        (json!({ "app": [] }), "no `apps`"),
+        (json!({ "apps": [] }), "no app"),
+        (json!({ "apps": [7] }), "app 1 of it is no object"),
+        (json!({ "apps": [{ "name": "web" }] }), "the app web does not say what to run"),
+        (json!({ "apps": [{ "script": "a.js", "args": "'" }] }), "quote"),
+    ] {
+        let error = import(&file).unwrap_err();
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
+fn what_is_written_is_a_good_config_file_whatever_stands_in_strings() {
+    let odd = "\"quoted\" \\ \n\t\u{7f} ü";
+    let text = imported(&json!({ "apps": [
+        { "name": "odd name.v2", "script": "a.js", "args": [odd], "env": { "A B": odd }, "env_stage.1": { "C": odd } },
+    ] })).text;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("allcores.toml");
+    std::fs::write(&path, &text).unwrap();
+    let file = File::read(&path).unwrap_or_else(|failure| panic!("{failure}\n{text}"));
+    assert_eq!(file.apps().count(), 1);
+    assert_eq!(file.environments(), ["stage.1"]);
+}

@@ -1,0 +1,294 @@
+//! Writes a log, on the thread of a queue that drops lines rather than hold anybody up.
+//!
+//! What can't be written, as the disk is full or whatever else, is counted, said as soon as something can be written again, and
+//! nobody has to wait for it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context as _, bail};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use super::LogSettings;
+use super::aside::{self, Packer};
+use super::line::{self, Line, Source};
+use crate::readable;
+use crate::report::{Level, Out, Sink};
+
+/// How long after a failure nothing is put aside.
+const REST: Duration = Duration::from_secs(10);
+
+/// What became of the lines so far.
+#[derive(Debug, Default)]
+pub(crate) struct Meter {
+    written: AtomicU64,
+    lost: AtomicU64,
+}
+
+impl Meter {
+    /// How many lines stand in the file.
+    pub(crate) fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    /// How many could not be written.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+}
+
+/// Says something to everybody but the log.
+type Complain = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// A log that is written.
+pub(crate) struct LogFile {
+    settings: LogSettings,
+    file: File,
+    length: u64,
+    /// When what it has was begun.
+    begun: SystemTime,
+    /// The last thing that was written ends in the middle of a line.
+    is_cut: bool,
+    trouble: Option<Trouble>,
+    rests_until: Option<Instant>,
+    last_aside: Option<SystemTime>,
+    packer: Option<Packer>,
+    meter: Arc<Meter>,
+    complain: Complain,
+}
+
+/// Something can't be written.
+struct Trouble {
+    reason: String,
+    lost: u64,
+}
+
+impl LogFile {
+    /// Opens it, and locks it: two who write to one file would put it aside under each other's hands.
+    ///
+    /// # Errors
+    ///
+    /// It can't be opened, or somebody else writes to it.
+    pub(crate) fn open(
+        settings: LogSettings,
+        complain: impl Fn(&str) + Send + Sync + 'static,
+    ) -> anyhow::Result<Self> {
+        let file = open(&settings.path)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => bail!("another app writes to it"),
+            result => result?,
+        }
+        let (length, begun) = (file.metadata()?.len(), begun(&settings.path));
+        let complain: Complain = Arc::new(complain);
+        let packer = if settings.is_packed {
+            let complain = Arc::clone(&complain);
+            let packer = Packer::start(&settings.path, move |text| complain(text));
+            Some(packer.context("start the thread that packs logs")?)
+        } else {
+            None
+        };
+        aside::retain(&settings.path, settings.keep);
+        Ok(Self {
+            is_cut: length > 0 && !ends_line(&settings.path),
+            settings,
+            file,
+            length,
+            begun,
+            trouble: None,
+            rests_until: None,
+            last_aside: None,
+            packer,
+            meter: Arc::default(),
+            complain,
+        })
+    }
+
+    /// What becomes of lines.
+    pub(crate) fn meter(&self) -> Arc<Meter> {
+        Arc::clone(&self.meter)
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.settings.path
+    }
+
+    fn is_due(&self, more: usize, now: SystemTime) -> bool {
+        let is_large = self.length + more as u64 > self.settings.max_size;
+        let period = |time: SystemTime, age: Duration| {
+            let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            since.as_millis() / age.as_millis().max(1)
+        };
+        let is_old = self.settings.max_age.is_some_and(|age| period(now, age) > period(self.begun, age));
+        let rests = self.rests_until.is_some_and(|until| Instant::now() < until);
+        self.length > 0 && (is_large || is_old) && !rests
+    }
+
+    /// Puts it aside and begins a new one. Where that fails, what there is goes on.
+    fn put_aside(&mut self, now: SystemTime) {
+        // Their names are their order.
+        let then = self.last_aside.map_or(now, |last| now.max(last + Duration::from_millis(1)));
+        let aside = aside::name_for(&self.settings.path, then);
+        let moved = fs::rename(&self.settings.path, &aside)
+            .and_then(|()| self.begin(now).inspect_err(|_| drop(fs::rename(&aside, &self.settings.path))));
+        match moved {
+            Ok(()) => {
+                self.rests_until = None;
+                self.last_aside = Some(then);
+                aside::retain(&self.settings.path, self.settings.keep);
+                if let Some(packer) = &self.packer {
+                    packer.pack(aside);
+                }
+            }
+            Err(error) => self.rest(&format!("can't be put aside: {error}")),
+        }
+    }
+
+    fn begin(&mut self, now: SystemTime) -> io::Result<()> {
+        let file = open(&self.settings.path)?;
+        // Whoever is quicker by a moment writes into a file that he will not get to keep.
+        let _ = flock(&file, FlockOperation::NonBlockingLockExclusive);
+        self.length = file.metadata()?.len();
+        self.file = file;
+        self.begun = now;
+        self.is_cut = false;
+        Ok(())
+    }
+
+    fn rest(&mut self, what: &str) {
+        if self.rests_until.is_none() {
+            (self.complain)(&format!("the log {} {what}", self.settings.path.display()));
+        }
+        self.rests_until = Some(Instant::now() + REST);
+    }
+
+    /// Writes whole lines, and what is to be said before them.
+    fn put(&mut self, lines: &[u8]) {
+        let mut before = Vec::new();
+        if self.is_cut {
+            before.push(b'\n');
+        }
+        if let Some(Trouble { reason, lost }) = &self.trouble {
+            let count = readable::count(usize::try_from(*lost).unwrap_or(usize::MAX), "line");
+            let text = format!("\u{2026} {count} dropped: {reason}");
+            before.extend(line::write(SystemTime::now(), Source::Own(Level::Warning), text.as_bytes()));
+        }
+        if !before.is_empty() {
+            match self.write_all(&before) {
+                Ok(()) => self.trouble = None,
+                Err((_, error)) => return self.lose(lines, &error),
+            }
+        }
+        match self.write_all(lines) {
+            Ok(()) => {
+                self.meter.written.fetch_add(ended(lines), Ordering::Relaxed);
+            }
+            Err((written, error)) => {
+                self.meter.written.fetch_add(ended(&lines[..written]), Ordering::Relaxed);
+                self.lose(&lines[written..], &error);
+            }
+        }
+    }
+
+    /// Writes as much as it can; how much that was, if not all.
+    fn write_all(&mut self, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
+        let mut written = 0;
+        while written < bytes.len() {
+            match self.file.write(&bytes[written..]) {
+                Ok(0) => return Err((written, io::ErrorKind::WriteZero.into())),
+                Ok(count) => {
+                    written += count;
+                    self.length += count as u64;
+                    self.is_cut = bytes[written - 1] != b'\n';
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err((written, error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts what is lost. A line of which a part was written is one.
+    fn lose(&mut self, lines: &[u8], error: &io::Error) {
+        // Of the first a part may have been written: it is lost all the same.
+        let lost = ended(lines);
+        self.meter.lost.fetch_add(lost, Ordering::Relaxed);
+        if self.trouble.is_none() {
+            let path = self.settings.path.display();
+            (self.complain)(&format!(
+                "the log {path} can't be written: {error}; lines are dropped, and counted"
+            ));
+        }
+        let before = self.trouble.take().map_or(0, |trouble| trouble.lost);
+        self.trouble = Some(Trouble { reason: error.to_string(), lost: before + lost });
+    }
+}
+
+impl Out for LogFile {
+    fn write(&mut self, _: Sink, lines: &[u8]) {
+        let now = SystemTime::now();
+        if self.is_due(lines.len(), now) {
+            self.put_aside(now);
+        }
+        if self.length == 0 {
+            self.begun = now;
+        }
+        self.put(lines);
+    }
+
+    /// Opens the path anew: somebody has moved the file away.
+    fn reopen(&mut self) {
+        match self.begin(begun(&self.settings.path)) {
+            Ok(()) => self.rests_until = None,
+            Err(error) => self.rest(&format!("can't be opened again: {error}")),
+        }
+    }
+}
+
+/// How many lines end in there.
+fn ended(lines: &[u8]) -> u64 {
+    lines.split(|byte| *byte == b'\n').count() as u64 - 1
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
+}
+
+/// When a log was begun: as its first line says, or when it was written to last.
+fn begun(path: &Path) -> SystemTime {
+    let first = || -> io::Result<SystemTime> {
+        let file = File::open(path)?;
+        let modified = file.metadata()?.modified()?;
+        let mut first = Vec::new();
+        io::Read::take(BufReader::new(file), 64).read_until(b'\n', &mut first)?;
+        Ok(humantime::parse_rfc3339(Line::read(&first).time).unwrap_or(modified))
+    };
+    first().unwrap_or_else(|_| SystemTime::now())
+}
+
+fn ends_line(path: &Path) -> bool {
+    let last = || -> io::Result<bool> {
+        let file = File::open(path)?;
+        let mut byte = [0];
+        let end = file.metadata()?.size().saturating_sub(1);
+        std::os::unix::fs::FileExt::read_exact_at(&file, &mut byte, end)?;
+        Ok(byte == *b"\n")
+    };
+    last().unwrap_or(true)
+}
+
+/// Where the log of an app would be, for messages.
+impl std::fmt::Debug for LogFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LogFile").field("path", &self.settings.path).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

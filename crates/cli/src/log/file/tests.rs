@@ -1,0 +1,172 @@
+//! What stands in the files, whatever happens to them.
+
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use allcores::primary::Stream;
+
+use super::super::{Filter, LogSettings, Source, Tail, asides, write};
+use super::{LogFile, REST};
+use crate::report::{Out as _, Sink};
+
+fn settings(folder: &Path) -> LogSettings {
+    LogSettings {
+        path: folder.join("web.log"),
+        max_size: 1 << 20,
+        max_age: None,
+        keep: 100,
+        is_packed: false,
+    }
+}
+
+fn line(text: &str) -> Vec<u8> {
+    let source = Source::Worker { slot: 0, id: 1, stream: Stream::Stdout, is_partial: false };
+    write(SystemTime::now(), source, text.as_bytes())
+}
+
+/// A log, and what is complained of.
+fn open(settings: LogSettings) -> (LogFile, Arc<Mutex<Vec<String>>>) {
+    let told = Arc::<Mutex<Vec<String>>>::default();
+    let complaints = Arc::clone(&told);
+    let complain = move |text: &str| complaints.lock().unwrap().push(text.to_owned());
+    (LogFile::open(settings, complain).unwrap(), told)
+}
+
+fn all(path: &Path) -> Vec<String> {
+    let lines = Tail::new(path, Filter::default()).last(None).unwrap();
+    let text = |line: &Vec<u8>| String::from_utf8_lossy(super::Line::read(line).bytes).into_owned();
+    lines.iter().map(text).collect()
+}
+
+#[test]
+fn nothing_is_lost_by_putting_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    for is_packed in [false, true] {
+        let path = folder.path().join(format!("{is_packed}")).join("web.log");
+        fs::create_dir(path.parent().unwrap()).unwrap();
+        let small = LogSettings { path: path.clone(), max_size: 1000, is_packed, ..settings(folder.path()) };
+        let (mut log, told) = open(small);
+        let written: Vec<String> = (0..500).map(|number| format!("line {number}")).collect();
+        for text in &written {
+            log.write(Sink::Stdout, &line(text));
+        }
+        assert_eq!(log.meter().written(), 500);
+        drop(log);
+        let found = asides(&path);
+        assert!(found.len() > 20, "{found:?}");
+        for aside in found.iter().filter(|aside| !aside.is_packed) {
+            let length = aside.path.metadata().map_or(0, |metadata| metadata.len());
+            assert!(length <= 1000, "{aside:?} {length}");
+        }
+        // While it packs, a file may be in neither list for a moment; here nobody packs any more.
+        let deadline = std::time::Instant::now() + Duration::from_secs(30);
+        while is_packed && asides(&path).iter().any(|aside| !aside.is_packed) {
+            assert!(std::time::Instant::now() < deadline, "{:?}", asides(&path));
+            std::thread::yield_now();
+        }
+        assert_eq!(all(&path), written);
+        assert!(told.lock().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn no_more_is_kept_than_wanted() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut log, _) = open(LogSettings { max_size: 10, keep: 3, ..settings(folder.path()) });
+    for number in 0..10 {
+        log.write(Sink::Stdout, &line(&number.to_string()));
+    }
+    assert_eq!(all(&folder.path().join("web.log")), ["6", "7", "8", "9"]);
+}
+
+#[test]
+fn an_old_log_is_put_aside_at_the_end_of_its_period() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("web.log");
+    let day = Duration::from_hours(24);
+    let midnight = |time: SystemTime| {
+        let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        SystemTime::UNIX_EPOCH + Duration::from_secs(since / 86400 * 86400)
+    };
+    let (yesterday, today) =
+        (midnight(SystemTime::now()) - Duration::from_secs(1), midnight(SystemTime::now()));
+    for (begun, is_due) in [(yesterday, true), (today, false)] {
+        let source = Source::Own(crate::report::Level::Info);
+        fs::write(&path, write(begun, source, b"x")).unwrap();
+        let (log, _) = open(LogSettings { max_age: Some(day), ..settings(folder.path()) });
+        assert_eq!(log.is_due(1, SystemTime::now()), is_due, "{begun:?}");
+    }
+    fs::write(&path, "").unwrap();
+    let (log, _) = open(LogSettings { max_age: Some(day), ..settings(folder.path()) });
+    assert!(!log.is_due(1, SystemTime::now() + 2 * day), "there is nothing in it");
+}
+
+#[test]
+fn what_cannot_be_written_is_counted_and_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("web.log");
+    let (mut log, told) = open(settings(folder.path()));
+    log.write(Sink::Stdout, &line("before"));
+    // As full as a disk can be.
+    let real =
+        std::mem::replace(&mut log.file, fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+    for _ in 0..3 {
+        log.write(Sink::Stdout, &[line("lost"), line("lost")].concat());
+    }
+    assert_eq!((log.meter().written(), log.meter().lost()), (1, 6));
+    log.file = real;
+    log.write(Sink::Stdout, &line("after"));
+    let lines = all(&path);
+    assert_eq!((lines[0].as_str(), lines[2].as_str(), lines.len()), ("before", "after", 3));
+    assert!(lines[1].starts_with("\u{2026} 6 lines dropped: No space left on device"), "{lines:?}");
+    let told = told.lock().unwrap();
+    assert!(told.len() == 1 && told[0].contains("web.log can't be written: No space left"), "{told:?}");
+}
+
+#[test]
+fn a_line_that_was_cut_off_does_not_spoil_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("web.log");
+    fs::write(&path, &line("whole and cut")[..35]).unwrap();
+    let (mut log, _) = open(settings(folder.path()));
+    log.write(Sink::Stdout, &line("next"));
+    assert_eq!(all(&path).last().unwrap(), "next");
+    assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 2);
+}
+
+#[test]
+fn a_file_that_was_moved_away_is_begun_anew_when_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("web.log");
+    let (mut log, _) = open(settings(folder.path()));
+    log.write(Sink::Stdout, &line("one"));
+    fs::rename(&path, folder.path().join("moved")).unwrap();
+    log.write(Sink::Stdout, &line("two"));
+    log.reopen();
+    log.write(Sink::Stdout, &line("three"));
+    assert_eq!(all(&path), ["three"]);
+    assert_eq!(all(&folder.path().join("moved")), ["one", "two"]);
+}
+
+#[test]
+fn where_nothing_can_be_put_aside_the_log_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut log, told) = open(LogSettings { max_size: 10, ..settings(folder.path()) });
+    log.write(Sink::Stdout, &line("one"));
+    let path = log.settings.path.clone();
+    log.settings.path = "/proc/no/such/web.log".into();
+    log.write(Sink::Stdout, &line("two"));
+    log.write(Sink::Stdout, &line("three"));
+    assert_eq!(all(&path), ["one", "two", "three"]);
+    assert_eq!(told.lock().unwrap().len(), 1, "it is said once, and not tried again for {REST:?}");
+}
+
+#[test]
+fn two_do_not_write_to_one_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_log, _) = open(settings(folder.path()));
+    let error = LogFile::open(settings(folder.path()), |_| {}).unwrap_err();
+    assert!(error.to_string().contains("another app writes to it"), "{error}");
+}

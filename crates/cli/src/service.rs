@@ -1,0 +1,154 @@
+//! Speaking to who started us and wants to know how we do, as of sd_notify(3): systemd, a container's supervisor, or
+//! `allcores start`.
+//!
+//! Says nothing that isn't true: READY=1 when all workers are ready, not before.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use allcores::primary::Event;
+use sd_notify::NotifyState;
+use tokio::task::JoinHandle;
+
+/// The variable that names the socket.
+pub(crate) const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
+
+/// Tells a service manager, where there is one.
+#[derive(Debug)]
+pub(crate) struct Service {
+    is_there: bool,
+    is_ready: bool,
+    heartbeat: Option<JoinHandle<()>>,
+}
+
+impl Service {
+    /// Looks whether there is one, and begins to give it signs of life if it wants them. `is_ready` if it was told so
+    /// already, by the program before.
+    pub(crate) fn find(is_ready: bool) -> Self {
+        let is_there = std::env::var_os(NOTIFY_SOCKET).is_some_and(|socket: OsString| !socket.is_empty());
+        let heartbeat =
+            sd_notify::watchdog_enabled().filter(|_| is_there).map(|limit| tokio::spawn(beat(limit)));
+        Self { is_there, is_ready, heartbeat }
+    }
+
+    /// All workers are ready for the first time.
+    pub(crate) fn ready(&mut self, status: &str) {
+        self.is_ready = true;
+        self.say(&[NotifyState::Status(status), NotifyState::Ready]);
+    }
+
+    /// Tells what of an event is of interest to it.
+    pub(crate) fn observe(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Reloading { generation, .. } => {
+                self.reloading(&format!("reloading, to generation {generation}"));
+            }
+            Event::Reloaded { generation, .. } => {
+                self.reloaded(&format!("reloaded, generation {generation} serves"));
+            }
+            Event::ReloadFailed { failure, .. } => {
+                let (id, reason) = (failure.id, &failure.reason);
+                self.reloaded(&format!("reload failed, the old version serves: worker {id}: {reason}"));
+            }
+            Event::Upgrading { executable } => {
+                self.reloading(&format!("upgrading, to {}", executable.display()));
+            }
+            Event::UpgradeRefused { reason, was_asked: true, .. } => {
+                self.reloaded(&format!("upgrade refused, the old program goes on: {reason}"));
+            }
+            Event::Upgraded { before, .. } => {
+                let version = env!("CARGO_PKG_VERSION");
+                self.reloaded(&format!("upgraded from allcores {before} to {version}"));
+            }
+            Event::CrashLoop { slot, exits, status, .. } => {
+                let text =
+                    format!("crash loop in slot {slot}: {exits} workers ended early, the last by {status}");
+                self.say(&[NotifyState::Status(&text)]);
+            }
+            Event::Stopping => self.say(&[NotifyState::Stopping, NotifyState::Status("stopping")]),
+            _ => {}
+        }
+    }
+
+    /// Its last word.
+    pub(crate) fn conclude(&mut self, status: &str) {
+        self.say(&[NotifyState::Stopping, NotifyState::Status(status)]);
+    }
+
+    fn reloading(&self, status: &str) {
+        match NotifyState::monotonic_usec_now() {
+            Ok(now) if self.is_ready => self.say(&[NotifyState::Reloading, now, NotifyState::Status(status)]),
+            _ => self.say(&[NotifyState::Status(status)]),
+        }
+    }
+
+    fn reloaded(&self, status: &str) {
+        if self.is_ready {
+            self.say(&[NotifyState::Status(status), NotifyState::Ready]);
+        } else {
+            self.say(&[NotifyState::Status(status)]);
+        }
+    }
+
+    fn say(&self, words: &[NotifyState<'_>]) {
+        if self.is_there {
+            // It may have gone; who stays is not to be bothered by that.
+            let _ = sd_notify::notify(words);
+        }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        if let Some(heartbeat) = &self.heartbeat {
+            heartbeat.abort();
+        }
+    }
+}
+
+/// Gives a sign of life twice as often as is wanted, from the task that everything else runs on: if that stands still, so
+/// does this.
+async fn beat(limit: Duration) {
+    let mut due = tokio::time::interval(limit / 2);
+    loop {
+        due.tick().await;
+        let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+    }
+}
+
+/// Something that an app says of itself, on the other side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Word {
+    Ready,
+    Status(String),
+    Other,
+}
+
+impl Word {
+    /// Reads a datagram: the status first, wherever it stands.
+    pub(crate) fn read(datagram: &[u8]) -> Vec<Self> {
+        let text = String::from_utf8_lossy(datagram);
+        let mut words: Vec<Self> = text
+            .lines()
+            .map(|line| match line.split_once('=') {
+                Some(("READY", "1")) => Self::Ready,
+                Some(("STATUS", status)) => Self::Status(status.to_owned()),
+                _ => Self::Other,
+            })
+            .collect();
+        words.sort_by_key(|word| matches!(word, Self::Ready));
+        words
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Word;
+
+    #[test]
+    fn the_status_is_read_before_the_readiness_that_it_is_about() {
+        let words = Word::read(b"READY=1\nX=2\nSTATUS=4 workers = ready\n");
+        assert_eq!(words, [Word::Other, Word::Status("4 workers = ready".into()), Word::Ready]);
+        assert_eq!(Word::read(b"READY=0"), [Word::Other]);
+    }
+}

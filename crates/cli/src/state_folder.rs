@@ -1,0 +1,190 @@
+//! The state folder: what is kept of apps that were started in the background, also while they don't run. How each was
+//! started, the saved list, and their logs.
+//!
+//! How an app was started includes its environment, so the folder is for its owner alone.
+
+mod record;
+
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, anyhow, ensure};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub(crate) use record::{Record, SavedApp, SavedList};
+
+use crate::exit_code::ExitCode;
+use crate::failure::Failure;
+use crate::settings::AppName;
+
+/// The environment variable that names the state folder.
+const VARIABLE: &str = "ALLCORES_STATE_DIR";
+
+/// The folder of one user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StateFolder {
+    path: PathBuf,
+    logs: PathBuf,
+}
+
+impl StateFolder {
+    /// Finds the folder that this process is to use.
+    ///
+    /// # Errors
+    ///
+    /// There is no home to put it in.
+    pub(crate) fn from_env() -> Result<Self, Failure> {
+        let uid = rustix::process::geteuid().as_raw();
+        let folder = Self::choose(|name| std::env::var_os(name), uid)
+            .ok_or_else(|| unusable(anyhow!("find the state folder: HOME is not set")))?;
+        let absolute = |path: &Path| {
+            std::path::absolute(path)
+                .with_context(|| format!("make {} absolute", path.display()))
+                .map_err(unusable)
+        };
+        Ok(Self { path: absolute(&folder.path)?, logs: absolute(&folder.logs)? })
+    }
+
+    fn choose(variable: impl Fn(&str) -> Option<OsString>, uid: u32) -> Option<Self> {
+        let set = |name| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let of = |path: PathBuf| Self { logs: path.join("logs"), path };
+        if let Some(path) = set(VARIABLE) {
+            return Some(of(path));
+        }
+        if uid == 0 {
+            return Some(Self { path: "/var/lib/allcores".into(), logs: "/var/log/allcores".into() });
+        }
+        let state = set("XDG_STATE_HOME").filter(|path| path.is_absolute());
+        let home = || set("HOME").map(|home| home.join(".local/state"));
+        state.or_else(home).map(|path| of(path.join("allcores")))
+    }
+
+    /// Where an app's log is unless it was said otherwise.
+    pub(crate) fn log(&self, name: &AppName) -> PathBuf {
+        self.logs.join(format!("{name}.log"))
+    }
+
+    /// Makes the folders where they are missing, and refuses one that others may read or write.
+    pub(crate) fn prepare(&self) -> Result<(), Failure> {
+        for folder in [&self.path, &self.logs, &self.records()] {
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+            made.with_context(|| format!("make the state folder {}", folder.display())).map_err(unusable)?;
+        }
+        let metadata = fs::metadata(&self.path)
+            .with_context(|| format!("look at the state folder {}", self.path.display()))
+            .map_err(unusable)?;
+        let (owner, own) = (metadata.uid(), rustix::process::geteuid().as_raw());
+        let check = || {
+            ensure!(owner == own, "it belongs to user {owner} and this is user {own}");
+            let mode = metadata.mode() & 0o777;
+            ensure!(mode & 0o022 == 0, "others may write to it (mode {mode:03o}, not 700)");
+            Ok(())
+        };
+        check().with_context(|| format!("use the state folder {}", self.path.display())).map_err(unusable)
+    }
+
+    /// The apps that were started in the background and not deleted, by name.
+    pub(crate) fn names(&self) -> Result<Vec<AppName>, Failure> {
+        let entries = match fs::read_dir(self.records()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.with_context(|| format!("read {}", self.records().display())),
+        };
+        let name = |entry: fs::DirEntry| entry.file_name().to_str()?.strip_suffix(".json")?.parse().ok();
+        let mut names: Vec<AppName> =
+            entries.map_err(unusable)?.filter_map(|entry| name(entry.ok()?)).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// How an app was started; `None` if that is not known.
+    pub(crate) fn record(&self, name: &AppName) -> Result<Option<Record>, Failure> {
+        read(&self.record_file(name))
+    }
+
+    /// Keeps in mind how an app was started.
+    pub(crate) fn keep(&self, record: &Record) -> Result<(), Failure> {
+        write(&self.record_file(record.name()), record)
+    }
+
+    /// Forgets an app; says whether it was known.
+    pub(crate) fn forget(&self, name: &AppName) -> Result<bool, Failure> {
+        let path = self.record_file(name);
+        match fs::remove_file(&path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => {
+                Err(unusable(anyhow::Error::new(error).context(format!("remove {}", path.display()))))
+            }
+        }
+    }
+
+    /// The list that was saved.
+    pub(crate) fn saved(&self) -> Result<Option<SavedList>, Failure> {
+        read(&self.saved_file())
+    }
+
+    /// Saves a list. The one before it stays beside it.
+    pub(crate) fn save(&self, list: &SavedList) -> Result<PathBuf, Failure> {
+        let path = self.saved_file();
+        match fs::copy(&path, path.with_extension("json.before")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(unusable(
+                    anyhow::Error::new(error).context("keep the list that was saved before"),
+                ));
+            }
+            _ => {}
+        }
+        write(&path, list)?;
+        Ok(path)
+    }
+
+    fn records(&self) -> PathBuf {
+        self.path.join("apps")
+    }
+
+    fn record_file(&self, name: &AppName) -> PathBuf {
+        self.records().join(format!("{name}.json"))
+    }
+
+    fn saved_file(&self) -> PathBuf {
+        self.path.join("saved.json")
+    }
+}
+
+fn unusable(error: anyhow::Error) -> Failure {
+    Failure::new(ExitCode::StateFolder, error)
+        .next(format!("set {VARIABLE} to a folder that you own and nobody else may write to"))
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Failure> {
+    let text = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        text => text.with_context(|| format!("read {}", path.display())).map_err(unusable)?,
+    };
+    let value = serde_json::from_slice(&text).with_context(|| format!("understand {}", path.display()));
+    value.map(Some).map_err(|error| unusable(error).next("remove the file, and start the app anew"))
+}
+
+/// Writes a file for its owner only, all of it or nothing.
+fn write(path: &Path, value: &impl Serialize) -> Result<(), Failure> {
+    let written = || -> anyhow::Result<()> {
+        let mut text = serde_json::to_vec_pretty(value)?;
+        text.push(b'\n');
+        let draft = path.with_extension(format!("json.{}", std::process::id()));
+        let mut file: File =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        file.write_all(&text)
+            .and_then(|()| file.sync_all())
+            .and_then(|()| fs::rename(&draft, path))
+            .inspect_err(|_| drop(fs::remove_file(&draft)))?;
+        Ok(())
+    };
+    written().with_context(|| format!("write {}", path.display())).map_err(unusable)
+}
+
+#[cfg(test)]
+mod tests;

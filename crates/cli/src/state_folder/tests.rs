@@ -1,0 +1,102 @@
+//! Where the state folder is, and what it keeps.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use super::{Record, SavedApp, SavedList, StateFolder};
+use crate::exit_code::ExitCode;
+
+fn choose(variables: &[(&str, &str)], uid: u32) -> Option<StateFolder> {
+    let variable = |name: &str| {
+        variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
+    };
+    StateFolder::choose(variable, uid)
+}
+
+fn folder(path: &Path) -> StateFolder {
+    choose(&[("ALLCORES_STATE_DIR", path.to_str().unwrap())], 0).unwrap()
+}
+
+fn record() -> Record {
+    let environment = [
+        ("PATH".into(), "/bin".into()),
+        (OsString::from_vec(vec![b'\xff']), OsString::from_vec(vec![b'a', b'\xfe'])),
+    ];
+    let arguments = vec!["--name".into(), "web".into(), "--".into(), OsString::from_vec(vec![0xff])];
+    let (folder, log) = (PathBuf::from("/srv"), PathBuf::from("/srv/web.log"));
+    Record::new("web".parse().unwrap(), arguments, folder, log, environment)
+}
+
+#[test]
+fn the_folder_is_said_or_the_systems_or_the_users() {
+    let paths = |variables: &[(&str, &str)], uid| {
+        choose(variables, uid).map(|folder| (folder.path.clone(), folder.log(&"web".parse().unwrap())))
+    };
+    let both = |path: &str, log: &str| Some((path.into(), log.into()));
+    let home = ("HOME", "/home/a");
+    assert_eq!(paths(&[("ALLCORES_STATE_DIR", "/x"), home], 7), both("/x", "/x/logs/web.log"));
+    assert_eq!(paths(&[home], 0), both("/var/lib/allcores", "/var/log/allcores/web.log"));
+    let own = "/home/a/.local/state/allcores";
+    assert_eq!(paths(&[home], 7), both(own, "/home/a/.local/state/allcores/logs/web.log"));
+    assert_eq!(paths(&[home, ("XDG_STATE_HOME", "relative")], 7).unwrap().0, Path::new(own));
+    assert_eq!(paths(&[home, ("XDG_STATE_HOME", "/s")], 7), both("/s/allcores", "/s/allcores/logs/web.log"));
+    assert_eq!(paths(&[], 7), None);
+}
+
+#[test]
+fn a_record_comes_back_as_it_was_in_whatever_bytes() {
+    let temporary = tempfile::tempdir().unwrap();
+    let state = folder(&temporary.path().join("state"));
+    state.prepare().unwrap();
+    assert!(state.names().unwrap().is_empty());
+    state.keep(&record()).unwrap();
+    let read = state.record(record().name()).unwrap().unwrap();
+    assert_eq!(read, record());
+    assert_eq!(read.environment().collect::<Vec<_>>(), record().environment().collect::<Vec<_>>());
+    assert_eq!((read.arguments().count(), read.log()), (4, PathBuf::from("/srv/web.log")));
+    assert_eq!(state.names().unwrap(), [record().name().clone()]);
+    let mode = state.record_file(record().name()).metadata().unwrap().mode() & 0o777;
+    assert_eq!(mode, 0o600, "its environment is for nobody else");
+    assert!(state.forget(record().name()).unwrap());
+    assert!(!state.forget(record().name()).unwrap());
+    assert!(state.record(record().name()).unwrap().is_none());
+}
+
+#[test]
+fn a_saved_list_leaves_the_one_before_it() {
+    let temporary = tempfile::tempdir().unwrap();
+    let state = folder(temporary.path());
+    state.prepare().unwrap();
+    assert!(state.saved().unwrap().is_none());
+    let list = SavedList::new(vec![SavedApp { record: record(), workers: Some(3) }]);
+    state.save(&list).unwrap();
+    state.save(&SavedList::default()).unwrap();
+    assert_eq!(state.saved().unwrap().unwrap(), SavedList::default());
+    let before = std::fs::read(temporary.path().join("saved.json.before")).unwrap();
+    assert_eq!(serde_json::from_slice::<SavedList>(&before).unwrap(), list);
+}
+
+#[test]
+fn what_cannot_be_understood_is_refused_with_its_place() {
+    let temporary = tempfile::tempdir().unwrap();
+    let state = folder(temporary.path());
+    state.prepare().unwrap();
+    for (text, part) in [("{", "EOF"), ("{\"version\": 2}", "version 2"), ("[]", "web.json")] {
+        std::fs::write(state.record_file(record().name()), text).unwrap();
+        let failure = state.record(record().name()).unwrap_err();
+        assert_eq!(failure.code(), ExitCode::StateFolder);
+        let shown = failure.to_string();
+        assert!(shown.contains(part) && shown.contains("web.json"), "{text}: {shown}");
+    }
+}
+
+#[test]
+fn a_folder_that_others_may_write_to_is_refused() {
+    let temporary = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(temporary.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let failure = folder(temporary.path()).prepare().unwrap_err();
+    assert_eq!(failure.code(), ExitCode::StateFolder);
+    assert!(failure.to_string().contains("mode 777"), "{failure}");
+}

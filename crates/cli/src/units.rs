@@ -1,0 +1,256 @@
+//! Units for systemd: what stands in them, and why.
+//!
+//! Only words; where they are written and who may do so is the command's affair.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+/// The first version of systemd that knows `Type=notify-reload`.
+const NOTIFY_RELOAD: u32 = 253;
+
+/// What a unit is to run.
+#[derive(Clone, Debug)]
+pub(crate) struct Unit {
+    /// The app; or none, for all that were saved.
+    pub(crate) app: Option<App>,
+    pub(crate) program: String,
+    /// For a user's own manager, which may set up less.
+    pub(crate) is_users: bool,
+    /// Who runs it.
+    pub(crate) user: Option<String>,
+    /// systemd's version here.
+    pub(crate) version: Option<u32>,
+}
+
+/// An app of a config file.
+#[derive(Clone, Debug)]
+pub(crate) struct App {
+    pub(crate) name: String,
+    pub(crate) config: String,
+    pub(crate) environment: Option<String>,
+    /// How long its workers may take to be ready.
+    pub(crate) ready: Duration,
+    /// How long it may take to stop.
+    pub(crate) stop: Duration,
+}
+
+/// What holds in either manager: seccomp's and the kernel's own, for which nothing has to be mounted.
+const SANDBOX: &str = "\
+# Adoption answers workers' bind and listen by way of seccomp, pidfd_getfd and process_vm_readv, and reads /proc. What is
+# set here leaves it that. Not to be set: SystemCallFilter= without pidfd_getfd and process_vm_readv, ProcSubset=pid, PrivateUsers=,
+# and AF_NETLINK is needed to see when a worker has finished.
+NoNewPrivileges=yes
+LockPersonality=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+RestrictNamespaces=yes
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
+SystemCallArchitectures=native
+";
+
+/// What only the system's manager can set up.
+const SYSTEM_SANDBOX: &str = "\
+PrivateDevices=yes
+ProtectSystem=full
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+";
+
+impl Unit {
+    /// The name of its file.
+    pub(crate) fn file_name(&self) -> String {
+        let name = self.app.as_ref().map_or("resurrect", |app| &app.name);
+        format!("allcores-{name}.service")
+    }
+
+    /// What stands in it.
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string can't fail.
+        let _ = match &self.app {
+            Some(app) => self.write_app(app, &mut text),
+            None => self.write_saved(&mut text),
+        };
+        let target = if self.is_users { "default.target" } else { "multi-user.target" };
+        let _ = write!(text, "\n[Install]\nWantedBy={target}\n");
+        text
+    }
+
+    fn write_app(&self, app: &App, text: &mut String) -> std::fmt::Result {
+        writeln!(text, "[Unit]\nDescription={} (allcores)", escaped(&app.name))?;
+        self.write_network(text)?;
+        writeln!(text, "\n[Service]")?;
+        let program = quoted(&self.program);
+        if self.version.is_none_or(|version| version >= NOTIFY_RELOAD) {
+            // systemd sends SIGHUP, and waits for the READY=1 that follows RELOADING=1.
+            writeln!(text, "Type=notify-reload")?;
+        } else {
+            writeln!(text, "Type=notify\nExecReload={program} reload {}", quoted(&app.name))?;
+        }
+        write!(text, "ExecStart={program} run --config {} --app {}", quoted(&app.config), quoted(&app.name))?;
+        if let Some(environment) = &app.environment {
+            write!(text, " --env-name {}", quoted(environment))?;
+        }
+        writeln!(text, "\nRestart=always\nRestartSec=1")?;
+        writeln!(
+            text,
+            "# A command line or a config file that is wrong does not get better by trying again."
+        )?;
+        writeln!(text, "RestartPreventExitStatus=2 10")?;
+        writeln!(text, "WatchdogSec=30\nTimeoutStartSec={}", app.ready.as_secs())?;
+        writeln!(text, "# The primary alone is told, lets its workers finish, and ends them.")?;
+        writeln!(text, "KillMode=mixed\nTimeoutStopSec={}", app.stop.as_secs())?;
+        writeln!(
+            text,
+            "# A worker that dies for want of memory is replaced; the others serve on.\nOOMPolicy=continue"
+        )?;
+        if let Some(user) = &self.user {
+            let user = escaped(user);
+            writeln!(
+                text,
+                "User={user}\n# Where its own control socket is: ALLCORES_RUNTIME_DIR=/run/allcores-{user}"
+            )?;
+            writeln!(
+                text,
+                "RuntimeDirectory=allcores-{user}\nRuntimeDirectoryMode=0700\nRuntimeDirectoryPreserve=yes"
+            )?;
+            writeln!(text, "Environment=ALLCORES_RUNTIME_DIR=%t/allcores-{user}")?;
+        }
+        write!(text, "\n{SANDBOX}")?;
+        if self.is_users { Ok(()) } else { write!(text, "{SYSTEM_SANDBOX}") }
+    }
+
+    fn write_saved(&self, text: &mut String) -> std::fmt::Result {
+        let program = quoted(&self.program);
+        writeln!(text, "[Unit]\nDescription=apps that `allcores save` has saved")?;
+        self.write_network(text)?;
+        writeln!(text, "\n[Service]\nType=oneshot\nRemainAfterExit=yes\nTimeoutStartSec=10min")?;
+        writeln!(text, "ExecStart={program} resurrect\nExecStop={program} stop all")
+    }
+
+    /// A user's manager knows nothing of the network.
+    fn write_network(&self, text: &mut String) -> std::fmt::Result {
+        if self.is_users {
+            return Ok(());
+        }
+        writeln!(text, "Wants=network-online.target\nAfter=network-online.target")
+    }
+}
+
+/// A word of a command line, as of systemd.service(5).
+fn quoted(word: &str) -> String {
+    let is_plain = |char: char| char.is_ascii_alphanumeric() || "/._-=:,@+".contains(char);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    let word = word.replace('\\', r"\\").replace('"', "\\\"").replace('$', "$$");
+    format!("\"{}\"", escaped(&word))
+}
+
+/// Text in which systemd is to replace nothing.
+fn escaped(text: &str) -> String {
+    text.replace('%', "%%")
+}
+
+/// The version of systemd that is installed here.
+pub(crate) fn systemd_version() -> Option<u32> {
+    let output = Command::new("systemctl").arg("--version").output().ok()?;
+    version_in(&String::from_utf8_lossy(&output.stdout))
+}
+
+fn version_in(text: &str) -> Option<u32> {
+    let word = text.lines().next()?.strip_prefix("systemd ")?;
+    word.split(|char: char| !char.is_ascii_digit()).next()?.parse().ok()
+}
+
+/// What systemd itself has to complain of in a unit; `None` where it can't be asked.
+pub(crate) fn complaints(unit: &Path, is_users: bool) -> Option<String> {
+    let manager = if is_users { "--user" } else { "--system" };
+    let output = Command::new("systemd-analyze").args([manager, "verify"]).arg(unit).output().ok()?;
+    let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    // Then it has not come to the unit: outside of a login a user's manager has no folder for its sockets.
+    (!text.contains("Failed to initialize manager")).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unit() -> Unit {
+        let app = App {
+            name: "web".into(),
+            config: "/srv/my apps/100%/allcores.toml".into(),
+            environment: Some("production".into()),
+            ready: Duration::from_secs(90),
+            stop: Duration::from_secs(20),
+        };
+        let program = "/usr/bin/allcores".into();
+        Unit { app: Some(app), program, is_users: false, user: Some("www-data".into()), version: Some(257) }
+    }
+
+    #[test]
+    fn an_app_is_reloaded_by_notifying_where_systemd_knows_that() {
+        let text = unit().text();
+        let start = r#"ExecStart=/usr/bin/allcores run --config "/srv/my apps/100%%/allcores.toml" --app web --env-name production"#;
+        for line in [
+            start,
+            "Type=notify-reload",
+            "WatchdogSec=30",
+            "TimeoutStopSec=20",
+            "User=www-data",
+            "KillMode=mixed",
+        ] {
+            assert!(text.lines().any(|written| written == line), "{line} is not in\n{text}");
+        }
+        assert!(!text.contains("ExecReload"), "{text}");
+        for version in [NOTIFY_RELOAD - 1, NOTIFY_RELOAD] {
+            let text = Unit { version: Some(version), ..unit() }.text();
+            let is_new = text.contains("\nType=notify-reload\n");
+            assert_eq!(is_new, version == NOTIFY_RELOAD);
+            assert_ne!(
+                is_new,
+                text.contains("\nType=notify\nExecReload=/usr/bin/allcores reload web\n"),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_users_unit_has_what_its_manager_can_do() {
+        let text = Unit { is_users: true, user: None, ..unit() }.text();
+        assert!(text.contains("WantedBy=default.target") && text.contains("NoNewPrivileges=yes"), "{text}");
+        for absent in ["Protect", "PrivateDevices", "User=", "network-online"] {
+            assert!(
+                !text.lines().any(|line| line.starts_with(absent) || line.contains("=network")),
+                "{absent}: {text}"
+            );
+        }
+        let saved = Unit { app: None, is_users: true, user: None, ..unit() };
+        assert_eq!(saved.file_name(), "allcores-resurrect.service");
+        assert!(
+            saved
+                .text()
+                .contains("ExecStart=/usr/bin/allcores resurrect\nExecStop=/usr/bin/allcores stop all")
+        );
+    }
+
+    #[test]
+    fn words_come_through_systemd_as_they_are() {
+        assert_eq!(quoted("plain/word-1"), "plain/word-1");
+        assert_eq!(quoted(r#"a "b" $c \d 5%"#), r#""a \"b\" $$c \\d 5%%""#);
+        assert_eq!(quoted(""), "\"\"");
+    }
+
+    #[test]
+    fn the_version_is_the_first_number() {
+        assert_eq!(version_in("systemd 252 (252.38-1~deb12u1)\n+PAM"), Some(252));
+        assert_eq!(version_in("systemd 257.4\n"), Some(257));
+        assert_eq!(version_in("s6"), None);
+    }
+}

@@ -1,0 +1,79 @@
+//! Reloads that nobody asks for: files that change, and times.
+
+use std::fs;
+use std::time::Duration;
+
+use allcores_testing::app::{App, RunningApp};
+use allcores_testing::runtimes::{Runtime, fixture, require};
+use allcores_testing::{address, machine};
+
+use crate::app;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// An app of two workers whose server is a file in this folder.
+fn app_in(folder: &tempfile::TempDir, node: Runtime) -> App {
+    fs::copy(fixture("node-http/server.js"), folder.path().join("server.js")).unwrap();
+    let address = address::unused();
+    let app = app::command([node.program().unwrap(), "server.js".into()]).folder(folder.path()).workers(2);
+    app.env("HOST", address.ip().to_string()).env("PORT", address.port().to_string())
+}
+
+fn count(app: &RunningApp, kind: &str) -> usize {
+    app.events().iter().filter(|event| event.kind() == kind).count()
+}
+
+#[test]
+fn a_file_that_changes_reloads_the_app_and_a_bad_one_is_taken_back() {
+    let Some(node) = require(Runtime::Node) else { return };
+    let _turn = machine::together();
+    let folder = tempfile::tempdir().unwrap();
+    let app = app_in(&folder, node).option(format!("--watch={}", folder.path().display()));
+    let app = app.option("--watch-ignore=*.log").option("--watch-delay=100ms").start().unwrap();
+    app.wait_ready(2).unwrap();
+    // An ignored file before each that counts: it would be told first.
+    for (nth, file) in (1..).zip(["new.js", "made/here.js"]) {
+        fs::write(folder.path().join("x.log"), nth.to_string()).unwrap();
+        let path = folder.path().join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, "").unwrap();
+        app.wait_count("reloaded", nth, PATIENCE).unwrap();
+        let said = app.lines().join("\n");
+        assert!(said.contains(&format!("{file} has changed: reloading")), "{said}");
+        assert!(!said.contains("x.log"), "{said}");
+    }
+    // In a folder that was not there at first.
+    fs::write(folder.path().join("made/here.js"), "changed").unwrap();
+    app.wait_count("reloaded", 3, PATIENCE).unwrap();
+
+    let workers = app::workers(&app.status().unwrap());
+    fs::write(folder.path().join("server.js"), "throw new Error('half written')").unwrap();
+    app.wait_count("reload_failed", 1, PATIENCE).unwrap();
+    assert_eq!(app::workers(&app.status().unwrap()), workers, "those before serve on");
+    assert_eq!((count(&app, "reloading"), count(&app, "reloaded")), (4, 3), "{:#?}", app.lines());
+    assert_eq!(app.stop().unwrap().code(), Some(0), "{:#?}", app.lines());
+}
+
+#[test]
+fn an_app_is_reloaded_at_its_times() {
+    let Some(node) = require(Runtime::Node) else { return };
+    let _turn = machine::together();
+    let folder = tempfile::tempdir().unwrap();
+    let app = app_in(&folder, node).option("--cron-restart=* * * * * *").start().unwrap();
+    app.wait_count("reloaded", 2, PATIENCE).unwrap();
+    let said = app.lines().join("\n");
+    assert!(said.contains("it is 20") && said.contains(": reloading"), "{said}");
+    assert_eq!(app.stop().unwrap().code(), Some(0), "{:#?}", app.lines());
+}
+
+#[test]
+fn a_folder_that_is_not_there_is_told_and_the_app_runs() {
+    let Some(node) = require(Runtime::Node) else { return };
+    let _turn = machine::together();
+    let folder = tempfile::tempdir().unwrap();
+    let app = app_in(&folder, node).option("--watch=/no/such/folder").start().unwrap();
+    app.wait_ready(2).unwrap();
+    let said = app.lines().join("\n");
+    assert!(said.contains("files are not watched: look at /no/such/folder: No such file"), "{said}");
+    assert_eq!(app.stop().unwrap().code(), Some(0), "{:#?}", app.lines());
+}

@@ -1,0 +1,340 @@
+//! Apps in the background: started, listed, told things, stopped, forgotten, saved.
+
+use std::fs;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use allcores_testing::runtimes::{Runtime, fixture, require};
+use serde_json::Value;
+
+use crate::folder::{Folder, Run};
+
+/// Long enough for anything on a busy machine; no test passes by waiting for it.
+const LONG: Duration = Duration::from_secs(30);
+
+const TWO: &str = "
+[defaults]
+kill-timeout = \"1s\"
+workers = 1
+env = { HOST = \"$HOST\", PORT = $PORT }
+
+[apps.web]
+command = $COMMAND
+env = { A = \"one\" }
+
+[apps.api]
+command = $COMMAND
+env = { HOST = \"$OTHER_HOST\", PORT = $OTHER_PORT }
+
+[apps.web.environments.production]
+env = { A = \"production\" }
+";
+
+const WEB: &str = "
+[apps.web]
+command = $COMMAND
+workers = 1
+kill-timeout = \"1s\"
+env = { HOST = \"$HOST\", PORT = $PORT, A = \"one\" }
+secret = { KEY = \"key\" }
+
+[apps.web.environments.production]
+env = { A = \"production\" }
+";
+
+/// A folder with an app `web` that runs in the background.
+fn running() -> Folder {
+    let folder = Folder::new();
+    folder.write("allcores.toml", WEB);
+    folder.write("key", "hunter2\n");
+    folder.allcores(&["start"]).code(0).has(&["web: 1 worker ready on ", &folder.address.to_string()]);
+    folder
+}
+
+fn start_command(folder: &Folder, options: &[&str], command: &[&str]) -> Run {
+    folder.allcores(&[&["start"], options, &["--"], command].concat())
+}
+
+fn pid(status: &Value) -> u64 {
+    status["pid"].as_u64().unwrap()
+}
+
+/// A field of /proc/PID/stat, from 3 on.
+fn stat(pid: u64, field: usize) -> String {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, rest) = text.rsplit_once(") ").unwrap();
+    rest.split(' ').nth(field - 3).unwrap().to_owned()
+}
+
+#[test]
+fn an_app_is_started_listed_stopped_started_again_and_deleted() {
+    let folder = running();
+    assert_eq!(folder.ask("A"), "one");
+    folder.allcores(&["ls"]).code(0).has(&["web", "1/1", &folder.address.to_string()]);
+    let first = pid(&folder.status("web"));
+    folder.allcores(&["stop", "web"]).code(0).has(&["web: stopped"]);
+    folder.allcores(&["ls"]).code(0).has(&["web", "stopped"]);
+    let listed: Value = serde_json::from_str(&folder.allcores(&["ls", "--json"]).code(0).out).unwrap();
+    assert_eq!(listed, serde_json::json!([{"name": "web", "stopped": true}]));
+    folder.allcores(&["stop", "web"]).code(5).has(&["no app of this name is running"]);
+
+    // By its name alone, from anywhere.
+    fs::rename(folder.path().join("allcores.toml"), folder.path().join("moved.toml")).unwrap();
+    folder.allcores(&["start", "web"]).code(10).has(&["allcores.toml"]);
+    fs::rename(folder.path().join("moved.toml"), folder.path().join("allcores.toml")).unwrap();
+    let again = folder.command(&["start", "web"]).current_dir("/").output().unwrap();
+    Run::from(again).code(0).has(&["web: 1 worker ready"]);
+    assert_ne!(pid(&folder.status("web")), first);
+    folder.allcores(&["delete", "web", "--logs"]).code(0).has(&["web: deleted"]);
+    folder.allcores(&["ls"]).code(0).has(&["no app is running"]);
+    assert!(!folder.path().join("state/logs/web.log").exists());
+    folder.allcores(&["delete", "web"]).code(5);
+    let unknown = folder.command(&["start", "web"]).current_dir("/").output().unwrap();
+    Run::from(unknown).code(5).has(&["no app of this name was started before", "allcores start -- web"]);
+}
+
+#[test]
+fn it_is_a_process_of_its_own_with_nothing_inherited() {
+    let folder = Folder::new();
+    folder.write("allcores.toml", WEB);
+    folder.write("key", "");
+    let stray = fs::File::open("/dev/zero").unwrap();
+    // Kept open over the exec, as careless parents do.
+    rustix::io::fcntl_setfd(&stray, rustix::io::FdFlags::empty()).unwrap();
+    folder.allcores(&["start"]).code(0);
+    let pid = pid(&folder.status("web"));
+    assert_eq!(stat(pid, 6), pid.to_string(), "its session");
+    assert_eq!(stat(pid, 7), "0", "its terminal");
+    let links = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let links: Vec<String> = links
+        .filter_map(|link| Some(fs::read_link(link.ok()?.path()).ok()?.to_string_lossy().into_owned()))
+        .collect();
+    assert!(!links.iter().any(|link| link == "/dev/zero"), "{} {links:?}", stray.as_raw_fd());
+    let log = folder.path().join("state/logs/web.log");
+    assert_eq!(fs::metadata(&log).unwrap().permissions().mode() & 0o777, 0o600);
+    let record = fs::metadata(folder.path().join("state/apps/web.json")).unwrap();
+    assert_eq!(record.permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn several_apps_of_a_file_are_started_and_those_that_run_are_left_alone() {
+    let folder = Folder::new();
+    let config = folder.write("sub/shop.toml", TWO);
+    let config = config.to_str().unwrap();
+    folder.allcores(&["start", config, "web", "--env-name", "production"]).code(0);
+    assert_eq!(folder.ask("A"), "production");
+    let before = pid(&folder.status("web"));
+    folder.allcores(&["start", config]).code(0).has(&[
+        "web: runs already (pid ",
+        "allcores reload web",
+        "api: 1 worker ready",
+    ]);
+    assert_eq!(pid(&folder.status("web")), before);
+    folder.allcores(&["start", config, "wed"]).code(5).has(&["no such app in", "shop.toml"]);
+    // Those that can be stopped are, though one of the names is wrong.
+    folder.allcores(&["stop", "web", "wed", "api"]).code(5).has(&["web: stopped", "api: stopped", "wed"]);
+    folder.allcores(&["stop", "all"]).code(5).has(&["no app is running"]);
+}
+
+#[test]
+fn an_app_that_ends_before_it_is_ready_is_a_failure_with_its_code_and_its_last_words() {
+    let folder = Folder::new();
+    for (command, code, parts) in [
+        (&["no-such-server"][..], 127, &["no-such-server", "PATH"][..]),
+        (&["/etc/passwd"], 126, &["Permission denied"]),
+        (&["sh", "-c", "echo Error: no database >&2; exit 7"], 3, &["Error: no database", "exit code 7"]),
+    ] {
+        let run = start_command(&folder, &["--name", "bad", "--backoff", "1ms"], command).code(code);
+        run.has(parts).has(&[
+            "start bad: it ended before it was ready",
+            "the last lines of its log",
+            "next:",
+        ]);
+    }
+    // It has never run, so there is nothing to start again.
+    folder.allcores(&["ls"]).code(0).has(&["no app is running"]);
+}
+
+#[test]
+fn an_app_that_takes_longer_than_the_patience_goes_on() {
+    let folder = Folder::new();
+    let run = start_command(&folder, &["--name", "slow", "--timeout", "300ms"], &["sleep", "1000"]).code(1);
+    run.has(&["not ready after 300ms", "it goes on trying", "allcores status slow", "allcores stop slow"]);
+    assert_eq!(folder.status("slow")["workers"][0]["state"], "online");
+    folder.allcores(&["stop", "slow", "--now"]).code(0);
+}
+
+#[test]
+fn what_cannot_be_meant_is_refused() {
+    let folder = running();
+    let other = start_command(&folder, &["--name", "web"], &["true"]).code(4);
+    other.has(&["already runs an app of this name"]);
+    for (arguments, code, part) in [
+        (&["start", "--name", "all", "--", "x"][..], 2, "stands for every app"),
+        (&["start", "web", "--", "x"], 2, "a name by --name"),
+        (&["start", "a/b"], 10, "a/b"),
+        (&["start", "x y"], 2, "allcores start -- x y"),
+        (&["start", "--env-name", "x", "--", "x"], 2, "no environments"),
+        (&["start", "--cwd", "/no/such", "--", "x"], 2, "--cwd /no/such"),
+        (&["reload", "web", "--json", "api"], 2, "--json is for one app"),
+        (&["reload", "web", "api", "--", "x"], 2, "a command is for one app"),
+        (&["scale", "web", "-1"], 2, "it has 1"),
+        (&["signal", "NOPE", "web"], 2, "NOPE"),
+        (&["signal", "USR2", "web", "--slot", "7"], 1, "no worker runs in slot 7"),
+        (&["send", "web", "x"], 1, "no worker there has a channel"),
+        (&["describe", "wed"], 5, "wed"),
+        (&["events", "wed"], 5, "wed"),
+        (&["resurrect"], 1, "no list was saved"),
+    ] {
+        folder.allcores(arguments).code(code).has(&[part]);
+    }
+    let elsewhere = folder.command(&["start"]).current_dir("/").output().unwrap();
+    Run::from(elsewhere).code(2).has(&["no allcores.toml", "allcores start -- node server.js"]);
+}
+
+#[test]
+fn a_state_folder_that_cannot_be_is_refused() {
+    let folder = Folder::new();
+    let run = folder.command(&["start", "--", "x"]).env("ALLCORES_STATE_DIR", "/etc/passwd/x").output();
+    Run::from(run.unwrap()).code(11).has(&["/etc/passwd/x", "set ALLCORES_STATE_DIR"]);
+}
+
+#[test]
+fn a_restart_is_rolling_and_a_hard_one_takes_up_everything() {
+    let folder = running();
+    let (before, worker) = (folder.status("web"), |status: &Value| status["workers"][0]["pid"].clone());
+    folder.write(
+        "allcores.toml",
+        &WEB.replace("A = \"one\"", "A = \"two\"").replace("workers = 1", "policy = \"shared\"\nworkers = 1"),
+    );
+    folder.allcores(&["restart", "web"]).code(0).has(&["policy changed", "allcores restart --hard"]);
+    let rolled = folder.status("web");
+    assert_eq!((pid(&rolled), &rolled["policy"]), (pid(&before), &"auto".into()));
+    assert_ne!(worker(&rolled), worker(&before));
+    assert_eq!(folder.ask("A"), "two");
+    folder.allcores(&["restart", "all", "--hard"]).code(0).has(&["web: stopped", "web: 1 worker ready"]);
+    let hard = folder.status("web");
+    assert_ne!(pid(&hard), pid(&before));
+    assert_eq!(hard["policy"], "shared");
+}
+
+#[test]
+fn a_description_says_how_the_app_was_made_and_no_value_of_a_variable() {
+    let folder = running();
+    let text = folder.allcores(&["describe", "web"]).code(0).out;
+    for part in
+        ["variables.py", "allcores.toml, app web", "allcores start", "kill-timeout  1s", "A HOST PORT", "KEY"]
+    {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    folder.allcores(&["reload", "web", "--env", "GIVEN=hunter3"]).code(0);
+    let text = folder.allcores(&["describe", "web", "--json"]).code(0).out;
+    let value: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(value["variables"], serde_json::json!(["A", "GIVEN", "HOST", "PORT"]));
+    assert_eq!(value["secrets"], serde_json::json!(["KEY"]));
+    assert_eq!((&value["background"], &value["workers"]), (&true.into(), &1.into()));
+    let record = fs::read_to_string(folder.path().join("state/apps/web.json")).unwrap();
+    for told in [text, folder.log("web"), record] {
+        assert!(!told.contains("hunter"), "{told}");
+    }
+}
+
+#[test]
+fn what_was_saved_is_resurrected_as_it_was() {
+    let folder = running();
+    folder.allcores(&["scale", "web", "+1"]).code(0).has(&["web: 2 workers ready"]);
+    let saved = folder.allcores(&["save"]).code(0).has(&["saved 1 app: web"]);
+    assert!(saved.out.contains("saved.json"), "{saved:?}");
+    folder.allcores(&["resurrect"]).code(0).has(&["web: runs already"]);
+    folder.allcores(&["delete", "all"]).code(0).has(&["web: deleted"]);
+    folder.allcores(&["save"]).code(1).has(&["no app runs in the background", "--force"]);
+    // As after a start of the machine, by whom and from where ever.
+    let mut command = folder.command(&["resurrect"]);
+    let run = command.current_dir("/").env("PATH", "/nowhere").env_remove("HOME").output().unwrap();
+    Run::from(run).code(0).has(&["web: 1 worker ready"]);
+    assert_eq!(folder.status("web")["target"], 2);
+    assert_eq!(folder.ask("A"), "one");
+}
+
+#[test]
+fn events_are_told_from_now_until_the_end() {
+    let folder = running();
+    let mut command = folder.command(&["events", "web"]);
+    let events = allcores_testing::process::Process::spawn(&mut command).unwrap();
+    // That it listens is seen by what it tells; until then, there is something new to be told every moment.
+    let deadline = Instant::now() + LONG;
+    while events.position() == 0 {
+        folder.allcores(&["scale", "web", "2"]).code(0);
+        folder.allcores(&["scale", "web", "1"]).code(0);
+        assert!(Instant::now() < deadline, "{:?}", events.lines());
+    }
+    folder.allcores(&["stop", "web"]).code(0);
+    events.wait_output(LONG).unwrap();
+    assert!(events.wait(LONG).unwrap().success());
+    let told = events.events();
+    assert_eq!(told.last().unwrap().kind(), "stopped");
+    assert!(told.iter().all(|event| event.value["app"] == "web"), "{told:?}");
+}
+
+/// Runs the server that tells what it was told, in node.
+fn node(folder: &Folder) -> bool {
+    let Some(node) = require(Runtime::Node) else { return false };
+    let script = fixture("operate/messages.js");
+    let (host, port) = (folder.address.ip().to_string(), folder.address.port().to_string());
+    let mut command =
+        folder.command(&["start", "--name", "node", "-w", "2", "--policy", "round-robin", "--"]);
+    command.arg(node.program().unwrap()).arg(script).env("HOST", host).env("PORT", port);
+    Run::from(command.output().unwrap()).code(0);
+    true
+}
+
+/// Asks until each slot's answer is as wanted.
+#[track_caller]
+fn each_answers(folder: &Folder, is_good: impl Fn(&Value) -> bool) {
+    let deadline = Instant::now() + LONG;
+    let mut good = std::collections::BTreeSet::new();
+    while good.len() < 2 {
+        let answer: Value = serde_json::from_str(&folder.ask("")).unwrap();
+        assert!(Instant::now() < deadline, "{answer}");
+        if is_good(&answer) {
+            good.insert(answer["slot"].to_string());
+        }
+    }
+}
+
+#[test]
+fn workers_are_sent_messages_and_signals_all_or_one() {
+    let folder = Folder::new();
+    if !node(&folder) {
+        return;
+    }
+    folder.allcores(&["send", "node", "{\"flush\": true}"]).code(0).has(&["node: sent to 2 workers"]);
+    folder.allcores(&["send", "node", "hello", "--slot", "1"]).code(0).has(&["1 worker: slot 1"]);
+    folder.allcores(&["signal", "USR2", "node", "--slot", "0"]).code(0).has(&["SIGUSR2 sent to 1 worker"]);
+    each_answers(&folder, |answer| match answer["slot"].as_str() {
+        Some("0") => answer["message"]["flush"] == true && answer["signals"] == 1,
+        _ => answer["message"] == "hello" && answer["signals"] == 0,
+    });
+}
+
+#[test]
+fn a_shell_completes_the_names_of_apps() {
+    let folder = running();
+    folder.allcores(&["stop", "web"]).code(0);
+    let complete = |words: &[&str]| {
+        let mut command = folder.command(&["--"]);
+        command
+            .args(words)
+            .env("COMPLETE", "bash")
+            .env("_CLAP_COMPLETE_INDEX", (words.len() - 1).to_string());
+        Run::from(command.output().unwrap()).code(0).out
+    };
+    let names = complete(&["allcores", "status", ""]);
+    assert!(names.lines().any(|line| line == "web") && names.lines().any(|line| line == "all"), "{names}");
+    assert_eq!(complete(&["allcores", "stop", "w"]).trim(), "web");
+    assert!(complete(&["allcores", "rest"]).contains("restart"));
+    let script = folder.allcores(&["completions", "bash"]).code(0).out;
+    assert!(script.contains("COMPLETE") && Path::new("/bin/bash").exists(), "{script}");
+}

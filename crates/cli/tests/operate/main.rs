@@ -1,0 +1,13 @@
+//! Operating apps: config files, and all that is done with apps that run.
+//!
+//! Every test runs the program `allcores` with real workers, in folders of its own.
+
+mod activation;
+mod background;
+mod config;
+mod containers;
+mod folder;
+mod import;
+mod logs;
+mod metrics;
+mod systemd;

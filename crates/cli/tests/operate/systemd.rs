@@ -1,0 +1,193 @@
+//! What systemd is told, over a real NOTIFY_SOCKET; and the units that are written for it, looked at by itself.
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use allcores_testing::app::App;
+use allcores_testing::{address, skip};
+use rustix::process::{Signal, geteuid};
+
+use crate::folder::{Folder, Run};
+
+const LONG: Duration = Duration::from_secs(30);
+
+/// systemd's end of the socket.
+struct Manager {
+    socket: UnixDatagram,
+    folder: tempfile::TempDir,
+}
+
+impl Manager {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = UnixDatagram::bind(folder.path().join("notify")).unwrap();
+        socket.set_read_timeout(Some(LONG)).unwrap();
+        Self { socket, folder }
+    }
+
+    fn app(&self) -> App {
+        let served = address::unused().to_string();
+        let command = [env!("CARGO_BIN_EXE_allcores"), "demo-worker", &served];
+        App::new(command)
+            .binary(env!("CARGO_BIN_EXE_allcores"))
+            .workers(2)
+            .env("NOTIFY_SOCKET", self.folder.path().join("notify"))
+    }
+
+    /// The next datagram that says this, with signs of life passed over.
+    fn hear(&self, wanted: &str) -> Vec<String> {
+        let deadline = Instant::now() + LONG;
+        loop {
+            let mut buffer = [0; 4096];
+            let length = self.socket.recv(&mut buffer).unwrap();
+            let text = String::from_utf8(buffer[..length].to_vec()).unwrap();
+            let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            if lines.iter().any(|line| line == wanted) {
+                return lines;
+            }
+            let is_other = lines.iter().any(|line| line == "WATCHDOG=1" || line.starts_with("STATUS="));
+            assert!(is_other && Instant::now() < deadline, "{lines:?} while {wanted} is awaited");
+        }
+    }
+}
+
+fn monotonic() -> u128 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    u128::from(now.tv_sec.unsigned_abs()) * 1_000_000 + u128::from(now.tv_nsec.unsigned_abs()) / 1_000
+}
+
+#[test]
+fn systemd_is_told_of_readiness_reloads_and_the_end() {
+    let manager = Manager::new();
+    let app = manager.app().start().unwrap();
+    let ready = manager.hear("READY=1");
+    assert!(ready.iter().any(|line| line.starts_with("STATUS=2 workers ready on 127.")), "{ready:?}");
+    app.wait_ready(2).unwrap();
+
+    let before = monotonic();
+    app.signal(Signal::HUP).unwrap();
+    let reloading = manager.hear("RELOADING=1");
+    let since: u128 =
+        reloading.iter().find_map(|line| line.strip_prefix("MONOTONIC_USEC=")).unwrap().parse().unwrap();
+    assert!((before..=monotonic()).contains(&since), "{reloading:?}");
+    let ready = manager.hear("READY=1");
+    assert!(ready.iter().any(|line| line == "STATUS=reloaded, generation 2 serves"), "{ready:?}");
+
+    // One that fails is over, too, and says so.
+    let failed = app.run(["reload", app.name(), "--", "false"]).unwrap();
+    Run::from(failed).code(8);
+    manager.hear("RELOADING=1");
+    let ready = manager.hear("READY=1");
+    let status = ready.iter().find(|line| line.starts_with("STATUS=reload failed, the old version serves"));
+    assert!(status.is_some(), "{ready:?}");
+
+    app.signal(Signal::TERM).unwrap();
+    manager.hear("STOPPING=1");
+    assert!(app.wait(LONG).unwrap().success());
+}
+
+#[test]
+fn signs_of_life_come_as_often_as_they_are_wanted_and_only_then() {
+    let manager = Manager::new();
+    let app = manager.app().env("WATCHDOG_USEC", "200000").start().unwrap();
+    manager.hear("READY=1");
+    let begin = Instant::now();
+    for _ in 0..5 {
+        manager.hear("WATCHDOG=1");
+    }
+    assert!(begin.elapsed() < Duration::from_secs(1), "twice in each limit: {:?}", begin.elapsed());
+    assert!(app.stop().unwrap().success());
+
+    // What is meant for another process is none of ours: its watchdog is not asked for.
+    let manager = Manager::new();
+    let app = manager.app().env("WATCHDOG_USEC", "1000").env("WATCHDOG_PID", "1").start().unwrap();
+    manager.hear("READY=1");
+    app.signal(Signal::TERM).unwrap();
+    let mut buffer = [0; 4096];
+    loop {
+        let length = manager.socket.recv(&mut buffer).unwrap();
+        let text = String::from_utf8_lossy(&buffer[..length]);
+        assert!(!text.contains("WATCHDOG"), "{text}");
+        if text.contains("STOPPING=1") {
+            break;
+        }
+    }
+    assert!(app.wait(LONG).unwrap().success());
+}
+
+fn two_apps(folder: &Folder) {
+    folder.write(
+        "allcores.toml",
+        "[apps.web]\ncommand = $COMMAND\nworkers = 1\ndrain-timeout = \"20s\"\n[apps.web.environments.production]\nworkers = 2\n\
+         [apps.api]\ncommand = $COMMAND\nready-timeout = \"5m\"\n",
+    );
+}
+
+#[test]
+fn units_are_written_and_systemd_has_nothing_to_complain_of() {
+    if Command::new("systemd-analyze").arg("--version").output().is_err() {
+        skip!("systemd-analyze: it is not installed");
+    }
+    let folder = Folder::new();
+    two_apps(&folder);
+    let units = folder.path().join("units");
+    fs::create_dir(&units).unwrap();
+    for (options, written) in [
+        (&["--env-name", "production", "web"][..], &["allcores-web.service"][..]),
+        (&["--as", "daemon"], &["allcores-web.service", "allcores-api.service"]),
+        (&["--user"], &["allcores-web.service", "allcores-api.service"]),
+        (&["--saved"], &["allcores-resurrect.service"]),
+    ] {
+        let arguments = [&["startup", "--output-folder", "units"], options].concat();
+        let mut command = folder.command(&arguments);
+        let run: Run = command.env("XDG_RUNTIME_DIR", folder.path()).output().unwrap().into();
+        let run = run.code(0).has(&["systemctl", "daemon-reload", "enable --now"]);
+        assert!(
+            !run.out.contains("complains") && !run.out.contains("can't be asked"),
+            "{options:?}: {}",
+            run.out
+        );
+        for name in written {
+            let manager = if options.contains(&"--user") { "--user" } else { "--system" };
+            let mut verify = Command::new("systemd-analyze");
+            verify.args([manager, "verify"]).arg(units.join(name)).env("XDG_RUNTIME_DIR", folder.path());
+            let Run { code, out, err } = verify.output().unwrap().into();
+            assert_eq!((code, out.trim(), err.trim()), (Some(0), "", ""), "{name} by {options:?}");
+        }
+    }
+    // What it has is passed on.
+    let run = folder.allcores(&["startup", "--output-folder", "units", "--as", "nobody", "api"]).code(0);
+    run.has(&["systemd-analyze complains of it:", "user nobody"]);
+    let text = fs::read_to_string(units.join("allcores-api.service")).unwrap();
+    assert!(text.contains("TimeoutStartSec=310\n") && text.contains("TimeoutStopSec=25\n"), "{text}");
+}
+
+#[test]
+fn units_can_be_looked_at_first_and_what_is_wrong_is_said() {
+    let folder = Folder::new();
+    two_apps(&folder);
+    let config = folder.path().join("allcores.toml");
+    let start = format!("run --config {} --app web --env-name production", config.display());
+    folder
+        .allcores(&["startup", "--print", "--env-name", "production", "web"])
+        .code(0)
+        .has(&["[Service]", &start]);
+    folder.allcores(&["startup", "--print", "wed"]).code(10).has(&["there is no app wed in it", "web"]);
+    folder.allcores(&["startup", "--config", "none.toml"]).code(10).has(&["none.toml"]);
+    folder.allcores(&["startup", "--saved", "web"]).code(2).has(&["--saved", "cannot be used with"]);
+    let nowhere = folder.allcores(&["startup", "--output-folder", "nowhere"]).code(1);
+    nowhere.has(&["write the unit nowhere/allcores-", "--print"]);
+    if !geteuid().is_root() || !Path::new("/usr/bin/setpriv").exists() {
+        skip!("we are not root: who is not can't be tried as somebody else");
+    }
+    let mut other = vec!["--reuid=65534", "--clear-groups", env!("CARGO_BIN_EXE_allcores"), "startup"];
+    let copy = std::env::temp_dir().join(format!("allcores-startup-{}.toml", std::process::id()));
+    fs::copy(&config, &copy).unwrap();
+    other.extend(["--config", copy.to_str().unwrap()]);
+    let run: Run = folder.command_of("setpriv".as_ref(), &other).current_dir("/").output().unwrap().into();
+    fs::remove_file(&copy).unwrap();
+    run.code(1).has(&["only root can write to /etc/systemd/system", "sudo ", "startup --config", "--user"]);
+}

@@ -1,0 +1,122 @@
+//! What every line of the channel is, whoever wrote it: Node's own message of some kind, or a user's.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::handle::{HANDLE_ACK, HandleKind, SocketMessage};
+
+/// A line that is no message. The channel can't be trusted after it.
+#[derive(Debug, thiserror::Error)]
+#[error("not a channel message")]
+pub struct BadLine {
+    #[source]
+    source: serde_json::Error,
+}
+
+impl From<serde_json::Error> for BadLine {
+    fn from(source: serde_json::Error) -> Self {
+        Self { source }
+    }
+}
+
+impl From<std::str::Utf8Error> for BadLine {
+    fn from(source: std::str::Utf8Error) -> Self {
+        Self { source: serde::de::Error::custom(source) }
+    }
+}
+
+/// A message that can be carried: what [`Incoming`](super::Incoming) and [`FromPrimary`](super::FromPrimary)
+/// have in common.
+pub trait Message: Sized {
+    /// Reads one line, without its line end.
+    ///
+    /// # Errors
+    ///
+    /// If it is not JSON, or claims to be of node:cluster's messages and has fields of the wrong types.
+    fn parse(line: &[u8]) -> Result<Self, BadLine>;
+
+    /// What it means to the carrying of descriptors.
+    fn carriage(&self) -> Carriage;
+}
+
+/// What a message means to the carrying of descriptors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carriage {
+    /// Nothing.
+    Plain,
+    /// A descriptor rides on it, and an acknowledgement is owed.
+    Handle,
+    /// The first descriptor of those that were not acknowledged has arrived.
+    Ack,
+    /// It has not.
+    Nack,
+}
+
+/// A line, opened as far as its kind.
+#[derive(Debug)]
+pub(super) enum Envelope<'a> {
+    Cluster(&'a str),
+    Handle { kind: HandleKind, key: Option<String>, message: &'a str },
+    HandleAck,
+    HandleNack,
+    Socket(SocketMessage),
+    User(&'a str),
+    Ignored,
+}
+
+#[derive(Deserialize)]
+struct Command<'a> {
+    #[serde(borrow)]
+    cmd: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct HandleMessage<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Option<&'a RawValue>,
+    #[serde(borrow)]
+    msg: Option<&'a RawValue>,
+    key: Option<String>,
+    #[serde(borrow, rename = "dgramType")]
+    dgram: Option<&'a RawValue>,
+}
+
+impl<'a> Envelope<'a> {
+    pub(super) fn open(line: &'a [u8]) -> Result<Self, BadLine> {
+        if line == HANDLE_ACK.as_bytes() {
+            return Ok(Self::HandleAck);
+        }
+        Self::open_text(std::str::from_utf8(line)?)
+    }
+
+    pub(super) fn open_text(text: &'a str) -> Result<Self, BadLine> {
+        let command = match serde_json::from_str::<Command<'_>>(text) {
+            Ok(message) => message.cmd,
+            // Any other JSON is a user's.
+            Err(_) => return Ok(Self::User(serde_json::from_str::<&RawValue>(text)?.get())),
+        };
+        Ok(match command.map(RawValue::get) {
+            Some("\"NODE_CLUSTER\"") => Self::Cluster(text),
+            Some("\"NODE_HANDLE_ACK\"") => Self::HandleAck,
+            Some("\"NODE_HANDLE_NACK\"") => Self::HandleNack,
+            Some("\"NODE_HANDLE\"") => Self::open_handle(text)?,
+            // Exactly `NODE_` is a user's message, anything longer is Node's own.
+            Some(other) if other.starts_with("\"NODE_") && other != "\"NODE_\"" => {
+                SocketMessage::read(other, text).map_or(Self::Ignored, Self::Socket)
+            }
+            _ => Self::User(text.trim_ascii()),
+        })
+    }
+
+    fn open_handle(text: &'a str) -> Result<Self, BadLine> {
+        let outer: HandleMessage<'a> = serde_json::from_str(text)?;
+        let message = outer.msg.map_or("null", RawValue::get);
+        // Node wraps what it sends again for want of an acknowledgement a second time.
+        let inner = serde_json::from_str::<Command<'_>>(message).ok().and_then(|inner| inner.cmd);
+        let is_wrapped_twice = inner.is_some_and(|command| command.get() == "\"NODE_HANDLE\"");
+        let HandleMessage { kind, msg, key, dgram } =
+            if is_wrapped_twice { serde_json::from_str(message)? } else { outer };
+        let kind = HandleKind::read(kind.map(RawValue::get), dgram.map(RawValue::get));
+        Ok(Self::Handle { kind, key, message: msg.map_or("null", RawValue::get) })
+    }
+}

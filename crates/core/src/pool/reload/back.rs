@@ -1,0 +1,101 @@
+//! A reload that fails: what counts as a fault, and the way back.
+
+use std::time::Duration;
+
+use super::{Course, Fault};
+use crate::pool::worker::Worker;
+use crate::pool::{Announcement, Pool, Turn};
+use crate::worker::{Slot, WorkerId};
+
+impl Pool {
+    /// Whether a worker's end by itself, or that it could not be made, is a fault of the reload's.
+    pub(in crate::pool) fn is_at_fault(&self, worker: &Worker, uptime: Duration) -> bool {
+        let Some(rollout) = &self.rollout else { return false };
+        let Some(slot) = self.slots.get(usize::from(worker.slot.0)) else { return false };
+        let is_new = worker.generation == rollout.target && slot.generation == rollout.target;
+        let is_early = !worker.has_been_ready() || uptime < self.settings.min_uptime;
+        let is_fault = is_new && (is_early || self.is_watched(worker.id));
+        match rollout.course {
+            // On the way back it is one where something else serves that had better be kept.
+            Course::Back { .. } => is_fault && self.is_served(worker.slot),
+            _ => is_fault,
+        }
+    }
+
+    /// A new worker is no good. No further slot is begun; what was begun is undone.
+    pub(in crate::pool) fn fail_reload(
+        &mut self,
+        id: WorkerId,
+        slot: Slot,
+        fault: Fault,
+        turn: &mut Turn<'_>,
+    ) {
+        if self.is_rolling_back() {
+            return self.give_up_reload(turn);
+        }
+        let Some(rollout) = &mut self.rollout else { return };
+        let failed = std::mem::replace(&mut rollout.target, self.generation);
+        rollout.course = Course::Back { id, slot, fault };
+        rollout.since = turn.now;
+        turn.announce(Announcement::RollingBack { generation: failed, id, slot, fault });
+        for slot in self.all_slots() {
+            self.revert(slot, failed, turn);
+        }
+        let target = self.generation;
+        let done = self.all_slots().filter(|slot| self.is_done(*slot, target)).collect();
+        if let Some(rollout) = &mut self.rollout {
+            rollout.done = done;
+        }
+    }
+
+    /// Gives a slot back to what is still there. Where only the new worker serves, it does so until its turn comes.
+    fn revert(&mut self, slot: Slot, failed: u32, turn: &mut Turn<'_>) {
+        if self.slots[usize::from(slot.0)].generation != failed {
+            return;
+        }
+        let is_left =
+            |worker: &&Worker| worker.slot == slot && worker.generation != failed && !worker.is_leaving();
+        let previous =
+            self.workers.values().find(is_left).map_or(self.generation, |worker| worker.generation);
+        if !self.has_ready(slot, failed) || self.has_ready(slot, previous) {
+            self.settle(slot, previous, turn);
+        } else if previous == self.generation && self.has_serving(slot, previous) {
+            // Both stay until the old one is ready again.
+            self.slots[usize::from(slot.0)].generation = previous;
+        } else {
+            self.settle(slot, failed, turn);
+        }
+    }
+
+    /// The way back is no good either: each slot keeps what serves it.
+    pub(in crate::pool) fn give_up_reload(&mut self, turn: &mut Turn<'_>) {
+        let Some(rollout) = self.rollout.take() else { return };
+        let Course::Back { id, slot, fault } = rollout.course else { return };
+        for slot in self.all_slots() {
+            let own = self.slots[usize::from(slot.0)].generation;
+            let rank = |worker: &&Worker| (worker.is_ready(), worker.generation == own, worker.id);
+            let serving = self.workers.values().filter(|worker| worker.slot == slot && worker.is_serving());
+            let kept = serving.max_by_key(rank).map_or(own, |worker| worker.generation);
+            self.settle(slot, kept, turn);
+        }
+        let generation = rollout.generation;
+        turn.announce(Announcement::ReloadFailed { generation, id, slot, fault, is_rolled_back: false });
+        self.begin_queued(turn);
+    }
+
+    /// Makes a slot one of this generation, now.
+    fn settle(&mut self, slot: Slot, generation: u32, turn: &mut Turn<'_>) {
+        let state = &mut self.slots[usize::from(slot.0)];
+        if state.generation != generation {
+            state.generation = generation;
+            state.respawn_at = None;
+        }
+        for id in self.ids(|worker| worker.slot == slot && worker.generation != generation) {
+            self.dismiss(id, turn);
+        }
+        let is_awaited = self.slots[usize::from(slot.0)].respawn_at.is_some();
+        if !is_awaited && !self.has_serving(slot, generation) {
+            self.respawn(slot, turn);
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! Cuts arbitrary bytes into lines. What must hold is said in `allcores_testing::fuzz`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    allcores_testing::fuzz::lines(data);
+});

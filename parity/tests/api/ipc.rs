@@ -1,0 +1,136 @@
+//! The channel itself: what goes over it, and what must not.
+
+use allcores::{ErrorKind, Event, ExitStatus, Serialization};
+use serde_json::json;
+
+use crate::{builder, play, stage};
+
+/// child-process-internal, in both directions.
+#[test]
+fn internal() {
+    play(async {
+        let users = [json!({ "cmd": "fooNODE_" }), json!({ "cmd": "NODE_" }), json!({ "cmd": 5 })];
+        let script = json!([{ "say": { "cmd": "NODE_FOO" } }, { "say": users[0] }, { "say": users[1] }, { "say": users[2] }, "echo"]);
+        let mut stage = stage(script).await;
+        let worker = stage.fork().await;
+        for expected in &users {
+            assert_eq!(stage.message(&worker).await, *expected);
+        }
+        for message in [json!({ "cmd": "NODE_FOO" })].iter().chain(&users) {
+            worker.send(message).unwrap();
+        }
+        for expected in &users {
+            assert_eq!(stage.message(&worker).await, *expected);
+        }
+    });
+}
+
+/// child-process-send-utf8
+#[test]
+fn send_utf8() {
+    play(async {
+        let mut stage = stage(json!(["echo"])).await;
+        let worker = stage.fork().await;
+        // An odd byte in front, so that characters lie across the borders of whatever is read at once.
+        let text = format!("x{}", "ß".repeat(400_000));
+        worker.send(&text).unwrap();
+        let back = stage.message(&worker).await;
+        assert!(back == text, "{} bytes", back.as_str().map_or(0, str::len));
+    });
+}
+
+/// child-process-send-returns-boolean, child-process-send-cb: false when more than 128 KiB wait; and `drained` says when
+/// they do not any more, in either direction.
+#[test]
+fn send_returns_boolean() {
+    play(async {
+        let mut stage = stage(json!([{ "say_long": 4_000_000 }, "spin"])).await;
+        let worker = stage.fork().await;
+        assert_eq!(stage.message(&worker).await.as_str().map(str::len), Some(4_000_000));
+        assert_eq!(stage.message(&worker).await, "drained");
+        assert_eq!(stage.message(&worker).await, json!([false, true]));
+        assert!(worker.send("little").unwrap());
+        assert!(!worker.send(&"x".repeat(4_000_000)).unwrap(), "it reads nothing");
+    });
+}
+
+/// child-process-send-returns-boolean, of the primary.
+#[test]
+fn drained() {
+    play(async {
+        let mut stage = stage(json!([{ "say": "ready" }, "echo"])).await;
+        let worker = stage.fork().await;
+        assert_eq!(stage.message(&worker).await, "ready");
+        assert!(!worker.send(&"x".repeat(4_000_000)).unwrap());
+        worker.drained().await;
+        assert!(worker.send("little").unwrap());
+    });
+}
+
+/// child-process-send-after-close
+#[test]
+fn send_after_close() {
+    play(async {
+        let mut stage = stage(json!([{ "exit": 0 }])).await;
+        let worker = stage.fork().await;
+        stage.gone(&worker).await;
+        assert_eq!(worker.send("late").unwrap_err().kind(), ErrorKind::Disconnected);
+        worker.drained().await;
+    });
+}
+
+/// child-process-disconnect: disconnecting twice is no error.
+#[test]
+fn disconnects_twice() {
+    play(async {
+        let script = json!({ "now": [], "at_end": ["disconnect", "disconnect", { "exit": 42 }] });
+        let mut stage = stage(script).await;
+        let worker = stage.fork().await;
+        stage.online(&worker).await;
+        drop(worker.disconnect());
+        drop(worker.disconnect());
+        assert_eq!(stage.gone(&worker).await, ExitStatus::Code(42));
+        drop(worker.disconnect());
+        assert!(!worker.is_connected());
+    });
+}
+
+/// child-process-fork-close: all that a worker said before it went comes before its end.
+#[test]
+fn fork_close() {
+    play(async {
+        let script = json!([{ "say_numbers": 1000 }, "disconnect", { "exit": 3 }]);
+        let mut cluster = builder(script).workers(1).start().await.unwrap();
+        let (mut heard, mut ends) = (0, 0);
+        while ends < 2 {
+            match cluster.next_event().await.unwrap() {
+                Event::Message { message, .. } => {
+                    assert_eq!((message.parse::<u32>().unwrap(), ends), (heard, 0));
+                    heard += 1;
+                }
+                Event::Disconnect { .. } | Event::Exit { .. } => ends += 1,
+                _ => {}
+            }
+        }
+        assert_eq!(heard, 1000);
+    });
+}
+
+/// child-process-fork-and-spawn: what a worker starts does not take itself for a worker.
+#[test]
+fn fork_and_spawn() {
+    play(async {
+        let mut stage = stage(json!(["grandchild"])).await;
+        let worker = stage.fork().await;
+        assert_eq!(stage.message(&worker).await, json!({ "is_worker": false, "is_success": false }));
+    });
+}
+
+/// cluster-advanced-serialization and its like: refused at the start.
+#[test]
+fn advanced_is_refused() {
+    play(async {
+        let refused = builder(json!([])).serialization(Serialization::Advanced).start().await;
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Unsupported);
+    });
+}
