@@ -304,7 +304,10 @@ pub fn find_release() -> anyhow::Result<PathBuf> {
         sources.split_once(": ").context("cargo lists what a program is made of")?.1.replace("\\ ", "\0");
     for source in sources.split_whitespace().map(|name| name.replace('\0', " ")) {
         let is_older = changed(Path::new(&source)).is_ok_and(|changed| changed <= built);
-        ensure!(is_older, "`cargo build --release` has not built the optimized program since {source} changed");
+        ensure!(
+            is_older,
+            "`cargo build --release` has not built the optimized program since {source} changed"
+        );
     }
     Ok(binary)
 }
