@@ -271,50 +271,35 @@ impl<S: SerializeMap> SerializeMap for Parts<S> {
     }
 }
 
-impl<S: SerializeStruct> SerializeStruct for Parts<S> {
-    type Ok = S::Ok;
-    type Error = S::Error;
+macro_rules! fields {
+    ($($trait:ident)+) => {
+        $(impl<S: $trait> $trait for Parts<S> {
+            type Ok = S::Ok;
+            type Error = S::Error;
 
-    fn serialize_field<T: Serialize + ?Sized>(
-        &mut self,
-        key: &'static str,
-        value: &T,
-    ) -> Result<(), S::Error> {
-        if self.is_verbatim {
-            return self.inner.serialize_field(key, value);
-        }
-        self.inner.serialize_field(key, &Value(value))
-    }
+            fn serialize_field<T: Serialize + ?Sized>(
+                &mut self,
+                key: &'static str,
+                value: &T,
+            ) -> Result<(), S::Error> {
+                if self.is_verbatim {
+                    return self.inner.serialize_field(key, value);
+                }
+                self.inner.serialize_field(key, &Value(value))
+            }
 
-    fn skip_field(&mut self, key: &'static str) -> Result<(), S::Error> {
-        self.inner.skip_field(key)
-    }
+            fn skip_field(&mut self, key: &'static str) -> Result<(), S::Error> {
+                self.inner.skip_field(key)
+            }
 
-    fn end(self) -> Result<S::Ok, S::Error> {
-        self.inner.end()
-    }
+            fn end(self) -> Result<S::Ok, S::Error> {
+                self.inner.end()
+            }
+        })+
+    };
 }
 
-impl<S: SerializeStructVariant> SerializeStructVariant for Parts<S> {
-    type Ok = S::Ok;
-    type Error = S::Error;
-
-    fn serialize_field<T: Serialize + ?Sized>(
-        &mut self,
-        key: &'static str,
-        value: &T,
-    ) -> Result<(), S::Error> {
-        self.inner.serialize_field(key, &Value(value))
-    }
-
-    fn skip_field(&mut self, key: &'static str) -> Result<(), S::Error> {
-        self.inner.skip_field(key)
-    }
-
-    fn end(self) -> Result<S::Ok, S::Error> {
-        self.inner.end()
-    }
-}
+fields! { SerializeStruct SerializeStructVariant }
 
 #[cfg(test)]
 mod tests {
