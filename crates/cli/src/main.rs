@@ -54,7 +54,7 @@ fn main() -> ExitCode {
 fn execute() -> Result<exit_code::ExitCode, failure::Failure> {
     // Where a shell asks for completions, answers and ends.
     clap_complete::CompleteEnv::with_factory(args::command).complete();
-    let matches = args::command().get_matches();
+    let matches = args::command_line().get_matches();
     let cli = args::Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     command::execute(cli.command, &matches)
 }
