@@ -253,7 +253,8 @@ fn what_was_saved_is_resurrected_as_it_was() {
     // As after a start of the machine, by whom and from where ever.
     let mut command = folder.command(&["resurrect"]);
     let run = command.current_dir("/").env("PATH", "/nowhere").env_remove("HOME").output().unwrap();
-    Run::from(run).code(0).has(&["web: 1 worker ready"]);
+    let run = Run::from(run).code(0).has(&["web: 2 workers ready on ", &folder.address.to_string()]);
+    assert!(!run.out.contains("1 worker ready"), "that it began with one is over: {run:?}");
     assert_eq!(folder.status("web")["target"], 2);
     assert_eq!(folder.ask("A"), "one");
 }
