@@ -135,7 +135,7 @@ fn several_apps_of_a_file_are_started_and_those_that_run_are_left_alone() {
     folder.allcores(&["start", config, "wed"]).code(5).has(&["no such app in", "shop.toml"]);
     // Those that can be stopped are, though one of the names is wrong.
     folder.allcores(&["stop", "web", "wed", "api"]).code(5).has(&["web: stopped", "api: stopped", "wed"]);
-    folder.allcores(&["stop", "all"]).code(5).has(&["no app is running"]);
+    folder.allcores(&["stop", "all"]).code(5).has(&["stop all: no app is running"]);
 }
 
 #[test]
