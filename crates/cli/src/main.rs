@@ -18,6 +18,7 @@ mod paint;
 mod readable;
 mod report;
 mod runtime_folder;
+mod screen;
 mod service;
 mod settings;
 mod sockets;
