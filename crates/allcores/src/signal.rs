@@ -68,9 +68,11 @@ impl FromStr for Signal {
 
     fn from_str(name: &str) -> Result<Self, Error> {
         let is_meant = |known: &str| known == name || known.strip_prefix("SIG") == Some(name);
-        (1..=31)
-            .find(|number| signal_name(*number).is_some_and(is_meant))
-            .map(Self)
-            .ok_or_else(|| Error::new(ErrorKind::Settings, format!("no signal is called {name:?}")))
+        (1..=31).find(|number| signal_name(*number).is_some_and(is_meant)).map(Self).ok_or_else(|| {
+            Error::new(
+                ErrorKind::Settings,
+                format!("no signal is called {name:?}: TERM, HUP or SIGUSR1 would be one"),
+            )
+        })
     }
 }

@@ -6,6 +6,7 @@ mod app;
 mod background;
 mod config;
 mod doctor;
+mod help;
 mod log;
 mod reload;
 mod run;
@@ -40,15 +41,20 @@ pub(crate) use values::{Change, MAX_WORKERS, SecretSource, Workers};
 use crate::settings::AppName;
 use crate::target::{self, Target};
 
-/// Run any server on every core behind one port.
+/// Run any server on every core behind one port
 ///
 /// allcores starts one worker process of your server for each core. All of them share one port, connections are
 /// spread over them, and a worker that dies is replaced. The server needs no change.
 #[derive(Debug, Parser)]
-#[command(name = "allcores", version, arg_required_else_help = true, after_help = EXAMPLES)]
+#[command(name = "allcores", version, arg_required_else_help = true, max_term_width = help::WIDTH)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// The command line as it is typed, with the help as it is shown.
+pub(crate) fn command_line() -> clap::Command {
+    help::laid_out(command())
 }
 
 /// The command line as clap knows it.
@@ -60,14 +66,6 @@ pub(crate) fn command() -> clap::Command {
         start.mut_args(|arg| if is_option(&arg) { arg.hide(true) } else { arg })
     })
 }
-
-const EXAMPLES: &str = "\
-Examples:
-  allcores run -- node server.js      a worker on each core, in the foreground
-  allcores start -- node server.js    the same in the background
-  allcores demo                       see it at work
-  allcores status web                 how the app `web` is doing
-  allcores reload web                 a new version in, the old one drained";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -98,21 +96,29 @@ pub(crate) enum Command {
     Completions(CompletionsArgs),
     Man(ManArgs),
     DemoWorker(DemoWorkerArgs),
-    /// Read what a primary is about to leave on stdin, and say whether this program can go on with it
+    /// Say whether this program can go on with what a primary leaves on stdin
     #[command(hide = true)]
     UpgradeCheck,
 }
 
-/// List the apps: those that run, and those in the background that were stopped
+/// List the apps: those that run, and those that were stopped
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  allcores ls
+  allcores ls --json | jq -r '.[].name'")]
 pub(crate) struct LsArgs {
-    /// Print JSON: an array with the status of each app that runs, and the name of each that was stopped
+    /// Print JSON: the status of each app that runs, the name of each other
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 /// Show one app and its workers
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  allcores status web
+  allcores status web --json | jq '.workers[].pid'")]
 pub(crate) struct StatusArgs {
     /// The app's name, as `allcores ls` shows it
     #[arg(add = target::completer())]
@@ -125,8 +131,8 @@ pub(crate) struct StatusArgs {
 
 /// Stop apps and wait until they have gone
 ///
-/// Their workers finish the connections that they have. An app that was started in the background can be started again by its
-/// name; `delete` has it forgotten.
+/// Their workers finish the connections that they have. An app that was started in the background can be started
+/// again by its name; `delete` has it forgotten.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -176,9 +182,13 @@ pub(crate) struct ScaleArgs {
 
 /// Print a completion script for a shell
 ///
-/// It completes commands, options and the names of apps. For example:
-/// allcores completions bash > ~/.local/share/bash-completion/completions/allcores
+/// It completes commands, options and the names of apps. bash looks for it in
+/// ~/.local/share/bash-completion/completions/allcores.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  allcores completions bash > allcores.bash
+  allcores completions fish > ~/.config/fish/completions/allcores.fish")]
 pub(crate) struct CompletionsArgs {
     /// Which shell
     pub(crate) shell: Shell,
@@ -186,15 +196,26 @@ pub(crate) struct CompletionsArgs {
 
 /// Print a manual page in roff
 #[derive(Debug, clap::Args)]
-#[command(hide = true)]
+#[command(
+    hide = true,
+    after_help = "\
+Examples:
+  allcores man
+  allcores man run | man -l -"
+)]
 pub(crate) struct ManArgs {
-    /// The command to describe; the page of `allcores` itself without it
+    /// The command to describe [default: allcores itself]
     pub(crate) command: Option<String>,
 }
 
 /// Serve the demo page; what `allcores demo` runs as its workers
 #[derive(Debug, clap::Args)]
-#[command(hide = true)]
+#[command(
+    hide = true,
+    after_help = "\
+Examples:
+  allcores demo-worker 127.0.0.1:8086"
+)]
 pub(crate) struct DemoWorkerArgs {
     /// Where to listen
     pub(crate) address: SocketAddr,

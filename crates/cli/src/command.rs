@@ -153,8 +153,15 @@ fn explain(app: &AppFolder, tried: &str, error: RequestError) -> Failure {
         RequestError::NotRunning => not_running(app, tried),
         RequestError::Refused(reason) => Failure::from(anyhow!("{tried} {name}: refused: {reason}"))
             .next(format!("see how it is doing: allcores status {name}")),
-        RequestError::Broken(error) => Failure::from(error.context(format!("{tried} {name}")))
-            .next(format!("see whether it still runs: allcores status {name}")),
+        RequestError::Broken(error) => {
+            let next = match app.holder() {
+                Some(pid) => {
+                    format!("see whether its primary, process {pid}, still runs, and what it printed last")
+                }
+                None => "see whether it still runs: allcores ls".to_owned(),
+            };
+            Failure::from(error.context(format!("{tried} {name}"))).next(next)
+        }
     }
 }
 
@@ -172,7 +179,7 @@ fn unresponsive(app: &AppFolder, tried: &str, patience: Duration) -> Failure {
         Some(pid) => {
             failure.next(format!("look at process {pid}; to end it and its workers by force: kill -9 {pid}"))
         }
-        None => failure,
+        None => failure.next("see what its primary printed last; `allcores ls` lists the apps that run"),
     }
 }
 

@@ -18,6 +18,7 @@ mod paint;
 mod readable;
 mod report;
 mod runtime_folder;
+mod screen;
 mod service;
 mod settings;
 mod sockets;
@@ -54,7 +55,7 @@ fn main() -> ExitCode {
 fn execute() -> Result<exit_code::ExitCode, failure::Failure> {
     // Where a shell asks for completions, answers and ends.
     clap_complete::CompleteEnv::with_factory(args::command).complete();
-    let matches = args::command().get_matches();
+    let matches = args::command_line().get_matches();
     let cli = args::Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     command::execute(cli.command, &matches)
 }

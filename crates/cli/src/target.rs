@@ -33,12 +33,12 @@ impl FromStr for Target {
 }
 
 /// Finds the apps that are meant, each once: the named ones in their order, whether they run or not, and for `all` those that
-/// run.
+/// run. `tried` is what is to be done to them.
 ///
 /// # Errors
 ///
 /// The runtime folder can't be used; or all are meant, and none runs.
-pub(crate) fn folders(targets: &[Target]) -> Result<Vec<AppFolder>, Failure> {
+pub(crate) fn folders(tried: &str, targets: &[Target]) -> Result<Vec<AppFolder>, Failure> {
     let runtime = RuntimeFolder::from_env()?;
     let mut found: Vec<AppFolder> = Vec::new();
     for target in targets {
@@ -47,8 +47,11 @@ pub(crate) fn folders(targets: &[Target]) -> Result<Vec<AppFolder>, Failure> {
             Target::All => {
                 let running: Vec<_> = runtime.apps()?.into_iter().filter(AppFolder::is_running).collect();
                 if running.is_empty() {
-                    return Err(Failure::new(ExitCode::NotRunning, anyhow!("no app is running"))
-                        .next("start one: allcores start, or allcores run -- COMMAND"));
+                    return Err(Failure::new(
+                        ExitCode::NotRunning,
+                        anyhow!("{tried} all: no app is running"),
+                    )
+                    .next("start one: allcores start, or allcores run -- COMMAND"));
                 }
                 running
             }

@@ -20,10 +20,14 @@ use super::values::{self, SecretSource, Workers};
 pub(crate) const PENDING: usize = 1024;
 
 /// How an app is run.
+///
+/// The first paragraph about an option is all that `-h` shows of it. Options that few need are in `--help` alone.
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = None::<&'static str>)]
 pub(crate) struct AppOptions {
-    /// How many workers: a number, `auto` for one per core that this process may use (its affinity and its cgroup's
-    /// quota are respected), or -N for that many fewer
+    /// How many workers: a number, `auto`, or -N for that many fewer
+    ///
+    /// `auto` is one for each core that this process may use; its affinity and its cgroup's quota are respected.
     #[arg(
         short,
         long,
@@ -34,8 +38,9 @@ pub(crate) struct AppOptions {
     )]
     pub(crate) workers: Workers,
 
-    /// How connections reach the workers [default: auto, or what NODE_CLUSTER_SCHED_POLICY says: rr or none]
+    /// How connections reach the workers [default: auto]
     ///
+    /// Where NODE_CLUSTER_SCHED_POLICY is `rr` or `none`, as node knows it, the default is that.
     /// `sticky` goes by the client's IP address; `sticky:cookie=NAME`, `sticky:header=NAME` and `sticky:query=NAME` by
     /// that field of the first request of a connection, and by the address where it is missing.
     #[arg(long, value_name = "POLICY", value_parser = values::policy_parser())]
@@ -43,81 +48,85 @@ pub(crate) struct AppOptions {
 
     /// How many accepted connections of one address may wait to be handed to workers, with round-robin and sticky;
     /// more wait in the kernel's own queue
-    #[arg(long, value_name = "COUNT", default_value_t = PENDING, value_parser = values::pending)]
+    #[arg(long, hide_short_help = true, value_name = "COUNT", default_value_t = PENDING, value_parser = values::pending)]
     pub(crate) pending: usize,
 
-    /// Listen here and pass the socket to the workers by `LISTEN_FDS`; may be given more than once. 8080 and :8080
-    /// mean port 8080 of every IPv4 address
+    /// Listen here and pass the socket to the workers by `LISTEN_FDS`
+    ///
+    /// May be given more than once. 8080 and :8080 mean port 8080 of every IPv4 address.
     #[arg(long, value_name = "ADDRESS", value_parser = values::listen)]
     pub(crate) listen: Vec<SocketAddr>,
 
     /// Pass the sockets that systemd has passed to us on to the workers, by `LISTEN_FDS`; else programs that bind their
     /// addresses get them
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     pub(crate) pass_sockets: bool,
 
-    /// Set a variable in the workers' environment; may be given more than once
+    /// Set a variable of the workers; may be given more than once
     #[arg(long, value_name = "KEY=VALUE", value_parser = values::env_parser())]
     pub(crate) env: Vec<(OsString, OsString)>,
 
     /// Set the variables that a file lists, a KEY=VALUE in each line; may be given more than once. --env wins over it
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, hide_short_help = true, value_name = "FILE")]
     pub(crate) env_file: Vec<PathBuf>,
 
     /// Set a variable to what a file contains, or, for credential:NAME, a credential that systemd has passed; may be given
     /// more than once. It is read again at each reload, and shown nowhere
-    #[arg(long, value_name = "KEY=SOURCE", value_parser = values::secret_parser())]
+    #[arg(long, hide_short_help = true, value_name = "KEY=SOURCE", value_parser = values::secret_parser())]
     pub(crate) secret: Vec<(OsString, SecretSource)>,
 
     /// Start the workers in this folder
     #[arg(long, value_name = "FOLDER")]
     pub(crate) cwd: Option<PathBuf>,
 
-    /// Run the workers as this user, a name or a number; its primary group comes with it
+    /// Run the workers as this user: a name or a number
+    ///
+    /// Its primary group comes with it.
     #[arg(long, value_name = "USER")]
     pub(crate) uid: Option<String>,
 
     /// Run the workers as this group, a name or a number
-    #[arg(long, value_name = "GROUP")]
+    #[arg(long, hide_short_help = true, value_name = "GROUP")]
     pub(crate) gid: Option<String>,
 
     /// A worker that ran for this long has started well, and its next crash is answered at once
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = values::duration)]
+    #[arg(long, hide_short_help = true, value_name = "DURATION", default_value = "1s", value_parser = values::duration)]
     pub(crate) min_uptime: Duration,
 
     /// More early exits in a row than this are a crash loop
-    #[arg(long, value_name = "COUNT", default_value_t = 5)]
+    #[arg(long, hide_short_help = true, value_name = "COUNT", default_value_t = 5)]
     pub(crate) max_restarts: u32,
 
     /// How long to wait after the first early exit; doubles with each one in a row
-    #[arg(long, value_name = "DURATION", default_value = "100ms", value_parser = values::duration)]
+    #[arg(long, hide_short_help = true, value_name = "DURATION", default_value = "100ms", value_parser = values::duration)]
     pub(crate) backoff: Duration,
 
     /// The signal by which workers are asked to stop: TERM, INT, QUIT, HUP, USR1, USR2, WINCH or KILL
     ///
     /// Node programs, and those built with the crate, are asked over their channel first, and get it when they have closed
     /// that and do not go, or when half of --kill-timeout has passed.
-    #[arg(long, value_name = "SIGNAL", default_value = "TERM", value_parser = values::stop_signal)]
+    #[arg(long, hide_short_help = true, value_name = "SIGNAL", default_value = "TERM", value_parser = values::stop_signal)]
     pub(crate) stop_signal: Signal,
 
-    /// How long a worker that was asked to stop may take before it is killed
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = values::duration)]
+    /// How long a worker that was asked to stop may take until it is killed
+    #[arg(hide_short_help = true, long, value_name = "DURATION", default_value = "5s", value_parser = values::duration)]
     pub(crate) kill_timeout: Duration,
 
-    /// How long a draining worker may keep its connections before it is asked to stop
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = values::duration)]
+    /// How long a worker may finish its connections before it is asked to stop
+    #[arg(hide_short_help = true, long, value_name = "DURATION", default_value = "10s", value_parser = values::duration)]
     pub(crate) drain_timeout: Duration,
 
     /// Replace a worker that has taken none of its waiting connections for this long [default: never]
-    #[arg(long, value_name = "DURATION", value_parser = values::positive_duration)]
+    #[arg(long, hide_short_help = true, value_name = "DURATION", value_parser = values::positive_duration)]
     pub(crate) hang_timeout: Option<Duration>,
 
     /// Leave the programs' `bind` and `listen` alone
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     pub(crate) no_adopt: bool,
 
-    /// Let monitoring read how the app is doing on this address: `/metrics` for Prometheus, `/ready` and `/live`. 9145
-    /// means port 9145 of this machine's own loopback. Whoever can connect may read
+    /// Serve `/metrics` for Prometheus, `/ready` and `/live` here
+    ///
+    /// 9145 means port 9145 of this machine's own loopback. Whoever can connect may read.
     #[arg(long, value_name = "ADDRESS", value_parser = values::metrics)]
     pub(crate) metrics: Option<SocketAddr>,
 
@@ -136,16 +145,24 @@ pub(crate) struct AppOptions {
 
 /// What is written, and how; the same for every command that runs an app.
 #[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Output")]
 pub(crate) struct OutputArgs {
-    /// How to write what happens and what the workers write
-    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Pretty, env = "ALLCORES_LOG_FORMAT")]
+    /// How to write events and what the workers write
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t = LogFormat::Pretty,
+        env = "ALLCORES_LOG_FORMAT",
+        hide_env_values = true
+    )]
     pub(crate) log_format: LogFormat,
 
-    /// Say less: only warnings and errors; twice: only errors
+    /// Say less: warnings and errors; twice: only errors
     #[arg(short, long, action = clap::ArgAction::Count, conflicts_with = "verbose")]
     pub(crate) quiet: u8,
 
-    /// Say more: also when workers are forked and become ready
+    /// Say more: also when workers are forked and ready
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
 }

@@ -14,17 +14,19 @@ use crate::target::{self, Target};
 
 const START_EXAMPLES: &str = "\
 Examples:
-  allcores start                                   every app of allcores.toml in this folder
-  allcores start web api --env-name production     two of them, as they are in production
-  allcores start /srv/shop/allcores.toml           every app of that file
+  allcores start                                  all apps of ./allcores.toml
+  allcores start web api --env-name production    two of them, in production
+  allcores start /srv/shop/allcores.toml          all apps of that file
   allcores start -w 4 --name web -- node server.js
-  allcores start web                               an app that was stopped, as it was";
+  allcores start web                              one that was stopped
+
+Every option of `allcores run` is one of `allcores start`, too.";
 
 /// Start apps in the background, and wait until they are ready
 ///
-/// Takes every option of `allcores run` besides its own. Each app gets a primary of its own, and nothing else stays in the
-/// background. Ends when all workers are ready; or with
-/// the exit code that `allcores run` would have ended with, and the last lines of the app's log.
+/// Takes every option of `allcores run` besides its own. Each app gets a primary of its own, and nothing else stays in
+/// the background. Ends when all workers are ready; or with the exit code that `allcores run` would have ended with, and
+/// the last lines of the app's log.
 #[derive(Debug, clap::Args)]
 #[command(
     override_usage = "allcores start [OPTIONS] [FILE] [APP]...\n       allcores start [OPTIONS] -- COMMAND [ARGS]...",
@@ -32,19 +34,25 @@ Examples:
     after_long_help = format!("{START_EXAMPLES}\n\n{}", ExitCode::help()),
 )]
 pub(crate) struct StartArgs {
-    /// A config file (a path, or a name that ends in .toml), and which apps of it; or apps that were started before
+    /// A config file, and which apps of it; or apps that were started before
+    ///
+    /// A config file is a path, or a name that ends in .toml.
     #[arg(value_name = "FILE|APP", add = target::completer())]
     pub(crate) what: Vec<String>,
 
-    /// What to call the app [default: derived from the command, or from the folder]
+    /// What to call the app [default: as its command]
+    ///
+    /// Without it, the name is derived from the command, or from the folder.
     #[arg(long)]
     pub(crate) name: Option<AppName>,
 
-    /// Which of the file's environments, for example production [default: none]
-    #[arg(long, value_name = "ENVIRONMENT")]
+    /// Which of its environments, for example production
+    #[arg(long, value_name = "NAME")]
     pub(crate) env_name: Option<String>,
 
-    /// How long to wait until all workers are ready; the app goes on all the same
+    /// How long to wait until all workers are ready
+    ///
+    /// The app goes on all the same.
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = values::positive_duration)]
     pub(crate) timeout: Duration,
 
@@ -52,14 +60,15 @@ pub(crate) struct StartArgs {
     pub(crate) options: AppOptions,
 
     /// The command to run, and its arguments
-    #[arg(last = true, value_name = "COMMAND", help_heading = "Arguments")]
+    #[arg(last = true, value_name = "COMMAND", help_heading = None::<&'static str>)]
     pub(crate) command: Vec<OsString>,
 }
 
-/// Replace the workers of apps without losing a connection; or stop the apps and start them again
+/// Replace the workers of apps, or with --hard the whole apps
 ///
-/// Without --hard it is a reload: the app's settings are read again, and each worker goes when its successor is ready. What is
-/// fixed while an app runs, such as its policy, takes --hard, in which nobody serves for a moment.
+/// Without --hard it is a reload, and no connection is lost: the app's settings are read again, and each worker goes when
+/// its successor is ready. What is fixed while an app runs, such as its policy, takes --hard, in which nobody serves for a
+/// moment.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -97,7 +106,7 @@ pub(crate) struct DeleteArgs {
     pub(crate) logs: bool,
 }
 
-/// Show how an app was made: command, folder, options, and where its files are
+/// Show how an app was made: command, folder, options, files
 ///
 /// Of variables, only the names are shown.
 #[derive(Debug, clap::Args)]
@@ -175,9 +184,10 @@ pub(crate) struct EventsArgs {
     pub(crate) output: bool,
 }
 
-/// Keep a list of the apps that run in the background, for `resurrect`
+/// Keep a list of the apps in the background, for `resurrect`
 ///
-/// With how each was started, its number of workers, and its environment; readable for this user alone.
+/// Of those that run, with how each was started, its number of workers, and its environment; readable for this user
+/// alone.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -198,7 +208,7 @@ Examples:
   allcores resurrect
   @reboot allcores resurrect          in a crontab")]
 pub(crate) struct ResurrectArgs {
-    /// How long each may take until all its workers are ready
+    /// How long each may take until its workers are ready
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = values::positive_duration)]
     pub(crate) timeout: Duration,
 }

@@ -8,7 +8,7 @@ use crate::settings::AppName;
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Config file")]
 pub(crate) struct SourceArgs {
-    /// Take the app from this file; what is given here wins over what it says
+    /// Take the app from this file; options win over it
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
@@ -16,8 +16,8 @@ pub(crate) struct SourceArgs {
     #[arg(long, requires = "config")]
     pub(crate) app: Option<AppName>,
 
-    /// Which of the file's environments, for example production [default: none]
-    #[arg(long, value_name = "ENVIRONMENT", requires = "config")]
+    /// Which of its environments, for example production
+    #[arg(long, value_name = "NAME", requires = "config")]
     pub(crate) env_name: Option<String>,
 }
 
@@ -28,14 +28,14 @@ pub(crate) struct SourceArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  allcores check                          allcores.toml in this folder
-  allcores check deploy/web.toml --elsewhere     a file that is for another machine")]
+  allcores check                                allcores.toml in this folder
+  allcores check deploy/web.toml --elsewhere    a file for another machine")]
 pub(crate) struct CheckArgs {
     /// The file
     #[arg(default_value = "allcores.toml")]
     pub(crate) file: PathBuf,
 
-    /// The file is for another machine: don't look here for the folders, users and files that it names
+    /// Don't look for folders, users and files: it is for another machine
     #[arg(long)]
     pub(crate) elsewhere: bool,
 }
@@ -48,9 +48,9 @@ pub(crate) struct CheckArgs {
 #[command(after_help = "\
 Examples:
   allcores import ecosystem.config.js -o allcores.toml
-  allcores import ecosystem.json                         print it only")]
+  allcores import ecosystem.json                          print it only")]
 pub(crate) struct ImportArgs {
-    /// The ecosystem file: .json, .yml, .yaml, .js, .cjs or .mjs
+    /// The ecosystem file: .json, .yml, .yaml, .js, .cjs, .mjs
     #[arg(default_value = "ecosystem.config.js")]
     pub(crate) file: PathBuf,
 
@@ -65,7 +65,10 @@ pub(crate) struct ImportArgs {
 
 /// Print the JSON schema of config files, for editors
 ///
-/// For example: allcores schema > allcores.schema.json, and in the first line of allcores.toml
+/// An editor that knows TOML completes keys by it, when the first line of allcores.toml is
 /// #:schema ./allcores.schema.json
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  allcores schema > allcores.schema.json")]
 pub(crate) struct SchemaArgs {}

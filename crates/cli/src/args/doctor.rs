@@ -2,9 +2,10 @@
 
 use std::ffi::OsString;
 
-/// Say what this machine, container and user allow, and what a command will be run by
+/// Say what this machine, container and user allow
 ///
-/// Tries what can be tried: two workers of a small server are run for a moment. Exit code 1 says that something stands in the way.
+/// Tries what can be tried: two workers of a small server are run for a moment. Given a command, says what it will be run
+/// by. Exit code 1 says that something stands in the way.
 #[derive(Debug, clap::Args)]
 #[command(
     override_usage = "allcores doctor [--json] [-- COMMAND [ARGS]...]",

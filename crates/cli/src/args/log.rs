@@ -8,29 +8,35 @@ use crate::target::{self, Target};
 
 /// Where an app's log is, and when it is put aside.
 #[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "Log")]
+#[command(next_help_heading = "Output")]
 pub(crate) struct LogArgs {
-    /// Write a log here, too [default in the background: in the state folder]
+    /// Write a log here, too
     ///
-    /// A line for each that a worker writes and for each event, with its time, slot and stream. SIGUSR1 has it opened anew, for
+    /// An app in the background has one in the state folder by default. A line for each that a worker writes and for each event, with its time, slot and stream. SIGUSR1 has it opened anew, for
     /// those who move it away by themselves.
     #[arg(id = "log-file", long = "log-file", value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
 
     /// Put the log aside when it is this large
-    #[arg(id = "log-size", long = "log-size", value_name = "SIZE", default_value = "64M", value_parser = values::size)]
+    #[arg(hide_short_help = true, id = "log-size", long = "log-size", value_name = "SIZE", default_value = "64M", value_parser = values::size)]
     pub(crate) size: u64,
 
     /// Put the log aside this often: 24h is at midnight UTC [default: never]
-    #[arg(id = "log-age", long = "log-age", value_name = "DURATION", value_parser = values::positive_duration)]
+    #[arg(hide_short_help = true, id = "log-age", long = "log-age", value_name = "DURATION", value_parser = values::positive_duration)]
     pub(crate) age: Option<Duration>,
 
     /// How many that were put aside are kept
-    #[arg(id = "log-keep", long = "log-keep", value_name = "COUNT", default_value_t = 10)]
+    #[arg(
+        hide_short_help = true,
+        id = "log-keep",
+        long = "log-keep",
+        value_name = "COUNT",
+        default_value_t = 10
+    )]
     pub(crate) keep: u32,
 
     /// Don't compress what was put aside
-    #[arg(id = "log-plain", long = "log-plain")]
+    #[arg(hide_short_help = true, id = "log-plain", long = "log-plain")]
     pub(crate) plain: bool,
 }
 
@@ -42,8 +48,7 @@ pub(crate) struct LogArgs {
 Examples:
   allcores logs web -f
   allcores logs web --slot 2 --since 10m
-  allcores logs web -n 1000 --json | jq
-  allcores logs all -f --time")]
+  allcores logs web -n 1000 --json | jq")]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag that stands for itself")]
 pub(crate) struct LogsArgs {
     /// The apps, or `all` [default: all]
@@ -54,11 +59,13 @@ pub(crate) struct LogsArgs {
     #[arg(short, long)]
     pub(crate) follow: bool,
 
-    /// How many of the last lines of each app [default: 20, or with --since all]
+    /// How many lines of each [default: 20; with --since all]
     #[arg(short = 'n', long, value_name = "COUNT")]
     pub(crate) lines: Option<usize>,
 
-    /// Only from then on: 10m ago, or a time such as 2026-01-02T03:04:05Z
+    /// Only from then on: 10m, or 2026-01-02T03:04:05Z
+    ///
+    /// A duration is counted back from now.
     #[arg(long, value_name = "TIME", value_parser = values::moment)]
     pub(crate) since: Option<Moment>,
 
@@ -82,7 +89,7 @@ pub(crate) struct LogsArgs {
     #[arg(long, conflicts_with = "raw")]
     pub(crate) json: bool,
 
-    /// The very bytes that workers have written, and nothing else
+    /// Only the very bytes that workers have written
     #[arg(long)]
     pub(crate) raw: bool,
 }

@@ -9,23 +9,32 @@ use super::values::{self, Workers};
 use crate::exit_code::ExitCode;
 use crate::settings::AppName;
 
+const FEW_EXAMPLES: &str = "\
+Examples:
+  allcores run -- node server.js
+  allcores run -w 4 --name web -- python3 -m http.server 8080
+  allcores run --health-http /healthz -- ./server    replaces what is not well
+  allcores run --config allcores.toml --app web      as that file says";
+
 const EXAMPLES: &str = "\
 Examples:
   allcores run -- node server.js
   allcores run -w 4 --name web -- python3 -m http.server 8080
-  allcores run -w -1 -- npm start                       leaves one core to others
-  allcores run --listen :8080 -- ./app                  takes its socket by LISTEN_FDS
+  allcores run -w -1 -- npm start                    leaves one core to others
+  allcores run --listen :8080 -- ./app               a program of LISTEN_FDS
   sudo allcores run --uid www-data -- ./server --port 80
-  allcores run --health-http /healthz -- ./server       replaces a worker that is not well
+  allcores run --health-http /healthz -- ./server    replaces what is not well
   allcores run --log-format json -- ./server | jq    one JSON object per event
-  allcores run --config allcores.toml --app web         as that file says
+  allcores run --config allcores.toml --app web      as that file says";
 
+const SIGNALS: &str = "\
 Signals:
-  TERM, INT   let the workers finish their connections, then stop; a second INT stops now
+  TERM, INT   let the workers finish their connections, then stop;
+              a second INT stops now
   QUIT        stop now
   HUP         reload: replace the workers without losing a connection
   USR1        open the log anew
-  USR2        upgrade: go on as what is now in the file that allcores was started from
+  USR2        upgrade: go on as what is now in the file that was started
   TTIN, TTOU  one worker more, one worker less";
 
 /// Run a command on every core, in the foreground
@@ -35,11 +44,13 @@ Signals:
 #[derive(Debug, clap::Args)]
 #[command(
     override_usage = "allcores run [OPTIONS] [--] COMMAND [ARGS]...\n       allcores run [OPTIONS] --config FILE [--app APP]",
-    after_help = EXAMPLES,
-    after_long_help = format!("{EXAMPLES}\n\n{}", ExitCode::help()),
+    after_help = FEW_EXAMPLES,
+    after_long_help = format!("{EXAMPLES}\n\n{SIGNALS}\n\n{}", ExitCode::help()),
 )]
 pub(crate) struct RunArgs {
-    /// What to call the app [default: derived from the command, or from the folder]
+    /// What to call the app [default: as its command]
+    ///
+    /// Without it, the name is derived from the command, or from the folder.
     #[arg(long)]
     pub(crate) name: Option<AppName>,
 
@@ -48,20 +59,24 @@ pub(crate) struct RunArgs {
     pub(crate) background: bool,
 
     #[command(flatten)]
-    pub(crate) source: SourceArgs,
-
-    #[command(flatten)]
     pub(crate) options: AppOptions,
 
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+
     /// The command to run, and its arguments
-    #[arg(required_unless_present = "config", trailing_var_arg = true, num_args = 1.., value_name = "COMMAND", help_heading = "Arguments")]
+    #[arg(required_unless_present = "config", trailing_var_arg = true, num_args = 1.., value_name = "COMMAND", help_heading = None::<&'static str>, hide_short_help = true)]
     pub(crate) command: Vec<OsString>,
 }
 
 /// Run a small web server on every core, to see allcores at work
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  allcores demo
+  allcores demo -w 2 --listen 8087")]
 pub(crate) struct DemoArgs {
-    /// How many workers: a number, `auto` for one per core, or -N for that many fewer
+    /// How many workers: a number, `auto`, or -N for that many fewer
     #[arg(
         short,
         long,

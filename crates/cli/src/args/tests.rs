@@ -1,5 +1,7 @@
 //! That the command line as a whole is sound.
 
+mod help;
+
 use clap::{CommandFactory as _, Parser as _};
 
 use super::{Cli, Command, LogFormat, Workers};

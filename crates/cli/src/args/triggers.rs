@@ -12,23 +12,23 @@ use super::values;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Reloading by itself")]
 pub(crate) struct TriggerArgs {
-    /// Reload when a file below this folder has changed; may be given more than once
+    /// Reload when a file below this folder has changed
     ///
-    /// What `.gitignore` and `.ignore` files name is left out, and hidden files, `node_modules` and `__pycache__`.
+    /// May be given more than once. What `.gitignore` and `.ignore` files name is left out, and hidden files, `node_modules` and `__pycache__`.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) watch: Vec<PathBuf>,
 
     /// Leave out such files too: *.log, or cache/ for a folder; may be given more than once
-    #[arg(long, value_name = "GLOB", value_parser = values::glob)]
+    #[arg(hide_short_help = true, long, value_name = "GLOB", value_parser = values::glob)]
     pub(crate) watch_ignore: Vec<String>,
 
     /// How long nothing may have changed any more before it is reloaded
-    #[arg(long, value_name = "DURATION", default_value = "300ms", value_parser = values::duration)]
+    #[arg(hide_short_help = true, long, value_name = "DURATION", default_value = "300ms", value_parser = values::duration)]
     pub(crate) watch_delay: Duration,
 
-    /// Reload at these times, in this machine's time zone: "0 4 * * *" is each day at 4
+    /// Reload at these times: "0 4 * * *" is each day at 4
     ///
-    /// Minute, hour, day of the month, month and day of the week, as crontab(5) has them; in front of them there may be seconds.
-    #[arg(long, value_name = "CRON")]
+    /// In this machine's time zone. Minute, hour, day of the month, month and day of the week, as crontab(5) has them; in front of them there may be seconds.
+    #[arg(hide_short_help = true, long, value_name = "CRON")]
     pub(crate) cron_restart: Option<Cron>,
 }

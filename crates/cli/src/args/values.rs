@@ -81,7 +81,7 @@ impl Change {
 pub(super) fn change(text: &str) -> Result<Change, String> {
     let max = i32::from(MAX_WORKERS);
     let number: i32 = text.parse().map_err(|_| "not a number: give for example 4, +1 or -1".to_owned())?;
-    let out_of_range = || format!("{number} is not in 1..={max}");
+    let out_of_range = || format!("give a number from 1 to {max}, or +N or -N for so many more or fewer");
     match text.starts_with(['+', '-']) {
         true if (1..=max).contains(&number.abs()) => {
             i16::try_from(number).map(Change::By).map_err(|_| out_of_range())

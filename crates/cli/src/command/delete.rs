@@ -25,6 +25,10 @@ pub(super) async fn execute(args: &DeleteArgs) -> Result<ExitCode, Failure> {
         }
     }
     names.dedup();
+    if names.is_empty() {
+        // As after `ls`: it is as it was asked for.
+        eprintln!("no app is known; nothing to delete");
+    }
     let mut failures = Vec::new();
     for name in names {
         let deleted = delete(&runtime.find(&name)?, &state, args).await;

@@ -12,6 +12,7 @@ use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::paint::{Paint, Tone};
 use crate::runtime_folder::RuntimeFolder;
+use crate::screen;
 use crate::view::DescriptionView;
 
 /// Asks the app and shows what it says.
@@ -25,11 +26,12 @@ pub(super) async fn execute(args: &DescribeArgs) -> Result<ExitCode, Failure> {
     if args.json {
         print_json(&description)
     } else {
-        print(render(&description, Paint::for_stream(&io::stdout())).as_bytes())
+        let stdout = io::stdout();
+        print(render(&description, Paint::for_stream(&stdout), screen::width(&stdout)).as_bytes())
     }
 }
 
-fn render(description: &DescriptionView, paint: Paint) -> String {
+fn render(description: &DescriptionView, paint: Paint, width: Option<usize>) -> String {
     let mut facts = vec![
         ("command", description.command_line.clone()),
         ("folder", description.folder.clone()),
@@ -50,7 +52,12 @@ fn render(description: &DescriptionView, paint: Paint) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "{}", paint.tone(Tone::Bold, &description.name));
     for (name, fact) in facts {
-        let _ = writeln!(text, "  {}  {fact}", paint.tone(Tone::Dim, format_args!("{name:<9}")));
+        let _ = writeln!(
+            text,
+            "  {}  {}",
+            paint.tone(Tone::Dim, format_args!("{name:<9}")),
+            screen::wrap(&fact, 13, width)
+        );
     }
     if !description.options.is_empty() {
         let _ = writeln!(text, "  {}", paint.tone(Tone::Dim, "options"));
@@ -70,7 +77,7 @@ mod tests {
 
     #[test]
     fn a_description_has_what_there_is_and_no_values_of_variables() {
-        let text = render(&description(), Paint::off());
+        let text = render(&description(), Paint::off(), None);
         for part in [
             "web\n  command    node server.js\n",
             "  config     /srv/allcores.toml, app web, environment production\n",

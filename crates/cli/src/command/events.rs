@@ -13,7 +13,7 @@ use crate::target;
 /// Prints events of all apps in the order in which they come, until the last app has gone.
 pub(super) async fn execute(args: &EventsArgs) -> Result<ExitCode, Failure> {
     let (tell, mut told) = mpsc::channel(64);
-    for folder in target::folders(&args.names)? {
+    for folder in target::folders("events of", &args.names)? {
         tokio::spawn(follow(folder, args.output, tell.clone()));
     }
     drop(tell);

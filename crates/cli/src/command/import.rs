@@ -15,8 +15,10 @@ use crate::import;
 pub(super) fn execute(args: &ImportArgs) -> Result<ExitCode, Failure> {
     let file = import::read(&args.file)?;
     let tried = || format!("import {}", args.file.display());
-    let imported =
-        import::import(&file).map_err(|why| Failure::new(ExitCode::Config, anyhow!(why).context(tried())))?;
+    let imported = import::import(&file).map_err(|why| {
+        Failure::new(ExitCode::Config, anyhow!(why).context(tried()))
+            .next("see whether PM2 takes it; what is expected is an object with `apps`, an array")
+    })?;
     let text = format!(
         "# Made of {} by `allcores import`. What each key means: `allcores run --help`.\n\n{}",
         args.file.display(),
@@ -30,9 +32,11 @@ pub(super) fn execute(args: &ImportArgs) -> Result<ExitCode, Failure> {
     options.write(true).create(true).truncate(args.force).create_new(!args.force);
     let written = options.open(path).and_then(|mut file| file.write_all(text.as_bytes()));
     written.map_err(|error| {
-        let is_there = error.kind() == io::ErrorKind::AlreadyExists;
-        let failure = Failure::from(anyhow::Error::new(error).context(format!("write {}", path.display())));
-        if is_there { failure.next("remove it, or have it replaced: --force") } else { failure }
+        let next = match error.kind() {
+            io::ErrorKind::AlreadyExists => "remove it, or have it replaced: --force",
+            _ => "write another file: --output; or have it printed, without --output",
+        };
+        Failure::from(anyhow::Error::new(error).context(format!("write {}", path.display()))).next(next)
     })?;
     // What was written is good, or this is a mistake of ours, and shown with its line.
     File::read(path).map_err(|failure| anyhow!("{failure}")).context("read what was written")?;

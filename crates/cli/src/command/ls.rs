@@ -15,9 +15,10 @@ use crate::failure::Failure;
 use crate::paint::{Paint, Tone};
 use crate::readable;
 use crate::runtime_folder::{AppFolder, RuntimeFolder};
+use crate::screen;
 use crate::settings::AppName;
 use crate::state_folder::StateFolder;
-use crate::table::{self, Cell, Column};
+use crate::table::{Cell, Column, Table};
 use crate::view::StatusView;
 
 /// One app of the list.
@@ -70,7 +71,8 @@ pub(super) async fn execute(args: &LsArgs) -> Result<ExitCode, Failure> {
         );
         Ok(ExitCode::Success)
     } else {
-        print(render(&apps, Paint::for_stream(&io::stdout())).as_bytes())
+        let stdout = io::stdout();
+        print(render(&apps, Paint::for_stream(&stdout), screen::width(&stdout)).as_bytes())
     }
 }
 
@@ -85,7 +87,10 @@ async fn ask(folder: AppFolder) -> Option<App> {
     }
 }
 
-fn render(apps: &[App], paint: Paint) -> String {
+/// What is left out where it does not fit: CPU, MEMORY, RESTARTS, PID. `status` has them.
+const EXPENDABLE: [usize; 4] = [5, 4, 3, 1];
+
+fn render(apps: &[App], paint: Paint, width: Option<usize>) -> String {
     let columns = [
         Column::Left("NAME"),
         Column::Right("PID"),
@@ -96,11 +101,24 @@ fn render(apps: &[App], paint: Paint) -> String {
         Column::Right("UPTIME"),
         Column::Left("LISTENING"),
     ];
-    let rows: Vec<_> = apps.iter().map(row).collect();
-    table::render(columns, &rows, paint)
+    let mut table = Table::new(columns, apps.iter().map(|app| row(app, width)).collect());
+    table.fit(width, &EXPENDABLE);
+    table.render(paint)
 }
 
-fn row(app: &App) -> [Cell; 8] {
+/// How much of a line the addresses of an app may take.
+fn addresses(status: &StatusView, width: Option<usize>) -> String {
+    let all = status.listening.join(", ");
+    match (status.listening.as_slice(), width) {
+        ([first, others @ ..], Some(width)) if !others.is_empty() && all.len() > width / 3 => {
+            format!("{} +{}", screen::cut(first, width / 3), others.len())
+        }
+        (_, Some(width)) => screen::cut(&all, width / 3),
+        (_, None) => all,
+    }
+}
+
+fn row(app: &App, width: Option<usize>) -> [Cell; 8] {
     let none = || Cell::new("-", Tone::Dim);
     match app {
         App::Answered(status) => {
@@ -116,7 +134,7 @@ fn row(app: &App) -> [Cell; 8] {
                 memory.map_or_else(none, |memory| readable::bytes(memory).into()),
                 readable::duration(Duration::try_from_secs_f64(cpu).unwrap_or_default()).into(),
                 ago(&status.since).map_or_else(none, |age| readable::duration(age).into()),
-                status.listening.join(", ").into(),
+                addresses(status, width).into(),
             ]
         }
         App::Stopped { name, .. } => [
@@ -137,7 +155,7 @@ fn row(app: &App) -> [Cell; 8] {
             none(),
             none(),
             none(),
-            Cell::new(error, Tone::Bad),
+            Cell::new(width.map_or_else(|| error.clone(), |width| screen::cut(error, width / 3)), Tone::Bad),
         ],
     }
 }
@@ -162,12 +180,44 @@ mod tests {
     fn a_silent_app_is_shown_as_such() {
         let silent = App::Silent { name: "api".into(), pid: Some(7), error: "no answer within 2s".into() };
         let stopped = App::Stopped { name: "zoo".into(), stopped: true };
-        let text = render(&[silent, App::Answered(Box::new(web())), stopped], Paint::off());
+        let text = render(&[silent, App::Answered(Box::new(web())), stopped], Paint::off(), None);
         let lines: Vec<_> = text.lines().collect();
         assert!(lines[1].starts_with("api") && lines[1].ends_with("no answer within 2s"), "{text}");
         assert!(
             lines[2].starts_with("web") && lines[2].contains("1/2") && lines[2].contains("127.0.0.1:8080")
         );
         assert!(lines[3].starts_with("zoo") && lines[3].contains("stopped"), "{text}");
+    }
+
+    #[test]
+    fn a_list_fits_eighty_columns_with_long_names_many_addresses_and_large_numbers() {
+        let long = "a-name-that-somebody-took-from-the-address-of-a-repository";
+        let mut status = web();
+        status.name = long.into();
+        status.listening =
+            (0..9).map(|port| format!("[2001:db8:1234:5678:9abc:def0:1234:{port}]:54321")).collect();
+        for worker in &mut status.workers {
+            (worker.rss_bytes, worker.cpu_seconds) = (Some(1_099_000_000_000), Some(9_999_999.0));
+            worker.restarts = 123_456;
+        }
+        let error =
+            "connect to the control socket /run/user/1000/allcores/web/control.sock: permission denied";
+        let silent = App::Silent { name: format!("{long}-2"), pid: Some(4_194_304), error: error.into() };
+        let apps = [App::Answered(Box::new(status)), silent];
+        let text = render(&apps, Paint::off(), Some(80));
+        for line in text.lines() {
+            assert!(line.chars().count() <= 80, "{line}\n{text}");
+        }
+        for part in ["READY", "1/2", "+8"] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+        let whole = render(&apps, Paint::off(), None);
+        assert!(whole.contains(long) && whole.contains("8]:54321") && whole.contains(error), "{whole}");
+    }
+
+    #[test]
+    fn a_list_that_fits_is_the_same_on_a_terminal() {
+        let apps = [App::Answered(Box::new(web()))];
+        assert_eq!(render(&apps, Paint::off(), Some(80)), render(&apps, Paint::off(), None));
     }
 }

@@ -37,7 +37,7 @@ pub(super) struct Wish<'a> {
 
 /// Reloads the apps, one after another: each when the one before it serves.
 pub(super) async fn execute(args: &ReloadArgs) -> Result<ExitCode, Failure> {
-    let folders = target::folders(&args.names)?;
+    let folders = target::folders("reload", &args.names)?;
     let for_one = [(!args.command.is_empty(), "a command is"), (args.json, "--json is")];
     if let (true, Some((_, what))) = (folders.len() > 1, for_one.iter().find(|(is_given, _)| *is_given)) {
         return Err(Failure::usage(anyhow!("reload: {what} for one app, and here are {}", folders.len()))
@@ -150,7 +150,8 @@ fn report(name: &AppName, ended: &EndedView) -> Result<(), Failure> {
     match ended {
         EndedView::Reloaded { .. } => Ok(()),
         EndedView::Stopped => {
-            Err(Failure::from(anyhow!("reload {name}: the app was told to stop meanwhile")))
+            Err(Failure::from(anyhow!("reload {name}: the app was told to stop meanwhile"))
+                .next("start it again, if nobody meant that"))
         }
         EndedView::Failed { failure, rolled_back } => {
             let FailureView { id, slot, reason, last_output, .. } = failure;

@@ -14,9 +14,13 @@ use crate::target;
 /// Restarts the apps, each when the one before it is done.
 pub(super) async fn execute(args: &RestartArgs) -> Result<ExitCode, Failure> {
     let mut failures = Vec::new();
-    for folder in target::folders(&args.names)? {
-        let done =
-            if args.hard { hard(&folder, args).await } else { reload::roll(&folder, &Wish::default()).await };
+    for folder in target::folders("restart", &args.names)? {
+        let done = match args.hard {
+            true => hard(&folder, args).await,
+            // A reload by another name; who typed that one is not told of the other.
+            false if !folder.is_running() => Err(super::not_running(&folder, "restart")),
+            false => reload::roll(&folder, &Wish::default()).await,
+        };
         failures.extend(done.err());
     }
     Failure::of_all(failures)

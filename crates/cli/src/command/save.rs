@@ -2,17 +2,20 @@
 
 use std::time::Duration;
 
-use anyhow::anyhow;
+use anyhow::{Context as _, anyhow};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::{ANSWER_PATIENCE, explain, print, start, unresponsive};
 use crate::args::{ResurrectArgs, SaveArgs};
+use crate::background::Started;
 use crate::client::Client;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::readable;
 use crate::runtime_folder::{AppFolder, RuntimeFolder};
-use crate::state_folder::{Record, SavedApp, SavedList, StateFolder};
+use crate::settings::AppName;
+use crate::state_folder::{SavedApp, SavedList, StateFolder};
 
 /// Saves how the apps in the background were started.
 pub(super) async fn save(args: &SaveArgs) -> Result<ExitCode, Failure> {
@@ -57,27 +60,49 @@ pub(super) async fn resurrect(args: &ResurrectArgs) -> Result<ExitCode, Failure>
     let Some(list) = state.saved()? else {
         return Err(Failure::from(anyhow!("resurrect: no list was saved")).next("save one: allcores save"));
     };
-    let (mut starting, mut scaling): (Vec<Record>, Vec<_>) = (Vec::new(), Vec::new());
+    let (mut rising, mut failures) = (JoinSet::new(), Vec::new());
     for app in list.apps {
         let folder = runtime.find(app.record.name())?;
         if folder.is_running() {
             print(format!("{}: runs already\n", folder.name()).as_bytes())?;
         } else {
-            scaling.extend(app.workers.map(|workers| (folder, workers)));
-            starting.push(app.record);
+            let (state, patience) = (state.clone(), args.timeout);
+            rising.spawn(async move { raise(&app, &folder, &state, patience).await });
         }
     }
-    let mut failures = start::start_all(starting, &state, args.timeout).await?;
-    for (folder, workers) in scaling.iter().filter(|(folder, _)| folder.is_running()) {
-        failures.extend(scale(folder, *workers, args.timeout).await.err());
+    while let Some(raised) = rising.join_next().await {
+        match raised.context("start an app")? {
+            Ok(text) => drop(print(text.as_bytes())?),
+            Err(failure) => failures.push(failure),
+        }
     }
     Failure::of_all(failures)
 }
 
-async fn scale(folder: &AppFolder, workers: u16, patience: Duration) -> Result<(), Failure> {
+/// Starts an app, and gives it as many workers as it had. What is said of it is what holds in the end.
+async fn raise(
+    app: &SavedApp,
+    folder: &AppFolder,
+    state: &StateFolder,
+    patience: Duration,
+) -> Result<String, Failure> {
+    let name = app.record.name();
+    let Started { pid, status } = start::start(&app.record, state, patience).await?;
+    let Some(workers) = app.workers else { return Ok(format!("{name}: {status} (pid {pid})\n")) };
     match timeout(patience, Client::new(folder).scale(workers)).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) => Err(explain(folder, "scale", error)),
-        Err(_) => Err(unresponsive(folder, "scale", patience)),
+        Ok(Ok(status)) => {
+            let (ready, addresses) = (readable::count(status.ready(), "worker"), status.listening.join(", "));
+            Ok(format!("{name}: {ready} ready on {addresses} (pid {pid})\n"))
+        }
+        Ok(Err(error)) => Err(explain(folder, "started; scale", error)),
+        Err(_) => Err(not_scaled(name, workers, patience)),
     }
+}
+
+fn not_scaled(name: &AppName, workers: u16, patience: Duration) -> Failure {
+    let patience = readable::duration(patience);
+    let text = format!(
+        "resurrect {name}: it runs, and has not its {workers} workers after {patience}; it goes on trying"
+    );
+    Failure::from(anyhow!(text)).next(format!("see how far it is: allcores status {name}"))
 }

@@ -18,7 +18,7 @@ use crate::view::{MessageView, ReachedView, SignalView, WorkerRefView};
 pub(super) async fn signal(args: &SignalArgs) -> Result<ExitCode, Failure> {
     let wish = SignalView { signal: args.signal.to_string(), slot: args.slot };
     let mut failures = Vec::new();
-    for folder in target::folders(&args.names)? {
+    for folder in target::folders("signal", &args.names)? {
         let asked = timeout(ANSWER_PATIENCE, Client::new(&folder).signal(&wish)).await;
         let told = match asked {
             Ok(Ok(reached)) => tell(&folder, &format!("{} sent to", args.signal), &reached),

@@ -74,7 +74,11 @@ pub(super) async fn start_all(
 }
 
 /// Starts an app, and keeps in mind how. One that was not known before and ended at once is not remembered.
-async fn start(record: &Record, state: &StateFolder, patience: Duration) -> Result<Started, Failure> {
+pub(super) async fn start(
+    record: &Record,
+    state: &StateFolder,
+    patience: Duration,
+) -> Result<Started, Failure> {
     state.prepare()?;
     let before = state.record(record.name())?;
     state.keep(record)?;

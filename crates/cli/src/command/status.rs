@@ -1,6 +1,6 @@
 //! `allcores status`: one app and its workers.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::io;
 use std::time::Duration;
 
@@ -14,7 +14,8 @@ use crate::failure::Failure;
 use crate::paint::{Paint, Tone};
 use crate::readable;
 use crate::runtime_folder::RuntimeFolder;
-use crate::table::{self, Cell, Column};
+use crate::screen;
+use crate::table::{Cell, Column, Table};
 use crate::view::{ExitView, HealthView, LastExitView, RungView, StateView, StatusView, WorkerView};
 
 /// Asks the app and shows what it says.
@@ -28,12 +29,13 @@ pub(super) async fn execute(args: &StatusArgs) -> Result<ExitCode, Failure> {
     if args.json {
         print_json(&status)
     } else {
-        print(render(&status, Paint::for_stream(&io::stdout())).as_bytes())
+        let stdout = io::stdout();
+        print(render(&status, Paint::for_stream(&stdout), screen::width(&stdout)).as_bytes())
     }
 }
 
 /// Shows a whole status.
-pub(super) fn render(status: &StatusView, paint: Paint) -> String {
+pub(super) fn render(status: &StatusView, paint: Paint, width: Option<usize>) -> String {
     let mut text = String::new();
     let uptime = ago(&status.since).map(readable::duration).unwrap_or_default();
     let facts = [
@@ -49,7 +51,7 @@ pub(super) fn render(status: &StatusView, paint: Paint) -> String {
     // Writing to a string can't fail.
     let _ = writeln!(text, "{}", paint.tone(Tone::Bold, &status.name));
     for (name, fact) in facts {
-        let _ = writeln!(text, "  {}  {fact}", paint.tone(Tone::Dim, format_args!("{name:<10}")));
+        fact_line(&mut text, paint.tone(Tone::Dim, format_args!("{name:<10}")), &fact, width);
     }
     if status.strays > 0 {
         let _ = writeln!(text, "  {}  {}", paint.tone(Tone::Warning, "strays    "), status.strays);
@@ -59,18 +61,26 @@ pub(super) fn render(status: &StatusView, paint: Paint) -> String {
             "{} of the workers' output lost",
             readable::count(usize::try_from(status.output.dropped).unwrap_or(usize::MAX), "line")
         );
-        let _ = writeln!(text, "  {}  {dropped}", paint.tone(Tone::Warning, "dropped   "));
+        fact_line(&mut text, paint.tone(Tone::Warning, "dropped   "), &dropped, width);
     }
     if let Some(hint) = &status.hint {
-        let _ = writeln!(text, "  {}  {hint}", paint.tone(Tone::Warning, "hint      "));
+        fact_line(&mut text, paint.tone(Tone::Warning, "hint      "), hint, width);
     }
     if let Some(reason) = status.health.as_ref().and_then(complaint) {
-        let _ = writeln!(text, "  {}  {reason}", paint.tone(Tone::Warning, "health    "));
+        fact_line(&mut text, paint.tone(Tone::Warning, "health    "), &reason, width);
     }
     text.push('\n');
-    text.push_str(&workers(&status.workers, paint));
-    text.push_str(&remarks(&status.workers, paint));
+    let mut table = workers(&status.workers);
+    table.fit(width, &EXPENDABLE);
+    text.push_str(&table.render(paint));
+    text.push_str(&remarks(&status.workers, table.shows(LAST_EXIT), paint, width));
     text
+}
+
+/// A fact beside its name; what does not fit goes on below.
+fn fact_line(text: &mut String, name: impl Display, fact: &str, width: Option<usize>) {
+    // Writing to a string can't fail.
+    let _ = writeln!(text, "  {name}  {}", screen::wrap(fact, 14, width));
 }
 
 fn upgrades(status: &StatusView) -> String {
@@ -81,16 +91,24 @@ fn upgrades(status: &StatusView) -> String {
     }
 }
 
-/// What there is to say about single workers: what fails, and what they say themselves.
-fn remarks(workers: &[WorkerView], paint: Paint) -> String {
+/// What there is to say about single workers: what fails, what they say themselves, and what the table has no room for.
+fn remarks(workers: &[WorkerView], has_exits: bool, paint: Paint, width: Option<usize>) -> String {
     let mut text = String::new();
     for worker in workers {
         let name = format!("slot {}, worker {}", worker.slot, worker.id);
         if let Some(reason) = worker.health.as_ref().and_then(complaint) {
+            let reason = screen::wrap(&reason, name.len() + 2, width);
             let _ = writeln!(text, "{}: {reason}", paint.tone(Tone::Warning, &name));
         }
         if let Some(status) = &worker.said_status {
-            let _ = writeln!(text, "{}: says \u{201c}{status}\u{201d}", paint.tone(Tone::Dim, &name));
+            let says = screen::wrap(&format!("says \u{201c}{status}\u{201d}"), name.len() + 2, width);
+            let _ = writeln!(text, "{}: {says}", paint.tone(Tone::Dim, &name));
+        }
+        if let Some(exit) = worker.last_exit.as_ref().filter(|_| !has_exits) {
+            let slot = format!("slot {}", worker.slot);
+            let exit = format!("the worker before ended by {}", ended_by(exit));
+            let exit = screen::wrap(&exit, slot.len() + 2, width);
+            let _ = writeln!(text, "{}: {exit}", paint.tone(Tone::Dim, &slot));
         }
     }
     if text.is_empty() { text } else { format!("\n{text}") }
@@ -119,7 +137,13 @@ fn listening(status: &StatusView) -> String {
     status.listening.iter().map(show).collect::<Vec<_>>().join(", ")
 }
 
-fn workers(workers: &[WorkerView], paint: Paint) -> String {
+/// Which column is the last.
+const LAST_EXIT: usize = 10;
+
+/// What leaves the table where it does not fit: LAST EXIT, which then is said below; BY, CPU and ID.
+const EXPENDABLE: [usize; 4] = [LAST_EXIT, 4, 8, 1];
+
+fn workers(workers: &[WorkerView]) -> Table<11> {
     let columns = [
         Column::Right("SLOT"),
         Column::Right("ID"),
@@ -133,8 +157,7 @@ fn workers(workers: &[WorkerView], paint: Paint) -> String {
         Column::Right("QUEUE"),
         Column::Left("LAST EXIT"),
     ];
-    let rows: Vec<_> = workers.iter().map(row).collect();
-    table::render(columns, &rows, paint)
+    Table::new(columns, workers.iter().map(row).collect())
 }
 
 fn row(worker: &WorkerView) -> [Cell; 11] {
@@ -151,7 +174,7 @@ fn row(worker: &WorkerView) -> [Cell; 11] {
         worker.rss_bytes.map_or_else(none, |bytes| readable::bytes(bytes).into()),
         cpu.map_or_else(none, |cpu| readable::duration(cpu).into()),
         queue(worker),
-        worker.last_exit.as_ref().map_or_else(none, last_exit),
+        worker.last_exit.as_ref().map_or_else(none, |exit| ended_by(exit).into()),
     ]
 }
 
@@ -186,7 +209,7 @@ fn queue(worker: &WorkerView) -> Cell {
     }
 }
 
-fn last_exit(exit: &LastExitView) -> Cell {
+fn ended_by(exit: &LastExitView) -> String {
     let how = match &exit.status {
         ExitView { signal: Some(signal), .. } => signal.clone(),
         ExitView { code: Some(code), .. } => format!("exit code {code}"),
@@ -194,7 +217,7 @@ fn last_exit(exit: &LastExitView) -> Cell {
     };
     let memory = if exit.oom { ", out of memory" } else { "" };
     let when = ago(&exit.at).map(|age| format!(", {} ago", readable::duration(age))).unwrap_or_default();
-    Cell::from(format!("{how}{memory}{when}"))
+    format!("{how}{memory}{when}")
 }
 
 #[cfg(test)]
@@ -202,10 +225,11 @@ mod tests {
     use super::render;
     use crate::paint::Paint;
     use crate::view::tests::web;
+    use crate::view::{StateView, StatusView};
 
     #[test]
     fn a_status_shows_workers_with_their_last_exit() {
-        let text = render(&web(), Paint::off());
+        let text = render(&web(), Paint::off(), None);
         assert!(
             text.starts_with("web\n  listening   127.0.0.1:8080 (2 pending)\n  workers     1 of 2 ready\n"),
             "{text}"
@@ -215,5 +239,40 @@ mod tests {
         assert!(text.contains("slot 0, worker 3: 1 health check failed in a row: it answered 500"), "{text}");
         assert!(text.ends_with("slot 0, worker 3: says \u{201c}warm\u{201d}\n"), "{text}");
         assert!(worker.contains("ready   adopted") && worker.contains("48.2 MiB"), "{text}");
+    }
+
+    /// As wide as it gets: many addresses, large numbers, long words.
+    fn crowded() -> StatusView {
+        let mut status = web();
+        status.name = "a-name-that-somebody-took-from-the-address-of-a-repository".into();
+        status.listening =
+            (0..9).map(|port| format!("[2001:db8:1234:5678:9abc:def0:1234:{port}]:54321")).collect();
+        status.hint = Some("so many words that they go on and on ".repeat(5).trim_end().into());
+        status.strays = u64::MAX;
+        for worker in &mut status.workers {
+            (worker.id, worker.pid, worker.restarts) = (4_000_000, Some(4_194_304), 123_456);
+            (worker.rss_bytes, worker.cpu_seconds) = (Some(1_099_000_000_000), Some(9_999_999.0));
+            worker.state = StateView::Listening;
+            worker.since = "2020-01-01T00:00:00.000Z".into();
+        }
+        status
+    }
+
+    #[test]
+    fn a_status_fits_eighty_columns_and_leaves_no_exit_out() {
+        let text = render(&crowded(), Paint::off(), Some(80));
+        for line in text.lines() {
+            assert!(line.chars().count() <= 80, "{line}\n{text}");
+        }
+        for part in ["RESTARTS", "123456", "[2001:db8:1234:5678:9abc:def0:1234:8]:54321", "ended by SIGKILL"]
+        {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+    }
+
+    #[test]
+    fn what_goes_to_a_pipe_is_whole() {
+        let text = render(&crowded(), Paint::off(), None);
+        assert!(text.contains("LAST EXIT") && text.contains("0]:54321, [2001"), "{text}");
     }
 }

@@ -29,7 +29,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Stops the apps, all at once.
 pub(super) async fn execute(args: &StopArgs) -> Result<ExitCode, Failure> {
     let mut stopping = JoinSet::new();
-    for folder in target::folders(&args.leaving.names)? {
+    for folder in target::folders("stop", &args.leaving.names)? {
         let (now, timeout) = (args.now, args.leaving.timeout);
         stopping.spawn(async move { stop(&folder, now, timeout).await });
     }

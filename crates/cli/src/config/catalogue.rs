@@ -123,15 +123,10 @@ impl<'a> Key<'a> {
         matches!(self.arg.get_action(), ArgAction::Append)
     }
 
-    /// What the help says about it, in one line or in full.
+    /// All that the help says about it.
     pub(crate) fn help(self) -> String {
-        self.arg.get_help().map(ToString::to_string).unwrap_or_default()
-    }
-
-    /// More about it.
-    #[cfg(test)]
-    pub(crate) fn long_help(self) -> String {
-        self.arg.get_long_help().map_or_else(|| self.help(), ToString::to_string)
+        let help = self.arg.get_long_help().or_else(|| self.arg.get_help());
+        help.map(ToString::to_string).unwrap_or_default()
     }
 
     /// What it is without being given.

@@ -17,7 +17,7 @@ Each is an option of `allcores run` and of `allcores start`, and, without its da
 pub(super) fn page() -> String {
     let mut page = HEAD.to_owned();
     for key in Catalogue::new().keys() {
-        let _ = writeln!(page, "## {}\n\n{}\n", key.name(), key.long_help().trim_end());
+        let _ = writeln!(page, "## {}\n\n{}\n", key.name(), key.help().trim_end());
         let _ = writeln!(page, "{}\n", facts(key));
     }
     page.trim_end().to_owned() + "\n"

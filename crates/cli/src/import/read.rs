@@ -22,7 +22,11 @@ const EXPORTS: &str =
 pub(crate) fn read(path: &Path) -> Result<Value, Failure> {
     let failed = |error: anyhow::Error| {
         let tried = format!("read the ecosystem file {}", path.display());
-        Failure::new(ExitCode::Config, error.context(tried))
+        let next = match error.downcast_ref::<std::io::Error>() {
+            Some(_) => "name the ecosystem file: allcores import FILE",
+            None => "correct it; PM2 can't read it like that either",
+        };
+        Failure::new(ExitCode::Config, error.context(tried)).next(next)
     };
     let text = || std::fs::read_to_string(path).map_err(anyhow::Error::new);
     match path.extension().and_then(|extension| extension.to_str()) {

@@ -1,5 +1,6 @@
 //! The program from outside: what it prints, and how it ends. No test here needs a worker to run.
 
+mod errors;
 mod program;
 
 use std::fs::{self, File};
@@ -25,7 +26,7 @@ fn usage_errors_end_with_2_and_say_what_would_do() {
         (&["run", "--cwd", "/no/such", "x"], "next:"),
         (&["run", "--uid", "no-such-user", "x"], "/etc/passwd"),
         (&["run", "--wrokers", "2", "x"], "--workers"),
-        (&["scale", "web", "0"], "1..=256"),
+        (&["scale", "web", "0"], "from 1 to 256"),
         (&["man", "nothing"], "no such command"),
     ] {
         Program::new(arguments).run().code(2).stdout_is("").stderr_has(part);

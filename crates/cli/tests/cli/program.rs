@@ -11,6 +11,8 @@ use tempfile::TempDir;
 pub(crate) struct Program {
     command: Command,
     runtime: TempDir,
+    /// Where it runs.
+    folder: TempDir,
 }
 
 /// How a run ended. Each claim that doesn't hold panics with all that is known.
@@ -25,19 +27,27 @@ impl Program {
     pub(crate) fn new(arguments: &[&str]) -> Self {
         let runtime = tempfile::tempdir().unwrap();
         fs::set_permissions(runtime.path(), Permissions::from_mode(0o700)).unwrap();
+        let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_allcores"));
         command
+            .current_dir(folder.path())
             .args(arguments)
             .stdin(Stdio::null())
             .env("ALLCORES_RUNTIME_DIR", runtime.path())
             .env("ALLCORES_STATE_DIR", runtime.path().join(".state"))
             .env_remove("ALLCORES_LOG_FORMAT")
             .env_remove("COLUMNS");
-        Self { command, runtime }
+        Self { command, runtime, folder }
     }
 
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
+        self
+    }
+
+    /// Writes a file where it runs.
+    pub(crate) fn file(self, name: &str, text: &str) -> Self {
+        fs::write(self.folder.path().join(name), text).unwrap();
         self
     }
 

@@ -135,7 +135,7 @@ fn several_apps_of_a_file_are_started_and_those_that_run_are_left_alone() {
     folder.allcores(&["start", config, "wed"]).code(5).has(&["no such app in", "shop.toml"]);
     // Those that can be stopped are, though one of the names is wrong.
     folder.allcores(&["stop", "web", "wed", "api"]).code(5).has(&["web: stopped", "api: stopped", "wed"]);
-    folder.allcores(&["stop", "all"]).code(5).has(&["no app is running"]);
+    folder.allcores(&["stop", "all"]).code(5).has(&["stop all: no app is running"]);
 }
 
 #[test]
@@ -253,7 +253,8 @@ fn what_was_saved_is_resurrected_as_it_was() {
     // As after a start of the machine, by whom and from where ever.
     let mut command = folder.command(&["resurrect"]);
     let run = command.current_dir("/").env("PATH", "/nowhere").env_remove("HOME").output().unwrap();
-    Run::from(run).code(0).has(&["web: 1 worker ready"]);
+    let run = Run::from(run).code(0).has(&["web: 2 workers ready on ", &folder.address.to_string()]);
+    assert!(!run.out.contains("1 worker ready"), "that it began with one is over: {run:?}");
     assert_eq!(folder.status("web")["target"], 2);
     assert_eq!(folder.ask("A"), "one");
 }

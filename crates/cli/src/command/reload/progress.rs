@@ -6,6 +6,7 @@ use anyhow::Context as _;
 
 use crate::failure::Failure;
 use crate::readable;
+use crate::screen;
 use crate::view::{EndedView, FailureView, ReloadNewsView, StateView};
 
 /// How wide the bar is.
@@ -56,7 +57,10 @@ impl<'a> Progress<'a> {
                 Some(words) => {
                     let stays = matches!(news, ReloadNewsView::Ended(_) | ReloadNewsView::Notice { .. });
                     let end = if stays { "\n" } else { "" };
-                    write!(out, "\r\x1b[K{}: {} {words}{end}", self.name, self.bar())
+                    let line = format!("{}: {} {words}", self.name, self.bar());
+                    // One that is broken could not be written over.
+                    let width = screen::width(&out).filter(|_| !stays).unwrap_or(usize::MAX);
+                    write!(out, "\r\x1b[K{}{end}", screen::cut(&line, width))
                 }
                 None => Ok(()),
             },

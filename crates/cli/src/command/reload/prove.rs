@@ -79,8 +79,10 @@ impl Proof {
             Failure::from(anyhow!("reload {}: --prove: it listens on no TCP address", status.name))
                 .next("reload it without --prove")
         })?;
-        let uri: Uri =
-            path.parse().with_context(|| format!("--prove-path {path}")).map_err(Failure::usage)?;
+        let uri: Uri = path
+            .parse()
+            .with_context(|| format!("--prove-path {path}"))
+            .map_err(|error| Failure::usage(error).next("give the path of a URL, for example /healthz"))?;
         let tally = Arc::new(Tally::default());
         let mut clients = JoinSet::new();
         for _ in 0..CLIENTS {
