@@ -8,7 +8,7 @@ use allcores_testing::stats;
 use anyhow::ensure;
 
 use super::contender::{Contender, Contestant, Discipline, Server};
-use super::{Arguments, Case, Metrics, duration, machine, messages};
+use super::{Arguments, Case, Metrics, duration, logs, machine, messages};
 
 /// How long every contender is warmed up with the load that it is then measured with.
 const WARM_UP: Duration = Duration::from_secs(1);
@@ -36,8 +36,8 @@ pub(super) struct Plan {
 }
 
 /// `None` for what is no measurement of contenders in rounds.
-pub(super) fn plan(case: Case, arguments: &Arguments) -> Option<Plan> {
-    Some(match case {
+pub(super) fn plan(case: Case, arguments: &Arguments) -> anyhow::Result<Option<Plan>> {
+    Ok(Some(match case {
         Case::Mixed => mixed(arguments),
         Case::Throughput => throughput(arguments),
         Case::Sync => sync(arguments),
@@ -45,8 +45,9 @@ pub(super) fn plan(case: Case, arguments: &Arguments) -> Option<Plan> {
         Case::Steering => steering(arguments),
         Case::Handoff => handoff(arguments),
         Case::Messages => messages::plan(arguments),
-        Case::Reload => return None,
-    })
+        Case::Logs => logs::plan(arguments)?,
+        Case::Reload => return Ok(None),
+    }))
 }
 
 fn mixed(arguments: &Arguments) -> Plan {

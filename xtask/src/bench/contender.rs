@@ -11,6 +11,7 @@ use allcores_testing::load::Load;
 use allcores_testing::process::{Process, free_port};
 use anyhow::{Context, bail, ensure};
 
+use super::logs::Keeper;
 use super::messages::Talk;
 
 /// How long a server that is started as it is may take to answer.
@@ -47,6 +48,7 @@ pub(super) enum Kind {
     Plain,
     Simulated(Discipline),
     Talk(Talk),
+    Keeper(Keeper),
 }
 
 /// One way to run a server on several cores, or to talk with a worker.
@@ -82,6 +84,10 @@ impl Contender {
         Self::new(name, Kind::Talk(talk))
     }
 
+    pub(super) fn keeper(name: &str, keeper: Keeper) -> Self {
+        Self::new(name, Kind::Keeper(keeper))
+    }
+
     fn new(name: &str, kind: Kind) -> Self {
         Self { name: name.into(), workers: 4, clients: 8, server: None, kind }
     }
@@ -115,7 +121,7 @@ impl Contender {
     }
 
     pub(super) fn needs_binary(&self) -> bool {
-        matches!(self.kind, Kind::Allcores { .. })
+        matches!(self.kind, Kind::Allcores { .. } | Kind::Keeper(_))
     }
 
     /// Whom it is compared with: those of the same group.
@@ -135,6 +141,9 @@ impl Contender {
         let run = match (&self.kind, server) {
             (Kind::Simulated(discipline), _) => Run::Simulated(*discipline),
             (Kind::Talk(talk), _) => Run::Talk(talk.clone()),
+            (Kind::Keeper(keeper), _) => {
+                Run::Keeper(*keeper, binary.context("no program was built")?.to_owned())
+            }
             (Kind::Plain, _) => Run::Plain(start_plain(server, address)?),
             (Kind::Peer(peer), Server::Node(script)) => {
                 Run::Peer(Baseline::new(*peer, script, workers).start(port)?)
@@ -202,6 +211,8 @@ enum Run {
     Plain(Process),
     Simulated(Discipline),
     Talk(Talk),
+    /// And the program `allcores`.
+    Keeper(Keeper, PathBuf),
 }
 
 impl Contestant {
@@ -210,7 +221,7 @@ impl Contestant {
         match &self.run {
             Run::App(app) => Some(app.pid()),
             Run::Peer(peer) => peer.primary_pid(),
-            Run::Plain(_) | Run::Simulated(_) | Run::Talk(_) => None,
+            Run::Plain(_) | Run::Simulated(_) | Run::Talk(_) | Run::Keeper(..) => None,
         }
     }
 
@@ -230,12 +241,20 @@ impl Contestant {
         }
     }
 
+    /// Who keeps lines, if that is what is measured, and the program `allcores`.
+    pub(super) fn keeper(&self) -> Option<(Keeper, &Path)> {
+        match &self.run {
+            Run::Keeper(keeper, binary) => Some((*keeper, binary)),
+            _ => None,
+        }
+    }
+
     pub(super) fn stop(self) -> anyhow::Result<()> {
         match self.run {
             Run::App(app) => app.stop().map(drop),
             Run::Peer(peer) => peer.stop(),
             Run::Plain(process) => process.stop().map(drop),
-            Run::Simulated(_) | Run::Talk(_) => Ok(()),
+            Run::Simulated(_) | Run::Talk(_) | Run::Keeper(..) => Ok(()),
         }
     }
 }
