@@ -6,6 +6,7 @@ pub mod baseline;
 pub mod chaos;
 pub mod extent;
 pub mod fuzz;
+pub mod journal;
 pub mod load;
 pub mod machine;
 pub mod pm2;
