@@ -13,5 +13,6 @@ pub mod pm2;
 pub mod proc;
 pub mod process;
 pub mod runtimes;
+pub mod siege;
 pub mod skip;
 pub mod stats;
