@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::Response;
 use hyper::body::{Frame, SizeHint};
@@ -129,7 +130,7 @@ impl Asking {
 }
 
 /// Notices when a request is whole: its head is when this is called, and its body when it was read or is not wanted.
-pub(super) async fn notice(State(asking): State<Asking>, request: Request, next: Next) -> Response {
+pub(super) async fn notice(Extension(asking): Extension<Asking>, request: Request, next: Next) -> Response {
     if request.body().is_end_stream() {
         asking.done();
         return next.run(request).await;

@@ -13,7 +13,9 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use axum::{Router, middleware};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
@@ -175,6 +177,7 @@ async fn accept<C: Control>(
 ) {
     let own = rustix::process::geteuid().as_raw();
     let (room, mut said) = (Room::default(), None::<Instant>);
+    let (welcome, denied) = (watched(routes::router(control.clone())), watched(routes::denied()));
     let (ended, mut is_quiet_from) = (Arc::new(Notify::new()), None);
     let mut silent = JoinSet::new();
     let await_question = |number| {
@@ -209,8 +212,8 @@ async fn accept<C: Control>(
                     said = Some(Instant::now());
                     control.turned_away(peer);
                 }
-                let routes = if is_welcome { routes::router(control.clone()) } else { routes::denied() };
-                tokio::spawn(serve(stream, routes, connections.watcher(), hold, (place, Arc::clone(&ended))));
+                let routes = if is_welcome { &welcome } else { &denied };
+                tokio::spawn(serve(stream, routes.clone(), connections.watcher(), hold, (place, Arc::clone(&ended))));
             },
             () = ended.notified() => is_quiet_from = Some(tokio::time::Instant::now() + QUIET),
             () = tokio::time::sleep_until(quiet), if is_quiet_from.is_some() => {
@@ -228,6 +231,11 @@ async fn accept<C: Control>(
 async fn accept_one(listener: &UnixListener, room: &Room) -> io::Result<UnixStream> {
     room.chance().await;
     listener.accept().await.map(|(stream, _)| stream)
+}
+
+/// Routes that notice when a request is whole. Made once: that takes longer than most answers.
+fn watched(routes: Router) -> TowerToHyperService<Router> {
+    TowerToHyperService::new(routes.layer(middleware::from_fn(room::notice)))
 }
 
 /// Says who may command an app: its own user, and root.
@@ -250,13 +258,17 @@ fn protocol() -> http1::Builder {
 
 async fn serve<T: Send>(
     stream: UnixStream,
-    routes: Router,
+    routes: TowerToHyperService<Router>,
     connections: Watcher,
     hold: T,
     (place, ended): (Place, Arc<Notify>),
 ) {
-    let routes = routes.layer(middleware::from_fn_with_state(place.asking(), room::notice));
-    let connection = protocol().serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+    let asking = place.asking();
+    let answer = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(asking.clone());
+        routes.call(request)
+    });
+    let connection = protocol().serve_connection(TokioIo::new(stream), answer);
     let mut connection = pin!(connections.watch(connection));
     // What came is looked at once: by then a request that is whole has a hold of its own.
     let mut hold = Some(hold);
