@@ -6,6 +6,7 @@
 
 mod cases;
 mod contender;
+mod control;
 mod logs;
 mod machine;
 mod messages;
@@ -47,6 +48,8 @@ enum Case {
     Reload,
     /// node; 4 workers write 50,000 lines a second: what keeping them costs, beside PM2
     Logs,
+    /// node; what a control socket under siege costs the app's clients, and who commands it
+    Control,
 }
 
 impl Case {

@@ -9,6 +9,7 @@ use allcores_testing::app::{App, RunningApp};
 use allcores_testing::baseline::{Baseline, Peer, RunningBaseline};
 use allcores_testing::load::Load;
 use allcores_testing::process::{Process, free_port};
+use allcores_testing::siege::Means;
 use anyhow::{Context, bail, ensure};
 
 use super::logs::Keeper;
@@ -60,6 +61,8 @@ pub(super) struct Contender {
     clients: usize,
     /// Another server than the case's.
     server: Option<Server>,
+    /// What its control socket has to bear.
+    siege: Option<Means>,
     kind: Kind,
 }
 
@@ -89,12 +92,18 @@ impl Contender {
     }
 
     fn new(name: &str, kind: Kind) -> Self {
-        Self { name: name.into(), workers: 4, clients: 8, server: None, kind }
+        Self { name: name.into(), workers: 4, clients: 8, server: None, siege: None, kind }
     }
 
     /// Sets another server than the case's.
     pub(super) fn server(mut self, server: Server) -> Self {
         self.server = Some(server);
+        self
+    }
+
+    /// Lays siege to its control socket.
+    pub(super) fn siege(mut self, means: Means) -> Self {
+        self.siege = Some(means);
         self
     }
 
@@ -165,7 +174,7 @@ impl Contender {
                 Run::App(app)
             }
         };
-        Ok(Contestant { address, workers, clients: self.clients, run })
+        Ok(Contestant { address, workers, clients: self.clients, siege: self.siege, run })
     }
 }
 
@@ -201,6 +210,7 @@ pub(super) struct Contestant {
     pub(super) address: SocketAddr,
     pub(super) workers: u16,
     pub(super) clients: usize,
+    pub(super) siege: Option<Means>,
     run: Run,
 }
 
@@ -222,6 +232,14 @@ impl Contestant {
             Run::App(app) => Some(app.pid()),
             Run::Peer(peer) => peer.primary_pid(),
             Run::Plain(_) | Run::Simulated(_) | Run::Talk(_) | Run::Keeper(..) => None,
+        }
+    }
+
+    /// Where allcores is commanded.
+    pub(super) fn control_socket(&self) -> Option<PathBuf> {
+        match &self.run {
+            Run::App(app) => Some(app.runtime_folder().join(app.name()).join("control.sock")),
+            _ => None,
         }
     }
 
