@@ -288,7 +288,8 @@ pub fn find_binary() -> anyhow::Result<PathBuf> {
     bail!("the program `allcores` was not found: build it with `cargo build`")
 }
 
-/// Finds the program `allcores` as it is delivered: optimized, built by `cargo xtask setup` of the sources as they are.
+/// Finds the program `allcores` as it is delivered: optimized, built by `cargo build --release` of the sources as they are.
+/// It takes minutes to build, so that it is not a part of the tests' setup.
 ///
 /// # Errors
 ///
@@ -296,14 +297,17 @@ pub fn find_binary() -> anyhow::Result<PathBuf> {
 pub fn find_release() -> anyhow::Result<PathBuf> {
     let binary = crate::runtimes::target().join("release/allcores");
     let changed = |path: &Path| path.metadata().and_then(|metadata| metadata.modified());
-    let built = changed(&binary).context("`cargo xtask setup` has not built the optimized program")?;
+    let built = changed(&binary).context("`cargo build --release` has not built the optimized program")?;
     let sources = std::fs::read_to_string(binary.with_extension("d"))?;
     // "TARGET: SOURCE SOURCE …", spaces in names escaped.
     let sources =
         sources.split_once(": ").context("cargo lists what a program is made of")?.1.replace("\\ ", "\0");
     for source in sources.split_whitespace().map(|name| name.replace('\0', " ")) {
         let is_older = changed(Path::new(&source)).is_ok_and(|changed| changed <= built);
-        ensure!(is_older, "`cargo xtask setup` has not built the optimized program since {source} changed");
+        ensure!(
+            is_older,
+            "`cargo build --release` has not built the optimized program since {source} changed"
+        );
     }
     Ok(binary)
 }

@@ -178,7 +178,7 @@ impl Runtime {
             Self::Uvicorn => Install::Python.product("bin/uvicorn"),
             Self::Gunicorn => Install::Python.product("bin/gunicorn"),
             Self::Axum => {
-                let binary = target().join("release/axum-hello");
+                let binary = target().join("debug/axum-hello");
                 binary
                     .is_file()
                     .then(|| binary.into())

@@ -33,15 +33,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     part("promtool", || install(Install::Promtool, debian::promtool))?;
     part("go server", || install(Install::Go, go))?;
     part("java server", || install(Install::Java, java))?;
-    shell::run(&mut cargo([
-        "build",
-        "--quiet",
-        "--release",
-        "--package",
-        "axum-hello",
-        "--package",
-        "allcores-cli",
-    ]))?;
+    shell::run(&mut cargo(["build", "--quiet", "--package", "axum-hello"]))?;
     for runtime in Runtime::ALL {
         if let Some(why) = runtime.missing() {
             println!("setup: tests of {runtime} will be skipped: {why}");

@@ -1,5 +1,7 @@
 //! What a user's message is, on either side of the channel.
 
+mod write;
+
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -82,6 +84,6 @@ impl fmt::Debug for Message {
 
 /// Writes a value as the one line of JSON that it travels as.
 pub(crate) fn to_json(value: &(impl serde::Serialize + ?Sized)) -> Result<String, Error> {
-    serde_json::to_string(value)
+    write::to_string(value)
         .map_err(|error| Error::new(ErrorKind::Message, "writing a message as JSON").because(error))
 }

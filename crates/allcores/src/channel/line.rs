@@ -1,7 +1,8 @@
 //! What may be sent, between those who send and the carrier.
 //!
 //! Whoever has something to send writes it at once, where nothing is in the way: nobody has to be woken for it, and what
-//! waits is for the carrier to write later. The outbox decides the order; here is when something can be written.
+//! waits is for the carrier to write later. Of a user who has very much to say the messages are collected, as a system call
+//! for each would be most of their cost. The outbox decides the order; here is when something is written.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -14,6 +15,13 @@ use tokio::sync::Notify;
 use super::outbox::{Outbox, OutboxSaved, Pending, Unreceived};
 use crate::carry::Manifest;
 use crate::sys::Watch;
+
+/// So many messages of a user's are written at once, each by itself, between two looks of the carrier's. It looks when
+/// anything happens on the channel, so only who says a lot without a pause comes so far.
+const SINGLE: u32 = 16;
+
+/// And when so many bytes have been collected they are written by who sends, as the carrier may be long in coming.
+const COLLECTED: usize = 32 * 1024;
 
 /// See the module.
 #[derive(Debug)]
@@ -32,6 +40,10 @@ struct Way {
     /// All senders are gone.
     is_closing: bool,
     carrier: Option<Waker>,
+    /// How many messages of a user's were written since the carrier looked.
+    single: u32,
+    /// The carrier was woken, and will look.
+    is_called: bool,
 }
 
 /// Why nothing can be written now.
@@ -70,6 +82,8 @@ impl Line {
             obstacle: Obstacle::None,
             is_closing: false,
             carrier: None,
+            single: 0,
+            is_called: false,
         };
         Self { way: Mutex::new(way), meter: Meter::default() }
     }
@@ -104,8 +118,13 @@ impl Line {
             drop(way);
             return self.meter.note_written(bytes);
         }
+        let may_wait = pending.may_wait();
         way.outbox.push(pending);
         if way.obstacle == Obstacle::None {
+            if may_wait && self.queued_bytes() < COLLECTED && way.is_busy() {
+                let is_called = std::mem::replace(&mut way.is_called, true);
+                return if is_called { drop(way) } else { wake(way) };
+            }
             self.flush(&mut way);
             if way.obstacle != Obstacle::None {
                 return wake(way);
@@ -161,10 +180,12 @@ impl Line {
         self.meter.is_empty.notify_waiters();
     }
 
-    /// What is in the way of what waits; the carrier is woken when that changes. `None` when there is nothing left to be
-    /// done: all senders are gone, and all is written that can be.
+    /// Writes what was collected, and says what is in the way of what waits; the carrier is woken when that changes. `None`
+    /// when there is nothing left to be done: all senders are gone, and all is written that can be.
     pub(super) fn watch(&self, carrier: &Waker) -> Option<Obstacle> {
         let mut way = self.way();
+        (way.single, way.is_called) = (0, false);
+        self.flush(&mut way);
         if way.is_closing && (way.outbox.is_empty() || way.obstacle == Obstacle::Broken) {
             return None;
         }
@@ -238,6 +259,14 @@ impl Line {
 
     fn way(&self) -> MutexGuard<'_, Way> {
         self.way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Way {
+    /// Whether so much was written since the carrier looked that what comes now can be collected until it does.
+    fn is_busy(&mut self) -> bool {
+        self.single = self.single.saturating_add(1);
+        self.single > SINGLE
     }
 }
 

@@ -37,7 +37,7 @@ const MOST_UNREAD: usize = 4 * 1024 * 1024;
 const MOST_OUTSTANDING: usize = 16 * 1024;
 
 /// How many messages are written at once.
-const GATHERED: usize = 16;
+const GATHERED: usize = 64;
 
 /// A message to be sent, and the descriptor that rides on it.
 #[derive(Clone, Debug)]
@@ -96,6 +96,11 @@ impl Pending {
 
     fn rest(&self) -> &[u8] {
         &self.bytes[self.sent..]
+    }
+
+    /// Whether it may be collected with others: a user's own words may, as nobody's decision hangs on them.
+    pub(super) fn may_wait(&self) -> bool {
+        !self.is_own && !self.is_handle()
     }
 
     fn is_handle(&self) -> bool {

@@ -1,4 +1,6 @@
 //! Streams of events, one for each listener, and what holds workers back while one has taken too little.
+//!
+//! Of messages that come together listeners are told together: one who is woken for each is asleep again before the next.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -45,6 +47,8 @@ struct State {
     /// It holds back what workers write.
     is_full: bool,
     is_over: bool,
+    /// There are messages that the reader has not been told of.
+    is_untold: bool,
 }
 
 /// Who reads from a stream.
@@ -134,10 +138,21 @@ impl Queue {
             // By somebody else, since the hub looked.
             return;
         }
+        state.is_untold = matches!(event, Event::Message { .. });
+        let is_untold = state.is_untold;
         state.push(event);
         self.regulate(&mut state);
         drop(state);
-        self.arrived.notify_one();
+        if !is_untold {
+            self.arrived.notify_one();
+        }
+    }
+
+    /// Tells the reader of the messages that have come.
+    fn tell(&self) {
+        if std::mem::take(&mut self.state().is_untold) {
+            self.arrived.notify_one();
+        }
     }
 
     fn end(&self) {
@@ -247,10 +262,18 @@ impl Hub {
         events
     }
 
+    /// Tells of an event; of a message when it is [told](Self::tell) of, or with the next other event.
     pub(super) fn push(&self, event: &Event) {
         let streams = self.streams();
         for queue in streams.open.iter().filter_map(Weak::upgrade) {
             queue.push(event.clone());
+        }
+    }
+
+    /// Tells of the messages that have come.
+    pub(super) fn tell(&self) {
+        for queue in self.streams().open.iter().filter_map(Weak::upgrade) {
+            queue.tell();
         }
     }
 

@@ -1,6 +1,6 @@
 //! Turns what the engine tells into what users hear: first the worker's handle is changed, then the event is told.
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use allcores_core::worker::{Rung, WorkerId};
 
@@ -23,7 +23,13 @@ impl Shared {
             Said::Listening { address, port, kind, fd } => {
                 self.tell_listening(worker, ListeningAddress::said(address, port, kind, fd));
             }
-            Said::Message(message) => self.tell(&Event::Message { worker, message: message.clone() }),
+            Said::Message(message) => {
+                self.tell(&Event::Message { worker: worker.clone(), message: message.clone() });
+                let mut untold = self.untold();
+                if untold.last() != Some(&worker) {
+                    untold.push(worker);
+                }
+            }
             Said::Leaving => worker.note_leaving(),
             Said::Disconnected { end } => {
                 let id = worker.id();
@@ -45,6 +51,19 @@ impl Shared {
                 self.leave(&worker, worker.is_dead(), WorkerHandle::note_disconnected, &event);
             }
         }
+    }
+
+    /// No more is said for now.
+    pub(super) fn pause(&self) {
+        let untold = std::mem::take(&mut *self.untold());
+        if !untold.is_empty() {
+            self.hub.tell();
+            untold.iter().for_each(WorkerHandle::tell);
+        }
+    }
+
+    fn untold(&self) -> MutexGuard<'_, Vec<WorkerHandle>> {
+        self.untold.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What happened.

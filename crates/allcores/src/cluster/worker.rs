@@ -327,6 +327,11 @@ impl WorkerHandle {
         self.0.hub.push(event);
     }
 
+    /// Tells of the messages that have come.
+    pub(super) fn tell(&self) {
+        self.0.hub.tell();
+    }
+
     #[cfg(test)]
     pub(super) fn flow(&self) -> &Arc<crate::primary::Flow> {
         &self.0.link.flow

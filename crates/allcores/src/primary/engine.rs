@@ -227,6 +227,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
                     self.reap_orphans();
                 }
             }
+            self.pause();
             self.take_postponed_exits();
             self.go_on_with_upgrade(&mut commands, &mut sightings).await;
             self.hand_off();

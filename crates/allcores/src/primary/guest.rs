@@ -17,6 +17,8 @@ pub(crate) struct Guest {
     pub(crate) flow: Arc<Flow>,
     /// Is told what workers say, in order with the events.
     pub(crate) hear: Box<dyn FnMut(WorkerRef, Said<'_>)>,
+    /// Is told that what was said may be told of now: nothing more is at hand.
+    pub(crate) pause: Box<dyn FnMut()>,
 }
 
 impl fmt::Debug for Guest {

@@ -1,7 +1,9 @@
 //! The channel's own thread: hears the primary, and answers what can't wait for the program.
 
+use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::pin::pin;
 use std::sync::{Arc, mpsc};
 
 use allcores_core::channel::{FromPrimary, Serialization, WorkerSpeaker};
@@ -63,12 +65,21 @@ async fn carry(link: &Arc<Link>, mut carrier: Carrier) {
         // The program is behind with its messages, and waits for nothing that may be behind them.
         let is_behind = link.inbox.is_full() && !link.awaits_answer() && !carrier.awaits_receipt();
         let arrival = if is_behind {
+            link.inbox.tell();
             tokio::select! {
                 () = link.stirred() => continue,
                 end = carrier.only_write() => Err(end),
             }
         } else {
-            carrier.next().await
+            let mut next = pin!(carrier.next());
+            poll_fn(|context| {
+                let arrival = next.as_mut().poll(context);
+                if arrival.is_pending() {
+                    link.inbox.tell();
+                }
+                arrival
+            })
+            .await
         };
         match arrival {
             Ok(Arrival::Message { message, descriptor }) => hear(link, message, descriptor),

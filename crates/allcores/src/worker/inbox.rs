@@ -2,69 +2,121 @@
 //!
 //! Before the program asks for any, so many are kept and further ones are dropped: it may never ask. Once it has, none
 //! is lost, and the channel is read no further while it is behind.
+//!
+//! What has come together is told of together: a reader that is woken for each message is asleep again before the next.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 
 use crate::Message;
 
 /// How many messages may wait.
 pub(super) const LIMIT: usize = 4096;
 
-#[derive(Debug)]
+/// How many are told of together, while more come.
+const TOGETHER: usize = 64;
+
+#[derive(Debug, Default)]
 pub(super) struct Inbox {
-    arrivals: Mutex<Option<mpsc::UnboundedSender<Message>>>,
-    waiting: tokio::sync::Mutex<mpsc::UnboundedReceiver<Message>>,
-    count: AtomicUsize,
-    has_reader: AtomicBool,
+    state: Mutex<State>,
+    arrived: Notify,
 }
 
-impl Default for Inbox {
-    fn default() -> Self {
-        let (arrivals, waiting) = mpsc::unbounded_channel();
-        Self {
-            arrivals: Mutex::new(Some(arrivals)),
-            waiting: tokio::sync::Mutex::new(waiting),
-            count: AtomicUsize::new(0),
-            has_reader: AtomicBool::new(false),
-        }
-    }
+#[derive(Debug, Default)]
+struct State {
+    messages: VecDeque<Message>,
+    /// How many have been put in since a reader was told.
+    untold: usize,
+    has_reader: bool,
+    /// How many readers wait to be told.
+    waiting: usize,
+    is_closed: bool,
 }
 
 impl Inbox {
-    /// Puts a message at the end.
+    /// Puts a message at the end, to be [told](Self::tell) of when there is nothing more to be put in for now.
     pub(super) fn push(&self, message: Message) {
-        if self.is_at_limit() && !self.has_reader.load(Ordering::Acquire) {
+        let mut state = self.state();
+        if state.is_closed || (state.is_at_limit() && !state.has_reader) {
             return;
         }
-        let arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(arrivals) = arrivals.as_ref() {
-            self.count.fetch_add(1, Ordering::AcqRel);
-            let _ = arrivals.send(message);
+        state.messages.push_back(message);
+        state.untold += 1;
+        if state.untold >= TOGETHER {
+            drop(state);
+            self.tell();
+        }
+    }
+
+    /// Tells whoever waits of what was put in.
+    pub(super) fn tell(&self) {
+        if std::mem::take(&mut self.state().untold) > 0 {
+            self.arrived.notify_one();
         }
     }
 
     /// Whether a reader is so far behind that no more should be read for it.
     pub(super) fn is_full(&self) -> bool {
-        self.is_at_limit() && self.has_reader.load(Ordering::Acquire)
-    }
-
-    fn is_at_limit(&self) -> bool {
-        self.count.load(Ordering::Acquire) >= LIMIT
+        let state = self.state();
+        state.is_at_limit() && state.has_reader
     }
 
     /// Takes the message that has waited longest; `None` when all have been taken and none can come any more.
     pub(super) async fn next(&self) -> Option<Message> {
-        self.has_reader.store(true, Ordering::Release);
-        let message = self.waiting.lock().await.recv().await?;
-        self.count.fetch_sub(1, Ordering::AcqRel);
-        Some(message)
+        loop {
+            let arrived = {
+                let mut state = self.state();
+                state.has_reader = true;
+                let message = state.messages.pop_front();
+                if message.is_some() || state.is_closed {
+                    let is_for_others = state.waiting > 0 && (state.is_closed || !state.messages.is_empty());
+                    drop(state);
+                    if is_for_others {
+                        self.arrived.notify_one();
+                    }
+                    return message;
+                }
+                self.wait(state)
+            };
+            arrived.await;
+        }
     }
 
     /// Lets nothing in any more.
     pub(super) fn close(&self) {
-        self.arrivals.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.state().is_closed = true;
+        self.arrived.notify_one();
+    }
+
+    /// Waits to be told, as one of those who wait.
+    fn wait(&self, mut state: MutexGuard<'_, State>) -> impl Future<Output = ()> {
+        state.waiting += 1;
+        let waits = Waits(self);
+        drop(state);
+        async move {
+            waits.0.arrived.notified().await;
+            drop(waits);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn is_at_limit(&self) -> bool {
+        self.messages.len() >= LIMIT
+    }
+}
+
+/// One who waits. No more when this is dropped, be it that nobody polls it any longer.
+struct Waits<'a>(&'a Inbox);
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.state().waiting -= 1;
     }
 }

@@ -44,6 +44,13 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         }
     }
 
+    /// Lets that program take what was said.
+    pub(super) fn pause(&mut self) {
+        if let Some(guest) = &mut self.guest {
+            (guest.pause)();
+        }
+    }
+
     /// Starts one worker more.
     pub(super) fn fork(&mut self, extras: Extras) -> Result<WorkerId, Error> {
         if self.pool.is_stopping() {
