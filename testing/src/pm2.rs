@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub struct Pm2 {
 }
 
 impl Pm2 {
-    /// Starts a script in cluster mode, with these further options of `pm2 start`.
+    /// Starts a script, in cluster mode unless these further options of `pm2 start` say otherwise.
     ///
     /// # Errors
     ///
@@ -58,6 +58,11 @@ impl Pm2 {
     /// The process id of the daemon.
     pub fn daemon(&self) -> Option<u32> {
         fs::read_to_string(self.home.path().join("pm2.pid")).ok()?.trim().parse().ok()
+    }
+
+    /// Where it keeps what workers write.
+    pub fn logs(&self) -> PathBuf {
+        self.home.path().join("logs")
     }
 
     fn command(&self) -> anyhow::Result<Command> {

@@ -6,6 +6,8 @@
 
 mod cases;
 mod contender;
+mod control;
+mod logs;
 mod machine;
 mod messages;
 mod reload;
@@ -44,6 +46,10 @@ enum Case {
     Messages,
     /// node; new versions under load, beside PM2, which is installed below target/; `--rounds` reloads
     Reload,
+    /// node; 4 workers write 50,000 lines a second: what keeping them costs, beside PM2
+    Logs,
+    /// node; what a control socket under siege costs the app's clients, and who commands it
+    Control,
 }
 
 impl Case {
@@ -123,7 +129,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let machine = Machine::read()?;
     let mut binary = arguments.binary.clone();
     for &case in &arguments.cases {
-        let Some(mut plan) = cases::plan(case, arguments) else {
+        let Some(mut plan) = cases::plan(case, arguments)? else {
             let built = binary.take().map_or_else(build_program, Ok)?;
             println!("every count: {}", reload::run(arguments, &machine, &built)?.display());
             binary = Some(built);

@@ -1,9 +1,10 @@
 //! The control API of a running app: HTTP/JSON on its Unix socket.
 //!
-//! `routes` says what may be asked, `server` who may ask. Neither knows what a worker is: they command the primary
+//! `routes` says what may be asked, `server` who may ask, `room` how many at a time. Neither knows what a worker is: they command the primary
 //! through [`Control`] and pass on what it says.
 
 mod document;
+mod room;
 mod routes;
 mod server;
 

@@ -12,6 +12,7 @@ mod exit_code;
 mod failure;
 mod hub;
 mod import;
+mod journal;
 mod log;
 mod metrics;
 mod paint;

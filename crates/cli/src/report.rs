@@ -1,6 +1,7 @@
 //! Tells what happens while an app runs, on stdout and stderr and in a log, without ever holding the app up.
 //!
-//! `pretty` and `json` put an event into words, `writer` gets them out. Nothing here decides anything.
+//! `pretty` and `json` put an event into words, `writer` gets them out. Where stdout and stderr go to systemd's journal, it gets
+//! entries with fields instead. Nothing here decides anything.
 
 pub(crate) mod json;
 mod pretty;
@@ -15,6 +16,7 @@ use std::time::{Duration, SystemTime};
 use allcores::primary::{Event, Outcome, Stream};
 
 use crate::args::{LogFormat, OutputArgs};
+use crate::journal::{self, Journal};
 use crate::log::{self, LogFile, Meter};
 use crate::paint::{Paint, Tone};
 use crate::readable;
@@ -75,10 +77,21 @@ struct Shared {
     before: (AtomicU64, AtomicU64),
 }
 
-/// Stdout and stderr.
+/// Stdout and stderr, or the journal that they go to.
 struct Terminal {
-    format: LogFormat,
+    form: Form,
     writer: Writer,
+    /// How many lines the journal did not take.
+    lost: Arc<AtomicU64>,
+}
+
+/// How lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// Also where workers write by themselves: what is left is our own.
+    Text,
+    Json,
+    Entries,
 }
 
 struct Log {
@@ -133,7 +146,7 @@ impl Reporter {
             }
             return;
         }
-        if let Some(Terminal { format: LogFormat::Json, writer }) = &self.shared.terminal {
+        if let Some(Terminal { form: Form::Json, writer, .. }) = &self.shared.terminal {
             writer.push(Sink::Stdout, &json::event(&self.shared.app, event));
         }
         if let Some((level, words)) = Pretty::event(event) {
@@ -173,7 +186,10 @@ impl Reporter {
 
     /// What became of lines until now.
     pub(crate) fn account(&self) -> Account {
-        let terminal = self.shared.terminal.as_ref().map_or(0, |terminal| terminal.writer.dropped_in_all());
+        let terminal =
+            self.shared.terminal.as_ref().map_or(0, |terminal| {
+                terminal.writer.dropped_in_all() + terminal.lost.load(Ordering::Relaxed)
+            });
         let (written, dropped) = &self.shared.before;
         let (written, dropped) =
             (written.load(Ordering::Relaxed), dropped.load(Ordering::Relaxed) + terminal);
@@ -196,7 +212,7 @@ impl Reporter {
     /// Tells how the run ended, and waits a moment for everything to be read.
     pub(crate) fn conclude(&self, outcome: &Outcome, verdict: &Verdict) {
         let shared = &*self.shared;
-        if let Some(Terminal { format: LogFormat::Json, writer }) = &shared.terminal {
+        if let Some(Terminal { form: Form::Json, writer, .. }) = &shared.terminal {
             writer.push(Sink::Stdout, &json::stopped(&shared.app, outcome, verdict));
         }
         let level = if *outcome == Outcome::Stopped { Level::Info } else { Level::Error };
@@ -213,10 +229,15 @@ impl Reporter {
         if level > self.shared.threshold {
             return;
         }
-        if let Some(terminal) = &self.shared.terminal
-            && terminal.format != LogFormat::Json
-        {
-            terminal.writer.push(Sink::Stderr, self.shared.pretty.dress(words).as_bytes());
+        match &self.shared.terminal {
+            None | Some(Terminal { form: Form::Json, .. }) => {}
+            Some(Terminal { form: Form::Text, writer, .. }) => {
+                writer.push(Sink::Stderr, self.shared.pretty.dress(words).as_bytes());
+            }
+            Some(Terminal { form: Form::Entries, writer, .. }) => {
+                let text = words.lines().collect::<Vec<_>>().join("\n");
+                writer.push(Sink::Stderr, &journal::own(&self.shared.app, level, &text));
+            }
         }
         if let Some(log) = &self.shared.log {
             for line in words.lines() {
@@ -230,25 +251,35 @@ impl Reporter {
 impl Terminal {
     fn start(app: &str, format: LogFormat, pretty: &Pretty) -> io::Result<Self> {
         let (name, pretty) = (app.to_owned(), pretty.clone());
-        let note = move |lines| match format {
-            LogFormat::Json => (Sink::Stdout, json::dropped(&name, lines)),
-            LogFormat::Pretty | LogFormat::Raw => {
-                (Sink::Stderr, pretty.dress(&Pretty::dropped(lines)).into_bytes())
-            }
+        if format == LogFormat::Pretty
+            && let Some(journal) = Journal::find(app)
+        {
+            let note =
+                move |lines| (Sink::Stderr, journal::dropped(&name, lines, "the journal was not read"));
+            let lost = journal.lost();
+            let writer = Writer::start(QUEUE_LIMIT, journal, note)?;
+            return Ok(Self { form: Form::Entries, writer, lost });
+        }
+        let form = if format == LogFormat::Json { Form::Json } else { Form::Text };
+        let note = move |lines| match form {
+            Form::Json => (Sink::Stdout, json::dropped(&name, lines)),
+            Form::Text | Form::Entries => (Sink::Stderr, pretty.dress(&Pretty::dropped(lines)).into_bytes()),
         };
         let out = Streams::new(io::stdout(), io::stderr());
-        Ok(Self { format, writer: Writer::start(QUEUE_LIMIT, out, note)? })
+        Ok(Self { form, writer: Writer::start(QUEUE_LIMIT, out, note)?, lost: Arc::default() })
     }
 
     fn output(&self, shared: &Shared, event: &Event<'_>) {
         let Event::Output { worker, stream, line, .. } = event else { return };
-        match (self.format, stream) {
-            (LogFormat::Json, _) => self.writer.push_line(Sink::Stdout, &json::event(&shared.app, event)),
-            (_, Stream::Stdout) => {
-                self.writer.push_line(Sink::Stdout, &shared.pretty.output(worker.slot, *stream, line));
-            }
-            (_, Stream::Stderr) => {
-                self.writer.push_line(Sink::Stderr, &shared.pretty.output(worker.slot, *stream, line));
+        let sink = match stream {
+            Stream::Stdout => Sink::Stdout,
+            Stream::Stderr => Sink::Stderr,
+        };
+        match self.form {
+            Form::Json => self.writer.push_line(Sink::Stdout, &json::event(&shared.app, event)),
+            Form::Text => self.writer.push_line(sink, &shared.pretty.output(worker.slot, *stream, line)),
+            Form::Entries => {
+                self.writer.push_line(Sink::Stderr, &journal::worker(&shared.app, worker, *stream, line));
             }
         }
     }

@@ -8,7 +8,7 @@ use allcores_testing::stats;
 use anyhow::ensure;
 
 use super::contender::{Contender, Contestant, Discipline, Server};
-use super::{Arguments, Case, Metrics, duration, machine, messages};
+use super::{Arguments, Case, Metrics, control, duration, logs, machine, messages};
 
 /// How long every contender is warmed up with the load that it is then measured with.
 const WARM_UP: Duration = Duration::from_secs(1);
@@ -36,8 +36,8 @@ pub(super) struct Plan {
 }
 
 /// `None` for what is no measurement of contenders in rounds.
-pub(super) fn plan(case: Case, arguments: &Arguments) -> Option<Plan> {
-    Some(match case {
+pub(super) fn plan(case: Case, arguments: &Arguments) -> anyhow::Result<Option<Plan>> {
+    Ok(Some(match case {
         Case::Mixed => mixed(arguments),
         Case::Throughput => throughput(arguments),
         Case::Sync => sync(arguments),
@@ -45,8 +45,10 @@ pub(super) fn plan(case: Case, arguments: &Arguments) -> Option<Plan> {
         Case::Steering => steering(arguments),
         Case::Handoff => handoff(arguments),
         Case::Messages => messages::plan(arguments),
-        Case::Reload => return None,
-    })
+        Case::Control => control::plan(arguments),
+        Case::Logs => logs::plan(arguments)?,
+        Case::Reload => return Ok(None),
+    }))
 }
 
 fn mixed(arguments: &Arguments) -> Plan {
@@ -266,24 +268,24 @@ fn sync_rate(workers: u16, service: Duration) -> f64 {
 }
 
 /// Loads for a while, and fails where nothing answers: what is broken is not worth measuring.
-fn warm_up(load: &Load) -> anyhow::Result<()> {
+pub(super) fn warm_up(load: &Load) -> anyhow::Result<()> {
     let report = load.clone().during(WARM_UP).run_blocking();
     ensure!(report.ok > 0, "nothing answered while warming up:\n{report}");
     Ok(())
 }
 
-fn failed(report: &Report) -> f64 {
+pub(super) fn failed(report: &Report) -> f64 {
     if report.failures.total() + report.unsent > 0 {
         eprintln!("{report}");
     }
     float(report.failures.total() + report.unsent)
 }
 
-fn ms(time: Duration) -> f64 {
+pub(super) fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
 #[expect(clippy::cast_precision_loss, reason = "no count here reaches 2^52")]
-fn float(count: u64) -> f64 {
+pub(super) fn float(count: u64) -> f64 {
     count as f64
 }

@@ -9,8 +9,10 @@ use allcores_testing::app::{App, RunningApp};
 use allcores_testing::baseline::{Baseline, Peer, RunningBaseline};
 use allcores_testing::load::Load;
 use allcores_testing::process::{Process, free_port};
+use allcores_testing::siege::Means;
 use anyhow::{Context, bail, ensure};
 
+use super::logs::Keeper;
 use super::messages::Talk;
 
 /// How long a server that is started as it is may take to answer.
@@ -47,6 +49,7 @@ pub(super) enum Kind {
     Plain,
     Simulated(Discipline),
     Talk(Talk),
+    Keeper(Keeper),
 }
 
 /// One way to run a server on several cores, or to talk with a worker.
@@ -58,6 +61,8 @@ pub(super) struct Contender {
     clients: usize,
     /// Another server than the case's.
     server: Option<Server>,
+    /// What its control socket has to bear.
+    siege: Option<Means>,
     kind: Kind,
 }
 
@@ -82,13 +87,23 @@ impl Contender {
         Self::new(name, Kind::Talk(talk))
     }
 
+    pub(super) fn keeper(name: &str, keeper: Keeper) -> Self {
+        Self::new(name, Kind::Keeper(keeper))
+    }
+
     fn new(name: &str, kind: Kind) -> Self {
-        Self { name: name.into(), workers: 4, clients: 8, server: None, kind }
+        Self { name: name.into(), workers: 4, clients: 8, server: None, siege: None, kind }
     }
 
     /// Sets another server than the case's.
     pub(super) fn server(mut self, server: Server) -> Self {
         self.server = Some(server);
+        self
+    }
+
+    /// Lays siege to its control socket.
+    pub(super) fn siege(mut self, means: Means) -> Self {
+        self.siege = Some(means);
         self
     }
 
@@ -115,7 +130,7 @@ impl Contender {
     }
 
     pub(super) fn needs_binary(&self) -> bool {
-        matches!(self.kind, Kind::Allcores { .. })
+        matches!(self.kind, Kind::Allcores { .. } | Kind::Keeper(_))
     }
 
     /// Whom it is compared with: those of the same group.
@@ -135,6 +150,9 @@ impl Contender {
         let run = match (&self.kind, server) {
             (Kind::Simulated(discipline), _) => Run::Simulated(*discipline),
             (Kind::Talk(talk), _) => Run::Talk(talk.clone()),
+            (Kind::Keeper(keeper), _) => {
+                Run::Keeper(*keeper, binary.context("no program was built")?.to_owned())
+            }
             (Kind::Plain, _) => Run::Plain(start_plain(server, address)?),
             (Kind::Peer(peer), Server::Node(script)) => {
                 Run::Peer(Baseline::new(*peer, script, workers).start(port)?)
@@ -156,7 +174,7 @@ impl Contender {
                 Run::App(app)
             }
         };
-        Ok(Contestant { address, workers, clients: self.clients, run })
+        Ok(Contestant { address, workers, clients: self.clients, siege: self.siege, run })
     }
 }
 
@@ -192,6 +210,7 @@ pub(super) struct Contestant {
     pub(super) address: SocketAddr,
     pub(super) workers: u16,
     pub(super) clients: usize,
+    pub(super) siege: Option<Means>,
     run: Run,
 }
 
@@ -202,6 +221,8 @@ enum Run {
     Plain(Process),
     Simulated(Discipline),
     Talk(Talk),
+    /// And the program `allcores`.
+    Keeper(Keeper, PathBuf),
 }
 
 impl Contestant {
@@ -210,7 +231,15 @@ impl Contestant {
         match &self.run {
             Run::App(app) => Some(app.pid()),
             Run::Peer(peer) => peer.primary_pid(),
-            Run::Plain(_) | Run::Simulated(_) | Run::Talk(_) => None,
+            Run::Plain(_) | Run::Simulated(_) | Run::Talk(_) | Run::Keeper(..) => None,
+        }
+    }
+
+    /// Where allcores is commanded.
+    pub(super) fn control_socket(&self) -> Option<PathBuf> {
+        match &self.run {
+            Run::App(app) => Some(app.runtime_folder().join(app.name()).join("control.sock")),
+            _ => None,
         }
     }
 
@@ -230,12 +259,20 @@ impl Contestant {
         }
     }
 
+    /// Who keeps lines, if that is what is measured, and the program `allcores`.
+    pub(super) fn keeper(&self) -> Option<(Keeper, &Path)> {
+        match &self.run {
+            Run::Keeper(keeper, binary) => Some((*keeper, binary)),
+            _ => None,
+        }
+    }
+
     pub(super) fn stop(self) -> anyhow::Result<()> {
         match self.run {
             Run::App(app) => app.stop().map(drop),
             Run::Peer(peer) => peer.stop(),
             Run::Plain(process) => process.stop().map(drop),
-            Run::Simulated(_) | Run::Talk(_) => Ok(()),
+            Run::Simulated(_) | Run::Talk(_) | Run::Keeper(..) => Ok(()),
         }
     }
 }

@@ -170,7 +170,7 @@ pub(crate) struct OutputArgs {
 /// How events and workers' lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
-    /// For people: workers' lines with their slot in front, our own on stderr
+    /// For people: workers' lines with their slot in front, our own on stderr; in systemd's journal as entries with fields
     Pretty,
     /// For programs: one JSON object per line on stdout
     Json,

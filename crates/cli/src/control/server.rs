@@ -12,17 +12,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use axum::Router;
+use axum::{Router, middleware};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use rustix::net::RecvFlags;
 use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::room::{self, Place, Room};
 use super::{Control, routes};
 
 /// How long a request's head may take to arrive.
@@ -31,9 +34,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest head of a request, in bytes.
 const HEAD_LIMIT: usize = 64 * 1024;
 
-/// How many connections are served at a time; more wait in the kernel's queue until one ends, as one does that asks
-/// nothing. Commands need one each, and who reads events keeps one.
-const AT_ONCE: usize = 256;
+/// How long nobody must have asked for anything until what it takes to answer is given back.
+const QUIET: Duration = Duration::from_millis(200);
 
 /// How long after somebody was turned away it is said again.
 const SAID_AGAIN: Duration = Duration::from_secs(10);
@@ -109,6 +111,10 @@ impl Lobby {
         number
     }
 
+    fn send_away(&self, number: u64) {
+        self.guests().streams.remove(&number);
+    }
+
     fn numbers(&self) -> Vec<u64> {
         self.guests().streams.keys().copied().collect()
     }
@@ -170,20 +176,32 @@ async fn accept<C: Control>(
     connections: &GracefulShutdown,
 ) {
     let own = rustix::process::geteuid().as_raw();
-    let (room, mut said) = (Arc::new(Semaphore::new(AT_ONCE)), None::<Instant>);
+    let (room, mut said) = (Room::default(), None::<Instant>);
+    let (welcome, denied) = (watched(routes::router(control.clone())), watched(routes::denied()));
+    let (ended, mut is_quiet_from) = (Arc::new(Notify::new()), None);
     let mut silent = JoinSet::new();
-    let await_question = |number, place| {
-        let (lobby, control) = (lobby.clone(), control.clone());
-        async move { lobby.leave(number, || control.hold()).await.map(|(stream, hold)| (stream, hold, place)) }
+    let await_question = |number| {
+        let (lobby, control, room) = (lobby.clone(), control.clone(), room.clone());
+        async move {
+            let place = room.enter(number).await?;
+            tokio::select! {
+                asked = lobby.leave(number, || control.hold()) => asked.map(|(stream, hold)| (stream, hold, place)),
+                () = place.is_lost() => {
+                    lobby.send_away(number);
+                    None
+                }
+            }
+        }
     };
     for number in lobby.numbers() {
         // The program before has let in no more than there is room for.
-        silent.spawn(await_question(number, Arc::clone(&room).try_acquire_owned().ok()));
+        silent.spawn(await_question(number));
     }
     loop {
+        let quiet = is_quiet_from.unwrap_or_else(tokio::time::Instant::now);
         tokio::select! {
-            (accepted, place) = accept_one(listener, &room) => match accepted {
-                Ok((stream, _)) => drop(silent.spawn(await_question(lobby.enter(stream), Some(place)))),
+            accepted = accept_one(listener, &room) => match accepted {
+                Ok(stream) => drop(silent.spawn(await_question(lobby.enter(stream)))),
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             },
             Some(asked) = silent.join_next() => {
@@ -194,21 +212,30 @@ async fn accept<C: Control>(
                     said = Some(Instant::now());
                     control.turned_away(peer);
                 }
-                let routes = if is_welcome { routes::router(control.clone()) } else { routes::denied() };
-                tokio::spawn(serve(stream, routes, connections.watcher(), hold, (place, Arc::clone(&room))));
+                let routes = if is_welcome { &welcome } else { &denied };
+                tokio::spawn(serve(stream, routes.clone(), connections.watcher(), hold, (place, Arc::clone(&ended))));
+            },
+            () = ended.notified() => is_quiet_from = Some(tokio::time::Instant::now() + QUIET),
+            () = tokio::time::sleep_until(quiet), if is_quiet_from.is_some() => {
+                is_quiet_from = None;
+                if room.is_empty() {
+                    // What it takes to answer is as much as all the rest of a primary.
+                    allcores::primary::give_back_code();
+                }
             }
         }
     }
 }
 
 /// Accepts a connection as soon as there is room for one. Cancelled, it has accepted none.
-async fn accept_one(
-    listener: &UnixListener,
-    room: &Arc<Semaphore>,
-) -> (io::Result<(UnixStream, tokio::net::unix::SocketAddr)>, OwnedSemaphorePermit) {
-    // Nobody closes it.
-    let Ok(place) = Arc::clone(room).acquire_owned().await else { return std::future::pending().await };
-    (listener.accept().await, place)
+async fn accept_one(listener: &UnixListener, room: &Room) -> io::Result<UnixStream> {
+    room.chance().await;
+    listener.accept().await.map(|(stream, _)| stream)
+}
+
+/// Routes that notice when a request is whole. Made once: that takes longer than most answers.
+fn watched(routes: Router) -> TowerToHyperService<Router> {
+    TowerToHyperService::new(routes.layer(middleware::from_fn(room::notice)))
 }
 
 /// Says who may command an app: its own user, and root.
@@ -231,26 +258,31 @@ fn protocol() -> http1::Builder {
 
 async fn serve<T: Send>(
     stream: UnixStream,
-    routes: Router,
+    routes: TowerToHyperService<Router>,
     connections: Watcher,
     hold: T,
-    (place, room): (Option<OwnedSemaphorePermit>, Arc<Semaphore>),
+    (place, ended): (Place, Arc<Notify>),
 ) {
-    let connection = protocol().serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+    let asking = place.asking();
+    let answer = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(asking.clone());
+        routes.call(request)
+    });
+    let connection = protocol().serve_connection(TokioIo::new(stream), answer);
     let mut connection = pin!(connections.watch(connection));
     // What came is looked at once: by then a request that is whole has a hold of its own.
     let mut hold = Some(hold);
     // A client that went away, or spoke no HTTP, is its own affair.
-    std::future::poll_fn(|context| {
+    let served = std::future::poll_fn(|context| {
         let poll = connection.as_mut().poll(context);
         hold = None;
         if poll.is_ready() { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
-    drop(place);
-    // One place is taken for who comes next.
-    if room.available_permits() >= AT_ONCE - 1 {
-        // Nobody asks anything: what it takes to answer is as much as all the rest of a primary.
-        allcores::primary::give_back_code();
+    });
+    tokio::select! {
+        biased;
+        () = served => {}
+        () = place.is_lost() => {}
     }
+    drop(place);
+    ended.notify_one();
 }

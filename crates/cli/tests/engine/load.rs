@@ -1,5 +1,6 @@
 //! Apps under load: what is lost when workers are killed, come, go and stop. Each test has the machine for itself.
 
+mod activated;
 mod chaos;
 mod crash;
 mod descriptors;

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use allcores_testing::address::unused;
 use allcores_testing::app::RunningApp;
-use allcores_testing::skip;
+use allcores_testing::load::Load;
+use allcores_testing::siege::{Means, Siege};
+use allcores_testing::{extent, machine, skip};
 use serde_json::Value;
 
 use crate::support::{as_nobody, bad_python, public, ready, stop};
@@ -214,4 +216,52 @@ fn clients_that_never_end_hold_up_neither_the_app_nor_who_commands_it() {
     drop(held);
     assert!(status_in(&app) < Duration::from_secs(2));
     stop(&app);
+}
+
+/// Lays siege to the control socket of an app under load, until so many hostile requests or connections were made.
+fn besieged(means: Means, made: u64) {
+    let _turn = machine::alone();
+    let address = unused();
+    let app = at_two(address);
+    // What the load and those who lay siege do must not take all of the machine.
+    let load = Load::new(address).rate(200.0).spawn();
+    assert!(load.wait_ok(100, Duration::from_secs(20)), "the app answers");
+    let socket = app.runtime_folder().join(app.name()).join("control.sock");
+    let siege = Siege::begin(&socket, means);
+    let deadline = Instant::now() + Duration::from_mins(1);
+    let mut slowest = Duration::ZERO;
+    while siege.made() < made {
+        assert!(Instant::now() < deadline, "{} of {made}", siege.made());
+        slowest = slowest.max(status_in(&app));
+    }
+    slowest = slowest.max(status_in(&app));
+    assert!(load.wait_ok(load.ok() + 100, Duration::from_secs(20)), "the app still answers");
+    let report = load.stop();
+    drop(siege);
+    eprintln!("{means:?}: the slowest status took {slowest:?}; {report}");
+    assert!(report.is_clean(), "{report}");
+    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+    stop(&app);
+}
+
+fn at_two(address: std::net::SocketAddr) -> RunningApp {
+    let app = bad_python("hang.py", address).workers(2).start().unwrap();
+    ready(&app, 2);
+    app
+}
+
+#[test]
+fn malformed_requests_cost_no_request_of_the_app_and_no_answer() {
+    besieged(Means::Malformed(5000), extent::of("MALFORMED", 2000).into());
+}
+
+#[test]
+fn requests_that_never_end_cost_no_request_of_the_app_and_no_answer() {
+    // More than there is room for at a time.
+    besieged(Means::Slow(1000), 1000);
+}
+
+#[test]
+fn a_thousand_silent_connections_cost_no_request_of_the_app_and_no_answer() {
+    besieged(Means::Silent(1000), 1000);
 }

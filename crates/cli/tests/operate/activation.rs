@@ -2,15 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use allcores_testing::app::App;
 use allcores_testing::runtimes::{Runtime, fixture};
-use allcores_testing::{address, skip};
+use allcores_testing::{address, proc, skip};
+
+use crate::folder::Folder;
+use crate::systemd::Manager;
 
 const ACTIVATE: &str = "/usr/bin/systemd-socket-activate";
 const LONG: Duration = Duration::from_secs(30);
@@ -183,4 +187,49 @@ fn a_socket_that_nobody_uses_is_said_and_one_that_cannot_be_used_refused() {
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("descriptor 3") && text.contains("ListenStream="), "{text}");
+}
+
+/// Starts an app with a socket that stays open here, as systemd does, and waits until it is ready.
+fn with_socket(folder: &Folder, socket: &TcpListener, policy: &str) -> Child {
+    let manager = Manager::new();
+    let pass = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=front exec \"$@\"";
+    let words =
+        ["-c", pass, "sh", env!("CARGO_BIN_EXE_allcores"), "run", "--name=web", "-w=2", "--policy", policy];
+    let mut command = folder.command_of("sh".as_ref(), &words);
+    command.arg("--").arg(Runtime::Python.program().unwrap()).arg(fixture("python-http/server.py"));
+    command.env("HOST", folder.address.ip().to_string()).env("PORT", folder.address.port().to_string());
+    command.env("NOTIFY_SOCKET", manager.path()).stdin(OwnedFd::from(socket.try_clone().unwrap()));
+    let child = command.spawn().unwrap();
+    manager.hear("READY=1");
+    child
+}
+
+fn workers(folder: &Folder) -> BTreeSet<u32> {
+    let status = folder.status("web");
+    let pids = status["workers"].as_array().unwrap().iter().map(|worker| worker["pid"].as_u64().unwrap());
+    pids.map(|pid| u32::try_from(pid).unwrap()).collect()
+}
+
+#[test]
+fn who_connects_while_the_primary_is_dead_waits_in_a_passed_socket_for_the_next_one() {
+    for policy in ["lanes", "shared"] {
+        let folder = Folder::new();
+        let socket = TcpListener::bind(folder.address).unwrap();
+        let mut first = with_socket(&folder, &socket, policy);
+        assert!(!get(folder.address).is_empty());
+        let old = workers(&folder);
+        let processes: Vec<_> = old.iter().map(|pid| proc::Process::open(*pid).unwrap()).collect();
+        first.kill().unwrap();
+        first.wait().unwrap();
+        // They go with their primary. Who is with one of them until then goes, too.
+        assert!(processes.iter().all(|process| process.has_ended_within(LONG)), "{policy}");
+        let waiting: Vec<TcpStream> = (0..20).map(|_| TcpStream::connect(folder.address).unwrap()).collect();
+        let mut second = with_socket(&folder, &socket, policy);
+        let answers: BTreeSet<u32> =
+            waiting.into_iter().map(|stream| answer(stream).parse().unwrap()).collect();
+        assert!(!answers.is_empty() && answers.is_subset(&workers(&folder)), "{policy}: {answers:?}");
+        assert!(answers.is_disjoint(&old), "{policy}");
+        folder.allcores(&["stop", "web"]).code(0);
+        assert!(second.wait().unwrap().success());
+    }
 }

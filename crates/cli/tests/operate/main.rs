@@ -8,6 +8,7 @@ mod config;
 mod containers;
 mod folder;
 mod import;
+mod journal;
 mod logs;
 mod metrics;
 mod systemd;

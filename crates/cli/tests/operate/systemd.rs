@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -15,30 +15,32 @@ use crate::folder::{Folder, Run};
 const LONG: Duration = Duration::from_secs(30);
 
 /// systemd's end of the socket.
-struct Manager {
+pub(crate) struct Manager {
     socket: UnixDatagram,
     folder: tempfile::TempDir,
 }
 
 impl Manager {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = UnixDatagram::bind(folder.path().join("notify")).unwrap();
         socket.set_read_timeout(Some(LONG)).unwrap();
         Self { socket, folder }
     }
 
+    /// What NOTIFY_SOCKET is to be.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.folder.path().join("notify")
+    }
+
     fn app(&self) -> App {
         let served = address::unused().to_string();
         let command = [env!("CARGO_BIN_EXE_allcores"), "demo-worker", &served];
-        App::new(command)
-            .binary(env!("CARGO_BIN_EXE_allcores"))
-            .workers(2)
-            .env("NOTIFY_SOCKET", self.folder.path().join("notify"))
+        App::new(command).binary(env!("CARGO_BIN_EXE_allcores")).workers(2).env("NOTIFY_SOCKET", self.path())
     }
 
     /// The next datagram that says this, with signs of life passed over.
-    fn hear(&self, wanted: &str) -> Vec<String> {
+    pub(crate) fn hear(&self, wanted: &str) -> Vec<String> {
         let deadline = Instant::now() + LONG;
         loop {
             let mut buffer = [0; 4096];
