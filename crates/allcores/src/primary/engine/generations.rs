@@ -91,7 +91,9 @@ impl Generations {
             asked.command.clone_from(&wish.command);
         }
         asked.env.extend(wish.env.iter().cloned());
-        let settings = wish.settings.as_deref().unwrap_or(&latest.settings).clone();
+        let mut settings = wish.settings.as_deref().unwrap_or(&latest.settings).clone();
+        // It is the primary's own, by which what it started is found should it be killed. Nobody reads it anew.
+        settings.mark.clone_from(&latest.settings.mark);
         let first = self.recipe(settings, asked);
         self.known.insert(generation, Generation::new(first));
     }
