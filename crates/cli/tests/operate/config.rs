@@ -128,7 +128,10 @@ fn a_reload_takes_up_what_the_file_says_by_then() {
     app.wait_count("ready", 3, Duration::from_secs(30)).unwrap();
     let asked = ["A", "B", "C", "LISTED", "KEY"].map(|name| folder.ask(name));
     assert_eq!(asked, ["one", "", "three", "later", "hunter3"]);
-    assert!(!mark.is_empty() && folder.ask("ALLCORES_RUN") == mark, "by which the next start would know the worker");
+    assert!(
+        !mark.is_empty() && folder.ask("ALLCORES_RUN") == mark,
+        "by which the next start would know the worker"
+    );
     assert!(app.events()[begun..].iter().any(|event| event.kind() == "reloaded"));
     assert_eq!(app.status().unwrap()["target"], 2, "the number of workers follows the file");
     assert!(app.stop().unwrap().success());
