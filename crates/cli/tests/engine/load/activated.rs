@@ -53,8 +53,7 @@ fn loses_nothing(app: App, address: SocketAddr, rung: &str) {
     let app = activated(app, address).start().unwrap();
     drop(wake(address));
     // One that was passed its socket is known to serve by what it accepts.
-    // Not as fast as it goes: of those who come by the passed socket itself some are passed on by the primary, which is upgraded
-    // when it has none of them.
+    // Not as fast as it goes: with that on two busy cores each of these upgrades takes seconds.
     let load = Load::new(address).rate(200.0).spawn();
     app.wait_ready(WORKERS.into()).unwrap();
     let workers = app::workers(&app.status().unwrap());
