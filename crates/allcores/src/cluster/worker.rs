@@ -107,7 +107,7 @@ impl WorkerHandle {
     /// Sends a message: any value that serde can write as JSON.
     ///
     /// `Ok(false)` means that more than 128 KiB wait to be written to the worker, this message among them: time to wait,
-    /// as with Node's `send`.
+    /// as with Node's `send`. Of many sent without a pause the later ones are written together, a moment later.
     ///
     /// # Errors
     ///

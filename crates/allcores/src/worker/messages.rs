@@ -14,7 +14,8 @@ impl Worker {
     /// Sends a message to the primary: any value that serde can write as JSON.
     ///
     /// Does not wait. False means that more than 128 KiB wait to be written, as in Node: it is queued all the same, and
-    /// who has much to send waits until they are [`drained`](Self::drained).
+    /// who has much to send waits until they are [`drained`](Self::drained). Of many sent without a pause the later ones are
+    /// written together, a moment later: a program that exits after them waits for that too.
     ///
     /// # Errors
     ///
