@@ -31,8 +31,9 @@ fn take_turns(runtime: Runtime) {
     assert!(listening.iter().all(|event| event.value["policy"] == "round-robin"), "{listening:#?}");
     let report = Load::new(address).requests(100).run_blocking();
     assert!(report.is_clean(), "{report}");
-    let shares: Vec<u64> = report.by_body.values().copied().collect();
-    assert_eq!(shares, [25; 4], "{:?}", report.by_body);
+    // Whoever is idle has his turn, one after the other; one that has answered may not have said yet that it is.
+    assert_eq!(report.by_body.len(), 4, "{:?}", report.by_body);
+    assert!(report.by_body.values().all(|share| (23..=27).contains(share)), "{:?}", report.by_body);
     let status = app.status().unwrap();
     let expected = json!([{"address": address.to_string(), "policy": "round-robin", "pending": 0}]);
     assert_eq!(status["addresses"], expected);
