@@ -74,9 +74,14 @@ pub(crate) async fn start(
         End::Gone(status) => Err(ended(name, status, &log, &output())),
         End::Patience { status } => {
             let patience = readable::duration(patience);
+            let mut output = output();
+            if let Some(status) = &status {
+                // It is in the log, too, and said once is enough.
+                output.retain(|line| !line.ends_with(status.as_str()));
+            }
             let status = status.map(|status| format!(": {status}")).unwrap_or_default();
             let text = format!("start {name}: not ready after {patience}{status}; it goes on trying");
-            Err(Failure::from(anyhow!(with_output(text, &log, &output()))).next(format!(
+            Err(Failure::from(anyhow!(with_output(text, &log, &output))).next(format!(
                 "see how far it is: allcores status {name}; or give it up: allcores stop {name}"
             )))
         }

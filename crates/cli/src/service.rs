@@ -65,6 +65,8 @@ impl Service {
                     format!("crash loop in slot {slot}: {exits} workers ended early, the last by {status}");
                 self.say(&[NotifyState::Status(&text)]);
             }
+            // Whoever waits for the app learns what keeps it.
+            Event::Notice { text } if !self.is_ready => self.say(&[NotifyState::Status(text)]),
             Event::Stopping => self.say(&[NotifyState::Stopping, NotifyState::Status("stopping")]),
             _ => {}
         }

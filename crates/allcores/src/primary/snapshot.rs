@@ -24,7 +24,8 @@ pub struct AppSnapshot {
     pub reload: Option<ReloadSnapshot>,
     /// The policy asked for.
     pub policy: Policy,
-    /// What `auto` has found out and would do, in words; `None` when there is nothing to say.
+    /// What does not fit the program, as far as it can be seen, and what to do, in words; `None` when there is
+    /// nothing to say.
     pub hint: Option<String>,
     /// Addresses that workers listen on, e.g. `127.0.0.1:8080`, `[::]:8080`, `/run/app.sock`, `udp 0.0.0.0:53`.
     pub listening: Vec<String>,

@@ -92,10 +92,8 @@ impl Pretty {
             Event::NotReady { worker, lack, limit } => {
                 let lack = match lack {
                     Lack::Listening => "it does not listen",
-                    Lack::Word => {
-                        "it listens and has not said READY=1 (sd_notify) or process.send('ready') (node)"
-                    }
-                    Lack::Health => "it listens and has passed no health check",
+                    Lack::Word => "it has not said READY=1 (sd_notify) or process.send('ready') (node)",
+                    Lack::Health => "it has passed no health check",
                 };
                 let text =
                     format!("{} was not ready within {}: {lack}", name(worker), readable::duration(*limit));

@@ -7,6 +7,7 @@ mod background;
 mod config;
 mod containers;
 mod folder;
+mod given;
 mod import;
 mod journal;
 mod logs;

@@ -54,6 +54,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
             }
             Announcement::NotReady { id, lack } => {
                 let limit = self.settings.pool.ready_timeout;
+                let lack = self.lack_in_truth(id, lack);
                 self.observe_worker(id, |worker| Event::NotReady { worker, lack, limit });
             }
             Announcement::Unhealthy { id } => {

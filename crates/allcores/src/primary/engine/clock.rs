@@ -137,6 +137,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         self.find_hung();
         self.look_at_memory();
         self.hint();
+        self.note_unseen();
         self.forget_start();
         self.tick_on();
     }

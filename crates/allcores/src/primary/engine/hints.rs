@@ -1,6 +1,9 @@
-//! What can be told about how well the policy fits the program.
+//! What can be told about how well the policy, or how workers get their sockets, fits the program.
 
 use std::time::Duration;
+
+use allcores_core::pool::Lack;
+use allcores_core::worker::{Rung, State, WorkerId};
 
 use super::Engine;
 use crate::primary::{Event, Policy};
@@ -9,6 +12,8 @@ use crate::primary::{Event, Policy};
 #[derive(Debug, Default)]
 pub(super) struct Hints {
     pub(super) text: Option<String>,
+    /// That workers were given their sockets, and nothing shows that they serve.
+    pub(super) is_unseen_told: bool,
 }
 
 /// Arrivals that must have been counted before anything is concluded.
@@ -18,6 +23,10 @@ const ENOUGH: u64 = 500;
 /// connection at a time has half of them under load; an event loop that is held up now and then, or a machine that is
 /// short of cores, a quarter at the most.
 const TELLING: u64 = 33;
+
+/// How long a worker that was given its sockets may have taken nothing before that is worth a word: programs need some
+/// seconds to load, and where there are clients, one of them comes.
+const UNSEEN: Duration = Duration::from_secs(5);
 
 impl<O: FnMut(Event<'_>)> Engine<O> {
     /// Says once if connections keep waiting for busy workers while others are free: the sign of a program that takes
@@ -38,6 +47,53 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         );
         (self.observe)(Event::Notice { text: &text });
         self.hints.text = Some(text);
+    }
+
+    /// Says once what a worker lacks that was given its sockets and does not become ready: its program may well serve.
+    pub(super) fn note_unseen(&mut self) {
+        if self.hints.is_unseen_told {
+            return;
+        }
+        if let Some(text) = self.unseen() {
+            (self.observe)(Event::Notice { text: &text });
+            self.hints.is_unseen_told = true;
+        }
+    }
+
+    /// Why a worker is not ready that was given its sockets, and what to do; `None` where there is no such worker.
+    pub(super) fn unseen(&self) -> Option<String> {
+        if self.is_gated() {
+            return None;
+        }
+        let now = self.now();
+        let mut late = self.pool.workers().filter(|view| {
+            view.state == State::Online
+                && now.saturating_sub(view.started) >= UNSEEN
+                && self.is_given_and_unseen(view.id)
+        });
+        let id = late.next()?.id;
+        Some(format!(
+            "worker {id} was given its sockets and has not been seen to accept a connection; nothing else shows that a \
+             program serves which does not call listen(2) itself. To have it ready before anybody connects, say \
+             `--health-http PATH`, by which it is asked, or `--wait-ready`, if it says READY=1 (sd_notify)"
+        ))
+    }
+
+    /// Whether a worker was given its sockets and nothing has shown yet that it serves.
+    pub(super) fn is_given_and_unseen(&self, id: WorkerId) -> bool {
+        let worker = self.workers.get(&id);
+        worker.is_some_and(|worker| worker.rung == Some(Rung::Inherited) && worker.announced.is_empty())
+    }
+
+    /// What a worker lacks, to be told. Of one that was given its sockets nobody expects that it listens by itself.
+    pub(super) fn lack_in_truth(&self, id: WorkerId, lack: Lack) -> Lack {
+        match lack {
+            Lack::Listening if self.is_given_and_unseen(id) && self.settings.pool.wait_ready => Lack::Word,
+            Lack::Listening if self.is_given_and_unseen(id) && self.settings.pool.wait_healthy => {
+                Lack::Health
+            }
+            _ => lack,
+        }
     }
 
     /// Takes connections out of lanes that nobody accepts from and passes them on.

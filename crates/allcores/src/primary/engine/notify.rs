@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use allcores_core::notify::{self, Heartbeat, Notification};
 use allcores_core::pool::{Input, Reason};
-use allcores_core::worker::{Rung, State, WorkerId};
+use allcores_core::worker::{State, WorkerId};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use tokio::sync::mpsc;
 
@@ -228,9 +228,8 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
     /// A worker says that it is ready. One that was given its sockets has nothing else to show that it listens.
     pub(super) fn says_ready(&mut self, id: WorkerId) {
         self.tell(Input::SaidReady { id });
-        let Some(worker) = self.workers.get(&id) else { return };
-        let is_given = worker.announced.is_empty() && worker.rung == Some(Rung::Inherited);
-        if is_given && self.settings.pool.wait_ready {
+        if self.is_given_and_unseen(id) && self.settings.pool.wait_ready {
+            let Some(worker) = self.workers.get(&id) else { return };
             for lane in worker.lanes.keys().copied().collect::<Vec<_>>() {
                 self.listens(id, lane);
             }

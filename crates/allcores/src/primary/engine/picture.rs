@@ -32,7 +32,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
                 is_queued: view.is_queued,
             }),
             policy: self.settings.policy.clone(),
-            hint: self.hints.text.clone(),
+            hint: self.hints.text.clone().or_else(|| self.unseen()),
             listening: self.ports.addresses().map(|address| address.address).collect(),
             addresses: self.ports.addresses().collect(),
             target: self.pool.target(),

@@ -191,7 +191,12 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
     fn lateness_in_words(&self, id: WorkerId, lack: Lack) -> String {
         let since = self.pool.worker(id).map_or(self.turn, |view| view.started);
         let waited = self.turn.saturating_sub(since);
-        let missing = match lack {
+        let missing = match self.lack_in_truth(id, lack) {
+            Lack::Listening if self.is_given_and_unseen(id) => {
+                "has accepted nothing from the sockets that it was given; where nobody connects, say how it is known to \
+                 serve: --health-http PATH, or --wait-ready"
+                    .into()
+            }
             Lack::Listening => self.silence_in_words(id),
             Lack::Word => "has not said that it is ready, by READY=1 or process.send('ready')".into(),
             Lack::Health => match self.reason_of(id) {

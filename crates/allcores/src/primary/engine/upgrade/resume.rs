@@ -77,6 +77,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
                 ToldSaved::Background => engine.is_background_reported = true,
                 ToldSaved::Checks => engine.care.is_told = true,
                 ToldSaved::NoHandoff => engine.handoffs.is_lack_told = true,
+                ToldSaved::Unseen => engine.hints.is_unseen_told = true,
                 ToldSaved::Unknown => {}
             }
         }

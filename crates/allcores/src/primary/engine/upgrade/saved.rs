@@ -158,6 +158,7 @@ pub(super) enum ToldSaved {
     Background,
     Checks,
     NoHandoff,
+    Unseen,
     /// Something that a later version tells of.
     #[serde(other)]
     Unknown,
@@ -250,6 +251,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
             (self.is_background_reported, ToldSaved::Background),
             (self.care.is_told, ToldSaved::Checks),
             (self.handoffs.is_lack_told, ToldSaved::NoHandoff),
+            (self.hints.is_unseen_told, ToldSaved::Unseen),
         ];
         told.into_iter().filter(|(is_told, _)| *is_told).map(|(_, what)| what).collect()
     }
