@@ -29,6 +29,24 @@ use crate::state_folder::StateFolder;
 ///
 /// A folder, a user, a group or a secret that isn't there.
 pub(crate) fn of_app(app: &App) -> Result<Settings, Failure> {
+    for path in &app.options.triggers.watch {
+        let there = std::fs::metadata(path);
+        there.map_err(|error| {
+            let refused = app.places.refuse("watch", &path.to_string_lossy(), error);
+            refused.next(
+                "give a folder or a file that exists; it can be made empty, and filled while the app runs",
+            )
+        })?;
+    }
+    of_running(app)
+}
+
+/// The same for an app that runs. What it watches is fixed, and may have gone since.
+///
+/// # Errors
+///
+/// As of [`of_app`].
+pub(crate) fn of_running(app: &App) -> Result<Settings, Failure> {
     let (options, places) = (&app.options, &app.places);
     let real = options.cwd.as_deref().map(|path| existing_folder(path, places)).transpose()?;
     let cwd = options.cwd.as_deref().map(std::path::absolute).transpose().context("make --cwd absolute")?;

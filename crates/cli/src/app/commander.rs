@@ -168,7 +168,7 @@ impl Source {
     fn read(&self) -> Result<Option<Fresh>, Failure> {
         let Some(typed) = &self.typed else { return Ok(None) };
         let app = typed.resolve()?;
-        let settings = settings::of_app(&app)?;
+        let settings = settings::of_running(&app)?;
         let mut changed = app.layer.differing(&self.begun);
         changed.retain(|name| !TAKEN_UP.contains(name));
         let mut notices = Vec::new();

@@ -14,7 +14,7 @@ use super::values;
 pub(crate) struct TriggerArgs {
     /// Reload when a file below this folder has changed
     ///
-    /// May be given more than once. What `.gitignore` and `.ignore` files name is left out, and hidden files, `node_modules` and `__pycache__`.
+    /// Or when this file has. May be given more than once. What `.gitignore` and `.ignore` files name is left out, and hidden files, `node_modules` and `__pycache__`.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) watch: Vec<PathBuf>,
 

@@ -19,7 +19,7 @@ use crate::program::{Program, Run};
 type Case = (&'static str, i32, &'static [&'static str]);
 
 /// Errors in which the program itself says what to do next.
-const OWN: [Case; 62] = [
+const OWN: [Case; 65] = [
     // Apps that are not there.
     ("status web", 5, &["status of web: no app of this name is running", "allcores ls"]),
     ("describe web", 5, &["describe web: no app of this name", "allcores ls"]),
@@ -72,6 +72,11 @@ const OWN: [Case; 62] = [
         &["wrong.toml has 2 mistakes", "2:1: unknown key `commnd`; did you mean `command`?", "no `command`"],
     ),
     ("check folder.toml", 10, &["folder.toml:3:", "/no/such", "No such file"]),
+    (
+        "check watch.toml",
+        10,
+        &["watch.toml:3:1: watch = \"/no/such\": No such file", "a folder or a file that exists"],
+    ),
     ("startup none", 10, &["allcores.toml: there is no app none", "`web`, `api`"]),
     ("startup --output-folder /no/such", 1, &["write the unit /no/such/", "No such file", "--print"]),
     // Files of others'.
@@ -84,6 +89,8 @@ const OWN: [Case; 62] = [
     ("import good.json -o /no/such", 1, &["write /no/such", "--output"]),
     // Options that this machine does not have.
     ("run --cwd /no/such x", 2, &["--cwd /no/such: No such file", "a folder that exists"]),
+    ("run --watch /no/such x", 2, &["--watch /no/such: No such file", "a folder or a file that exists"]),
+    ("start --watch /no/such -- x", 2, &["--watch /no/such: No such file", "a folder or a file that exists"]),
     ("run --uid nobody-such x", 2, &["--uid nobody-such: no user", "/etc/passwd", "by number"]),
     ("run --gid nobody-such x", 2, &["--gid nobody-such: no group", "/etc/group", "by number"]),
     ("run --uid 54321 x", 2, &["--uid 54321", "its primary group", "--gid"]),
@@ -146,6 +153,7 @@ fn program(line: &str) -> Program {
         .file("syntax.toml", "[apps.web")
         .file("wrong.toml", "[apps.web]\ncommnd = \"true\"\n")
         .file("folder.toml", "[apps.web]\ncommand = \"true\"\ncwd = \"/no/such\"\n")
+        .file("watch.toml", "[apps.web]\ncommand = \"true\"\nwatch = [\"/no/such\"]\n")
         .file("bad.json", "{")
         .file("object.json", "{}")
         .file("good.json", "{\"apps\": [{\"name\": \"web\", \"script\": \"./server\"}]}")

@@ -67,13 +67,20 @@ fn an_app_is_reloaded_at_its_times() {
 }
 
 #[test]
-fn a_folder_that_is_not_there_is_told_and_the_app_runs() {
+fn a_folder_that_goes_while_the_app_runs_does_not_keep_it_from_being_reloaded() {
     let Some(node) = require(Runtime::Node) else { return };
     let _turn = machine::together();
     let folder = tempfile::tempdir().unwrap();
-    let app = app_in(&folder, node).option("--watch=/no/such/folder").start().unwrap();
+    let source = folder.path().join("src");
+    fs::create_dir(&source).unwrap();
+    fs::write(source.join("a.js"), "").unwrap();
+    let app = app_in(&folder, node).option(format!("--watch={}", source.display()));
+    let app = app.option("--watch-delay=100ms").start().unwrap();
     app.wait_ready(2).unwrap();
-    let said = app.lines().join("\n");
-    assert!(said.contains("files are not watched: look at /no/such/folder: No such file"), "{said}");
+    // What was in it is gone, which is a change like any other.
+    fs::remove_dir_all(&source).unwrap();
+    app.wait_count("reloaded", 1, PATIENCE).unwrap();
+    app.run(["reload", app.name()]).unwrap();
+    app.wait_count("reloaded", 2, PATIENCE).unwrap();
     assert_eq!(app.stop().unwrap().code(), Some(0), "{:#?}", app.lines());
 }

@@ -48,6 +48,10 @@ impl Tree {
     pub(super) fn refresh(&mut self) -> Option<PathBuf> {
         let (mut files, mut folders) = (Files::new(), BTreeSet::new());
         for root in &self.roots {
+            if !root.is_dir() {
+                // A file is often replaced by another of its name: its folder tells of both.
+                folders.extend(root.parent().map(folder_of_file));
+            }
             for entry in walk(root, &self.ignored).flatten() {
                 let Ok(about) = entry.metadata() else { continue };
                 if about.is_dir() {
@@ -69,6 +73,11 @@ impl Tree {
     pub(super) fn take_new_folders(&mut self) -> Vec<PathBuf> {
         std::mem::take(&mut self.new_folders)
     }
+}
+
+/// The folder by a name that can be opened.
+fn folder_of_file(parent: &Path) -> PathBuf {
+    if parent.as_os_str().is_empty() { PathBuf::from(".") } else { parent.to_owned() }
 }
 
 fn walk(root: &Path, ignored: &[String]) -> ignore::Walk {
@@ -146,6 +155,18 @@ mod tests {
         tree.refresh();
         assert_eq!(tree.take_new_folders(), [path.join("src/deep")]);
         assert!(tree.take_new_folders().is_empty());
+    }
+
+    #[test]
+    fn a_file_is_watched_by_its_folder_and_nothing_else_in_it_counts() {
+        let (folder, _) = tree(&["a.js", "b.js"], &[]);
+        let (path, file) = (folder.path(), folder.path().join("a.js"));
+        let mut tree = Tree::read(vec![file.clone()], Vec::new()).unwrap();
+        assert_eq!(tree.take_new_folders(), [path.to_owned()]);
+        write(path, "b.js", "more");
+        assert_eq!(tree.refresh(), None);
+        fs::rename(path.join("b.js"), &file).unwrap();
+        assert_eq!(tree.refresh(), Some(file));
     }
 
     #[test]
