@@ -16,3 +16,4 @@ pub mod runtimes;
 pub mod siege;
 pub mod skip;
 pub mod stats;
+pub mod terminal;

@@ -40,6 +40,7 @@ use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::readable;
 use crate::runtime_folder::AppFolder;
+use crate::screen;
 
 /// How long an app may take to answer a question.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
@@ -134,10 +135,16 @@ fn print(text: &[u8]) -> Result<ExitCode, Failure> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(anyhow::Error::new(error).context("write to stdout").into())
+            Err(Failure::from(anyhow::Error::new(error).context("write to stdout"))
+                .next("see what stdout is, and whether its disk is full"))
         }
         _ => Ok(ExitCode::Success),
     }
+}
+
+/// Says something to a person on stdout.
+fn say(text: &str) -> Result<ExitCode, Failure> {
+    print(screen::fit(text, screen::width(&io::stdout())).as_bytes())
 }
 
 fn print_json(value: &impl Serialize) -> Result<ExitCode, Failure> {

@@ -30,7 +30,7 @@ mod units;
 mod verdict;
 mod view;
 
-use std::io::Write as _;
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use allcores::primary::Legacy;
@@ -45,8 +45,7 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code.into(),
         Err(failure) => {
-            // Where stderr is gone, the code has to do.
-            let _ = writeln!(std::io::stderr(), "{failure}");
+            screen::tell(&failure.to_string());
             failure.code().into()
         }
     }
@@ -56,7 +55,19 @@ fn main() -> ExitCode {
 fn execute() -> Result<exit_code::ExitCode, failure::Failure> {
     // Where a shell asks for completions, answers and ends.
     clap_complete::CompleteEnv::with_factory(args::command).complete();
-    let matches = args::command_line().get_matches();
-    let cli = args::Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let matches = args::command_line().try_get_matches().unwrap_or_else(|error| end(&error));
+    let cli = args::Cli::from_arg_matches(&matches).unwrap_or_else(|error| end(&error));
     command::execute(cli.command, &matches)
+}
+
+/// Says what the command line was not, or the help that was asked for, and ends.
+fn end(error: &clap::Error) -> ! {
+    // A help is made of lines that fit.
+    if !error.use_stderr() || !std::io::stderr().is_terminal() {
+        error.exit();
+    }
+    let text = error.render();
+    let is_plain = paint::Paint::for_stream(&std::io::stderr()) == paint::Paint::off();
+    screen::tell(&if is_plain { text.to_string() } else { text.ansi().to_string() });
+    std::process::exit(error.exit_code())
 }

@@ -20,6 +20,7 @@ use crate::journal::{self, Journal};
 use crate::log::{self, LogFile, Meter};
 use crate::paint::{Paint, Tone};
 use crate::readable;
+use crate::screen;
 use crate::verdict::Verdict;
 use pretty::{Pretty, Words};
 pub(crate) use writer::{Out, Sink};
@@ -232,7 +233,8 @@ impl Reporter {
         match &self.shared.terminal {
             None | Some(Terminal { form: Form::Json, .. }) => {}
             Some(Terminal { form: Form::Text, writer, .. }) => {
-                writer.push(Sink::Stderr, self.shared.pretty.dress(words).as_bytes());
+                let width = screen::width(&io::stderr());
+                writer.push(Sink::Stderr, self.shared.pretty.dress(words, width).as_bytes());
             }
             Some(Terminal { form: Form::Entries, writer, .. }) => {
                 let text = words.lines().collect::<Vec<_>>().join("\n");
@@ -263,7 +265,10 @@ impl Terminal {
         let form = if format == LogFormat::Json { Form::Json } else { Form::Text };
         let note = move |lines| match form {
             Form::Json => (Sink::Stdout, json::dropped(&name, lines)),
-            Form::Text | Form::Entries => (Sink::Stderr, pretty.dress(&Pretty::dropped(lines)).into_bytes()),
+            Form::Text | Form::Entries => {
+                let width = screen::width(&io::stderr());
+                (Sink::Stderr, pretty.dress(&Pretty::dropped(lines), width).into_bytes())
+            }
         };
         let out = Streams::new(io::stdout(), io::stderr());
         Ok(Self { form, writer: Writer::start(QUEUE_LIMIT, out, note)?, lost: Arc::default() })

@@ -4,12 +4,13 @@ use std::fs;
 
 use anyhow::Context as _;
 
-use super::{not_running, print, stop};
+use super::{not_running, say, stop};
 use crate::args::DeleteArgs;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::log::{self, Aside};
 use crate::runtime_folder::{AppFolder, RuntimeFolder};
+use crate::screen;
 use crate::state_folder::StateFolder;
 use crate::target::Target;
 
@@ -27,7 +28,7 @@ pub(super) async fn execute(args: &DeleteArgs) -> Result<ExitCode, Failure> {
     names.dedup();
     if names.is_empty() {
         // As after `ls`: it is as it was asked for.
-        eprintln!("no app is known; nothing to delete");
+        screen::tell("no app is known; nothing to delete");
     }
     let mut failures = Vec::new();
     for name in names {
@@ -49,11 +50,16 @@ async fn delete(folder: &AppFolder, state: &StateFolder, args: &DeleteArgs) -> R
         let log = record.log();
         let asides = log::asides(&log).into_iter().map(Aside::into_path);
         for path in asides.chain(Some(log.clone()).filter(|log| log.exists())) {
-            fs::remove_file(&path).with_context(|| format!("delete {}", path.display()))?;
+            fs::remove_file(&path).with_context(|| format!("delete {}", path.display())).map_err(
+                |error| {
+                    Failure::from(error)
+                        .next(format!("{name} is stopped and forgotten; remove its logs yourself"))
+                },
+            )?;
         }
     }
     if !was_known && !was_running {
         return Err(not_running(folder, "delete"));
     }
-    print(format!("{name}: deleted\n").as_bytes()).map(drop)
+    say(&format!("{name}: deleted\n")).map(drop)
 }

@@ -9,9 +9,13 @@ use crate::doctor::{self, Grade};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::paint::{Paint, Tone};
+use crate::screen;
 
 /// How wide the names of what was looked at are.
 const WIDTH: usize = 14;
+
+/// Where what was found begins.
+const INDENT: usize = 4 + 2 + WIDTH + 2;
 
 /// Looks, and says what was found.
 pub(super) fn execute(args: &DoctorArgs) -> Result<ExitCode, Failure> {
@@ -20,7 +24,8 @@ pub(super) fn execute(args: &DoctorArgs) -> Result<ExitCode, Failure> {
     if args.json {
         print_json(&findings)?;
     } else {
-        let paint = Paint::for_stream(&io::stdout());
+        let stdout = io::stdout();
+        let (paint, width) = (Paint::for_stream(&stdout), screen::width(&stdout));
         let mut text = String::new();
         for finding in &findings {
             let (word, tone) = match finding.grade {
@@ -28,8 +33,10 @@ pub(super) fn execute(args: &DoctorArgs) -> Result<ExitCode, Failure> {
                 Grade::Less => ("less", Tone::Plain),
                 Grade::Bad => ("bad ", Tone::Bad),
             };
-            let _ = writeln!(text, "{}  {:<WIDTH$}  {}", paint.tone(tone, word), finding.what, finding.found);
+            let found = screen::wrap(&finding.found, INDENT, width);
+            let _ = writeln!(text, "{}  {:<WIDTH$}  {found}", paint.tone(tone, word), finding.what);
             if let Some(advice) = &finding.advice {
+                let advice = screen::wrap(advice, INDENT, width);
                 let _ = writeln!(text, "      {:<WIDTH$}  {}", "", paint.tone(Tone::Dim, advice));
             }
         }

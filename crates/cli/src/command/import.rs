@@ -10,6 +10,7 @@ use crate::config::File;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::import;
+use crate::screen;
 
 /// Translates the file, writes or prints what it comes to, and says what does not come along.
 pub(super) fn execute(args: &ImportArgs) -> Result<ExitCode, Failure> {
@@ -20,12 +21,12 @@ pub(super) fn execute(args: &ImportArgs) -> Result<ExitCode, Failure> {
             .next("see whether PM2 takes it; what is expected is an object with `apps`, an array")
     })?;
     let text = format!(
-        "# Made of {} by `allcores import`. What each key means: `allcores run --help`.\n\n{}",
+        "# Made of {} by `allcores import`.\n# What each key means: `allcores run --help`.\n\n{}",
         args.file.display(),
         imported.text
     );
     for note in &imported.notes {
-        eprintln!("{}: {}: {}", note.app, note.option, note.text);
+        screen::tell(&format!("{}: {}: {}", note.app, note.option, note.text));
     }
     let Some(path) = args.output.as_deref() else { return super::print(text.as_bytes()) };
     let mut options = OpenOptions::new();
@@ -41,12 +42,9 @@ pub(super) fn execute(args: &ImportArgs) -> Result<ExitCode, Failure> {
     // What was written is good, or this is a mistake of ours, and shown with its line.
     File::read(path).map_err(|failure| anyhow!("{failure}")).context("read what was written")?;
     let names = imported.apps.join(", ");
-    super::print(
-        format!(
-            "{}: {names}\n  next: allcores check {0} && allcores start --config {0} --app {}\n",
-            path.display(),
-            imported.apps[0]
-        )
-        .as_bytes(),
-    )
+    super::say(&format!(
+        "{}: {names}\n  next: allcores check {0} && allcores start --config {0} --app {}\n",
+        path.display(),
+        imported.apps[0]
+    ))
 }

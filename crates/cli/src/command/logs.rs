@@ -1,6 +1,6 @@
 //! `allcores logs`: what apps have written, from their logs, whether they run or not.
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 
 use allcores::primary::Stream;
@@ -20,6 +20,7 @@ use crate::log::{Filter, Line, Source, Tail};
 use crate::paint::{Paint, Tone};
 use crate::report::Level;
 use crate::runtime_folder::{AppFolder, RuntimeFolder};
+use crate::screen;
 use crate::settings::AppName;
 use crate::state_folder::StateFolder;
 use crate::target::Target;
@@ -30,6 +31,9 @@ const USUAL: usize = 20;
 
 /// How long a change may be missed where the kernel does not tell of it, as on disks that are elsewhere.
 const LOOK: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+
+/// How wide a line's time is.
+const TIME: usize = 24;
 
 /// One app's log.
 struct Log {
@@ -46,7 +50,10 @@ pub(super) async fn execute(args: &LogsArgs) -> Result<ExitCode, Failure> {
     match show(args, &mut logs, &style, &mut out).and_then(|()| Ok(out.flush()?)) {
         // Who reads has read enough.
         Err(error) if is_broken_pipe(&error) => Ok(ExitCode::Success),
-        result => result.map(|()| ExitCode::Success).map_err(Failure::from),
+        result => result.map(|()| ExitCode::Success).map_err(|error| {
+            let next = "see that each log is a file that this user can read: allcores describe NAME says where it is";
+            Failure::from(error).next(next)
+        }),
     }
 }
 
@@ -180,6 +187,8 @@ struct Style {
     /// How wide the names are, where there are several.
     names: Option<usize>,
     paint: Paint,
+    /// Whether it is a terminal, on which our own lines are broken to fit.
+    fits: bool,
 }
 
 enum Kind {
@@ -222,7 +231,14 @@ impl Style {
             _ => Kind::Words,
         };
         let names = logs.iter().map(|log| log.app.as_str().len()).max().filter(|_| logs.len() > 1);
-        Self { kind, has_time: args.time, names, paint: Paint::for_stream(&io::stdout()) }
+        let stdout = io::stdout();
+        Self {
+            kind,
+            has_time: args.time,
+            names,
+            paint: Paint::for_stream(&stdout),
+            fits: stdout.is_terminal(),
+        }
     }
 
     fn write(&self, out: &mut impl Write, app: &AppName, line: &[u8]) -> io::Result<()> {
@@ -273,12 +289,22 @@ impl Style {
         out.write_all(b"\n")
     }
 
+    /// The columns before a line: the app's name and the time.
+    fn margin(&self) -> usize {
+        self.names.map_or(0, |width| width + 1) + if self.has_time { TIME + 1 } else { 0 }
+    }
+
+    /// As wide as the terminal is now.
+    fn width(&self) -> Option<usize> {
+        screen::width(&io::stdout()).filter(|_| self.fits)
+    }
+
     fn words(&self, out: &mut impl Write, app: &AppName, line: &Line<'_>) -> io::Result<()> {
         if let Some(width) = self.names {
             write!(out, "{} ", self.paint.tone(Tone::Bold, format_args!("{:<width$}", app.as_str())))?;
         }
         if self.has_time {
-            write!(out, "{} ", self.paint.tone(Tone::Dim, format_args!("{:<24}", line.time)))?;
+            write!(out, "{} ", self.paint.tone(Tone::Dim, format_args!("{:<TIME$}", line.time)))?;
         }
         match line.source {
             Source::Worker { slot, .. } => {
@@ -291,6 +317,7 @@ impl Style {
                     Level::Info | Level::Detail => Tone::Dim,
                 };
                 let text = String::from_utf8_lossy(line.bytes);
+                let text = screen::wrap(&text, self.margin() + "allcores  ".len(), self.width());
                 return writeln!(out, "{}", self.paint.tone(tone, format_args!("allcores  {text}")));
             }
             Source::Foreign => {}
@@ -302,7 +329,7 @@ impl Style {
 
 /// A line of a log as people see it.
 pub(crate) fn in_words(line: &[u8]) -> String {
-    let style = Style { kind: Kind::Words, has_time: false, names: None, paint: Paint::off() };
+    let style = Style { kind: Kind::Words, has_time: false, names: None, paint: Paint::off(), fits: false };
     let (mut text, line) = (Vec::new(), Line::read(line));
     // Writing to memory can't fail, and without names none is written.
     let Ok(name) = "app".parse() else { return String::new() };

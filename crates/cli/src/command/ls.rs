@@ -1,6 +1,6 @@
 //! `allcores ls`: all apps of this user, those that run and those that were stopped.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -65,10 +65,7 @@ pub(super) async fn execute(args: &LsArgs) -> Result<ExitCode, Failure> {
         print_json(&apps)
     } else if apps.is_empty() {
         // A hint for people on stderr: stdout stays empty, for programs.
-        let _ = writeln!(
-            io::stderr(),
-            "no app is running; start one: allcores run -- COMMAND, or allcores start"
-        );
+        screen::tell("no app is running; start one: allcores run -- COMMAND, or allcores start");
         Ok(ExitCode::Success)
     } else {
         let stdout = io::stdout();

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use tokio::time::{Instant, timeout_at};
 
-use super::{explain, print};
+use super::{explain, print, say};
 use crate::args::ReloadArgs;
 use crate::client::{Client, News, RequestError};
 use crate::exit_code::ExitCode;
@@ -71,7 +71,7 @@ pub(super) async fn roll(folder: &AppFolder, wish: &Wish<'_>) -> Result<(), Fail
     if let (Some(proven), true) = (&proven, wish.is_json) {
         print(proven.json().as_bytes())?;
     } else if let Some(proven) = &proven {
-        print(format!("{name}: {proven}\n").as_bytes())?;
+        say(&format!("{name}: {proven}\n"))?;
     }
     report(name, &ended?)?;
     match proven.filter(|proven| proven.failed() > 0) {

@@ -6,7 +6,7 @@ use anyhow::{Context as _, anyhow};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{ANSWER_PATIENCE, explain, print, start, unresponsive};
+use super::{ANSWER_PATIENCE, explain, say, start, unresponsive};
 use crate::args::{ResurrectArgs, SaveArgs};
 use crate::background::Started;
 use crate::client::Client;
@@ -38,7 +38,7 @@ pub(super) async fn save(args: &SaveArgs) -> Result<ExitCode, Failure> {
         names => format!("{}: {}", readable::count(names.len(), "app"), names.join(", ")),
     };
     let path = state.save(&SavedList::new(apps))?;
-    print(format!("saved {text} ({})\n", path.display()).as_bytes())
+    say(&format!("saved {text} ({})\n", path.display()))
 }
 
 /// How many workers an app has been scaled to.
@@ -64,7 +64,7 @@ pub(super) async fn resurrect(args: &ResurrectArgs) -> Result<ExitCode, Failure>
     for app in list.apps {
         let folder = runtime.find(app.record.name())?;
         if folder.is_running() {
-            print(format!("{}: runs already\n", folder.name()).as_bytes())?;
+            say(&format!("{}: runs already\n", folder.name()))?;
         } else {
             let (state, patience) = (state.clone(), args.timeout);
             rising.spawn(async move { raise(&app, &folder, &state, patience).await });
@@ -72,7 +72,7 @@ pub(super) async fn resurrect(args: &ResurrectArgs) -> Result<ExitCode, Failure>
     }
     while let Some(raised) = rising.join_next().await {
         match raised.context("start an app")? {
-            Ok(text) => drop(print(text.as_bytes())?),
+            Ok(text) => drop(say(&text)?),
             Err(failure) => failures.push(failure),
         }
     }

@@ -3,7 +3,7 @@
 use anyhow::anyhow;
 use tokio::time::timeout;
 
-use super::{explain, print};
+use super::{explain, say};
 use crate::args::{Change, ScaleArgs};
 use crate::client::Client;
 use crate::exit_code::ExitCode;
@@ -17,7 +17,7 @@ pub(super) async fn execute(args: &ScaleArgs) -> Result<ExitCode, Failure> {
     let workers = wanted(args, &folder).await?;
     match timeout(args.timeout, Client::new(&folder).scale(workers)).await {
         Ok(Ok(status)) => {
-            print(format!("{}: {} ready\n", args.name, readable::count(status.ready(), "worker")).as_bytes())
+            say(&format!("{}: {} ready\n", args.name, readable::count(status.ready(), "worker")))
         }
         Ok(Err(error)) => Err(explain(&folder, "scale", error)),
         Err(_) => Err(not_done(args, workers)),

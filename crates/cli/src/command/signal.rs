@@ -4,7 +4,7 @@ use anyhow::anyhow;
 use serde_json::value::RawValue;
 use tokio::time::timeout;
 
-use super::{ANSWER_PATIENCE, explain, print, unresponsive};
+use super::{ANSWER_PATIENCE, explain, say, unresponsive};
 use crate::args::{SendArgs, SignalArgs};
 use crate::client::Client;
 use crate::exit_code::ExitCode;
@@ -53,7 +53,7 @@ fn tell(folder: &AppFolder, what: &str, reached: &ReachedView) -> Result<ExitCod
     let one = |worker: &WorkerRefView| format!("slot {} (pid {})", worker.slot, worker.pid);
     let all = reached.workers.iter().map(one).collect::<Vec<_>>().join(", ");
     let count = readable::count(reached.workers.len(), "worker");
-    print(format!("{}: {what} {count}: {all}\n", folder.name()).as_bytes())
+    say(&format!("{}: {what} {count}: {all}\n", folder.name()))
 }
 
 #[cfg(test)]

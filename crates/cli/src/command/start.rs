@@ -8,7 +8,7 @@ use anyhow::{Context as _, anyhow};
 use clap::ArgMatches;
 use tokio::task::JoinSet;
 
-use super::print;
+use super::say;
 use crate::args::StartArgs;
 use crate::background::{self, Started};
 use crate::config::{App, DEFAULT_NAME, File, Typed};
@@ -38,10 +38,7 @@ pub(super) async fn execute(args: &StartArgs, matches: &ArgMatches) -> Result<Ex
             (true, true) => {
                 let name = folder.name();
                 let pid = folder.holder().map(|pid| format!(" (pid {pid})")).unwrap_or_default();
-                print(
-                    format!("{name}: runs already{pid}; for its new settings: allcores reload {name}\n")
-                        .as_bytes(),
-                )?;
+                say(&format!("{name}: runs already{pid}; for its new settings: allcores reload {name}\n"))?;
             }
             (true, false) => failures.push(folder.in_use(folder.holder())),
         }
@@ -65,7 +62,7 @@ pub(super) async fn start_all(
     while let Some(ended) = starting.join_next().await {
         match ended.context("start an app")? {
             (Ok(Started { pid, status }), record) => {
-                print(format!("{}: {status} (pid {pid})\n", record.name()).as_bytes())?;
+                say(&format!("{}: {status} (pid {pid})\n", record.name()))?;
             }
             (Err(failure), _) => failures.push(failure),
         }
@@ -205,7 +202,9 @@ fn log_of(app: &App, name: &AppName) -> Result<PathBuf, Failure> {
 fn record(name: AppName, arguments: Vec<OsString>, log: PathBuf) -> Result<Record, Failure> {
     let folder = match settings::folder_as_typed() {
         Some(folder) => folder,
-        None => std::env::current_dir().context("find the present folder")?,
+        None => std::env::current_dir()
+            .context("find the present folder, to start the app in")
+            .map_err(|error| Failure::from(error).next("go to a folder that is there"))?,
     };
     Ok(Record::new(name, arguments, folder, log, background::environment()))
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 
-use super::print;
+use super::{print, say};
 use crate::app::as_typed;
 use crate::args::StartupArgs;
 use crate::config::File;
@@ -52,7 +52,7 @@ pub(super) fn execute(args: &StartupArgs) -> Result<ExitCode, Failure> {
     if args.user {
         said.push_str("to have it run while you are not logged in: loginctl enable-linger\n");
     }
-    print(said.as_bytes())
+    say(&said)
 }
 
 fn units(args: &StartupArgs) -> Result<Vec<Unit>, Failure> {

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{ANSWER_PATIENCE, explain, not_running, print, unresponsive};
+use super::{ANSWER_PATIENCE, explain, not_running, say, unresponsive};
 use crate::args::StopArgs;
 use crate::client::{Client, RequestError};
 use crate::exit_code::ExitCode;
@@ -58,7 +58,7 @@ pub(super) async fn stop(folder: &AppFolder, now: bool, patience: Duration) -> R
             result
                 .context("the thread that waits for the end died")?
                 .context("wait for the end of the primary")?;
-            print(format!("{name}: stopped\n").as_bytes())
+            say(&format!("{name}: stopped\n"))
         }
         Err(_) => Err(not_gone(name, now, patience)),
     }

@@ -10,7 +10,7 @@ use allcores::primary::own_executable;
 use anyhow::{Context as _, anyhow};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{explain, print};
+use super::{explain, print, say};
 use crate::args::UpgradeArgs;
 use crate::client::{Client, RequestError};
 use crate::exit_code::ExitCode;
@@ -39,13 +39,10 @@ pub(super) async fn execute(args: &UpgradeArgs) -> Result<ExitCode, Failure> {
     }
     let after = find_successor(&client, &before).await;
     let after = after.ok_or_else(|| lost(args, &folder, &before))?;
-    print(
-        format!(
-            "{}: upgraded from allcores {} to {}, pid {}\n",
-            args.name, before.version, after.version, after.pid
-        )
-        .as_bytes(),
-    )
+    say(&format!(
+        "{}: upgraded from allcores {} to {}, pid {}\n",
+        args.name, before.version, after.version, after.pid
+    ))
 }
 
 /// Shows the news until there are no more; gives the reason of a refusal.
@@ -66,7 +63,7 @@ async fn follow(args: &UpgradeArgs, client: &Client<'_>) -> Result<Option<String
             Some(UpgradeNewsView::Checked { version }) => format!("allcores {version} can go on"),
         };
         // A reader who has read enough is no failure.
-        let _ = print(format!("{}: {text}\n", args.name).as_bytes());
+        let _ = say(&format!("{}: {text}\n", args.name));
     }
 }
 

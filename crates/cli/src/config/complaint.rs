@@ -13,7 +13,7 @@ use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 
 /// Longer lines are shown in part, so that the marks stay under what they mark.
-const SHOWN: usize = 100;
+const SHOWN: usize = 64;
 
 /// One mistake.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,6 +11,7 @@ use allcores::{ExitStatus, Slot};
 use super::Level;
 use crate::paint::{Paint, Tone};
 use crate::readable;
+use crate::screen;
 use crate::verdict::{self, Verdict};
 
 /// What is said, line by line, each in its tone. Where it is said decides what stands before each line.
@@ -239,11 +240,14 @@ impl Pretty {
         Words::new(Tone::Warning, &format!("\u{2026} {lines} dropped: output is not being read"))
     }
 
-    /// Words as they go to a terminal, each line with the app's name before it.
-    pub(super) fn dress(&self, words: &Words) -> String {
+    /// Words as they go to stderr, each line with the app's name before it, broken where a terminal has this width.
+    pub(super) fn dress(&self, words: &Words, width: Option<usize>) -> String {
         let front = self.stderr.tone(Tone::Dim, "allcores");
+        let indent = "allcores  : ".len() + self.app.len();
         let mut text = String::new();
         for (tone, line) in &words.0 {
+            let margin = line.len() - line.trim_start().len();
+            let line = screen::wrap(line, indent + margin, width);
             // Writing to a string can't fail.
             let _ = writeln!(text, "{front}  {}: {}", self.app, self.stderr.tone(*tone, line));
         }

@@ -12,4 +12,5 @@ mod import;
 mod journal;
 mod logs;
 mod metrics;
+mod screens;
 mod systemd;

@@ -58,9 +58,13 @@ impl<'a> Progress<'a> {
                     let stays = matches!(news, ReloadNewsView::Ended(_) | ReloadNewsView::Notice { .. });
                     let end = if stays { "\n" } else { "" };
                     let line = format!("{}: {} {words}", self.name, self.bar());
+                    let width = screen::width(&out);
                     // One that is broken could not be written over.
-                    let width = screen::width(&out).filter(|_| !stays).unwrap_or(usize::MAX);
-                    write!(out, "\r\x1b[K{}{end}", screen::cut(&line, width))
+                    let line = match width.filter(|_| !stays) {
+                        Some(width) => screen::cut(&line, width),
+                        None => screen::fit(&line, width),
+                    };
+                    write!(out, "\r\x1b[K{line}{end}")
                 }
                 None => Ok(()),
             },

@@ -16,7 +16,7 @@ fn pretty() -> Pretty {
 
 fn said(event: &Event<'_>) -> (Level, String) {
     let (level, words) = Pretty::event(event).unwrap();
-    (level, pretty().dress(&words))
+    (level, pretty().dress(&words, None))
 }
 
 #[test]
