@@ -215,7 +215,10 @@ impl Ear {
         let _ = std::fs::remove_file(&path);
         let socket = UnixDatagram::bind(&path)
             .with_context(|| format!("make the socket {}", path.display()))
-            .map_err(|error| Failure::new(ExitCode::RuntimeFolder, error))?;
+            .map_err(|error| {
+                Failure::new(ExitCode::RuntimeFolder, error)
+                    .next("set ALLCORES_RUNTIME_DIR to a folder of yours with a shorter path")
+            })?;
         Ok(Self { socket, path })
     }
 

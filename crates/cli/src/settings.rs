@@ -199,7 +199,9 @@ pub(crate) fn folder_as_typed() -> Option<PathBuf> {
 fn app_folder(cwd: Option<&Path>) -> Result<PathBuf, Failure> {
     match cwd {
         Some(folder) => Ok(folder.to_path_buf()),
-        None => Ok(std::env::current_dir().context("find the present folder, to name the app after it")?),
+        None => std::env::current_dir()
+            .context("find the present folder, to name the app after it")
+            .map_err(|error| Failure::from(error).next("go to a folder that is there, or name one: --cwd")),
     }
 }
 

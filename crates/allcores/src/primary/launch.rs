@@ -305,7 +305,10 @@ impl Launcher {
                 Ok(()) => Ok(path),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Err(LaunchError::NotFound {
                     program: shown(),
-                    reason: format!("there is no file {}", path.display()),
+                    reason: format!(
+                        "there is no file {}: check the path, and the folder (--cwd)",
+                        path.display()
+                    ),
                 }),
                 Err(error) => Err(LaunchError::NotExecutable { program: shown(), reason: error.to_string() }),
             };

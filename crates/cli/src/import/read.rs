@@ -33,9 +33,13 @@ pub(crate) fn read(path: &Path) -> Result<Value, Failure> {
         Some("js" | "cjs" | "mjs") => {
             text().map_err(failed)?;
             exports(path).map_err(|error| {
-                failed(error).next(
-                    "it is a program: try `node -p 'require(\"./FILE\")'`, or save what it exports as JSON",
-                )
+                let next = match error.downcast_ref::<std::io::Error>() {
+                    Some(_) => {
+                        "it is a program for node: install that, or save what it exports as JSON elsewhere"
+                    }
+                    None => "try `node -p 'require(\"./FILE\")'`, or save what it exports as JSON",
+                };
+                failed(error).next(next)
             })
         }
         Some("yml" | "yaml") => {

@@ -4,13 +4,17 @@
 //! `faults::bad_input`, `engine::load::reload`, `engine::upgrade`.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::net::TcpListener;
+use std::fs::{self, File, Permissions};
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::thread;
+use std::time::Duration;
 
 use allcores_testing::app::App;
+use allcores_testing::runtimes::Runtime;
 use rustix::fs::{FlockOperation, flock};
 
 use crate::program::{Program, Run};
@@ -19,7 +23,7 @@ use crate::program::{Program, Run};
 type Case = (&'static str, i32, &'static [&'static str]);
 
 /// Errors in which the program itself says what to do next.
-const OWN: [Case; 65] = [
+const OWN: [Case; 79] = [
     // Apps that are not there.
     ("status web", 5, &["status of web: no app of this name is running", "allcores ls"]),
     ("describe web", 5, &["describe web: no app of this name", "allcores ls"]),
@@ -71,6 +75,12 @@ const OWN: [Case; 65] = [
         10,
         &["wrong.toml has 2 mistakes", "2:1: unknown key `commnd`; did you mean `command`?", "no `command`"],
     ),
+    ("check binary.toml", 10, &["read the config file binary.toml: line 2 is not UTF-8", "name a file"]),
+    (
+        "check large.toml",
+        10,
+        &["read the config file large.toml: it has more than 4194304 bytes", "name a file"],
+    ),
     ("check folder.toml", 10, &["folder.toml:3:", "/no/such", "No such file"]),
     (
         "check watch.toml",
@@ -83,6 +93,8 @@ const OWN: [Case; 65] = [
     ("import", 10, &["the ecosystem file ecosystem.config.js: No such file", "allcores import FILE"]),
     ("import bad.json", 10, &["the ecosystem file bad.json: EOF", "line 1", "correct it"]),
     ("import empty.toml", 10, &["the ecosystem file empty.toml: its name does not say", ".json"]),
+    ("import bad.yml", 10, &["the ecosystem file bad.yml: ", "correct it"]),
+    ("import good.json -o bad.json/x", 1, &["write bad.json/x: Not a directory", "--output"]),
     ("import none.json", 10, &["none.json: No such file", "allcores import FILE"]),
     ("import object.json", 10, &["import object.json: it has no `apps`", "an array"]),
     ("import good.json -o two.toml", 1, &["write two.toml: File exists", "--force"]),
@@ -96,10 +108,20 @@ const OWN: [Case; 65] = [
     ("run --uid 54321 x", 2, &["--uid 54321", "its primary group", "--gid"]),
     ("run --env-file none x", 2, &["--env-file none: No such file", "KEY=VALUE"]),
     ("run --env-file bad.json x", 2, &["--env-file bad.json: line 1 has no `=`", "KEY=VALUE"]),
+    ("run --env-file open.env x", 2, &["open.env: line 1: a quote is not closed", "KEY=VALUE"]),
+    ("run --env-file behind.env x", 2, &["line 1: there is something behind the closing quote", "KEY=VALUE"]),
+    ("run --env-file nameless.env x", 2, &["line 2 has no name before its `=`", "KEY=VALUE"]),
+    ("run --env-file nul x", 2, &["--env-file nul: line 1 has a NUL in it", "KEY=VALUE"]),
+    ("run --env-file binary.toml x", 2, &["--env-file binary.toml: it is not UTF-8", "KEY=VALUE"]),
+    ("run --secret A=nul x", 2, &["--secret A=nul: there is a NUL in it", "can read"]),
+    ("run --secret A=large.toml x", 2, &["large.toml: it has more than 131072 bytes", "can read"]),
+    ("run --secret A=. x", 2, &["--secret A=.: is a directory", "can read"]),
     ("run --secret A=none x", 2, &["--secret A=none: No such file", "can read"]),
     ("run --secret A=credential:x x", 2, &["credential:x", "CREDENTIALS_DIRECTORY", "LoadCredential="]),
     ("run --log-file /no/such/log x", 11, &["open the log /no/such/log: No such file", "--log-file"]),
     ("run --metrics 192.0.2.1:9 x", 6, &["serve metrics on 192.0.2.1:9", "--metrics"]),
+    ("run --log-file . x", 11, &["open the log ", "Is a directory", "--log-file"]),
+    ("start --log-file /no/such/log -- x", 11, &["open the log /no/such/log: No such file", "--log-file"]),
     ("man nothing", 2, &["man nothing: there is no such command", "allcores help"]),
     // Commands that can't be run.
     ("run -w 1 -- no-such-server", 127, &["can't run no-such-server", "PATH"]),
@@ -144,6 +166,17 @@ const TYPED: [Case; 32] = [
 
 /// A command in a folder where there are files of all kinds.
 fn program(line: &str) -> Program {
+    plain_program(line)
+        .file("open.env", "A='open\nB=2\n")
+        .file("behind.env", "A='x' y\n")
+        .file("nameless.env", "A=1\n=2\n")
+        .file("nul", "A=\0\n")
+        .file("binary.toml", b"[apps.web]\n\xff\n")
+        .file("large.toml", "#".repeat(if line.contains("large") { (4 << 20) + 1 } else { 0 }))
+        .file("bad.yml", "apps: [\n")
+}
+
+fn plain_program(line: &str) -> Program {
     let words: Vec<&str> = line.split(' ').collect();
     let two = "[apps.web]\ncommand = \"true\"\n[apps.api]\ncommand = \"true\"\n";
     Program::new(&words)
@@ -187,6 +220,22 @@ fn a_command_line_that_cannot_be_meant_is_refused_with_what_would_do() {
 }
 
 #[test]
+fn on_a_terminal_no_error_is_wider_than_it_or_broken_within_a_word() {
+    for (line, code, parts) in OWN.into_iter().chain(TYPED) {
+        let (status, lines) = program(line).run_on_terminal(80);
+        assert_eq!(status, Some(code), "{line}: {lines:#?}");
+        let is_one_word = |line: &str| line.trim().split(' ').count() == 1;
+        for shown in &lines {
+            assert!(shown.chars().count() <= 80 || is_one_word(shown), "{line}: {shown}");
+        }
+        let text = lines.join(" ").split_whitespace().collect::<Vec<_>>().join(" ");
+        for part in parts {
+            assert!(text.contains(part), "{line} says nothing of {part}: {lines:#?}");
+        }
+    }
+}
+
+#[test]
 fn folders_that_cannot_be_used_are_named_with_the_variable_that_says_another() {
     for (variable, line, code) in [
         ("ALLCORES_RUNTIME_DIR", "run true", 7),
@@ -197,6 +246,67 @@ fn folders_that_cannot_be_used_are_named_with_the_variable_that_says_another() {
         let run = program(line).env(variable, "/etc/passwd/x").run().code(code);
         assert_says(run, line, &["/etc/passwd/x", &format!("set {variable}")], "  next: ");
     }
+}
+
+#[test]
+fn a_folder_of_ours_that_others_may_write_to_and_a_file_that_makes_no_sense_are_refused() {
+    for (path, line, code, parts) in [
+        ("", "run true", 7, &["use the runtime folder", "others have access to it (mode 777, not 700)"][..]),
+        (".state", "save", 11, &["use the state folder", "others may write to it (mode 777, not 700)"]),
+    ] {
+        let mut program = program(line);
+        let folder = program.runtime().join(path);
+        fs::create_dir_all(&folder).unwrap();
+        fs::set_permissions(&folder, Permissions::from_mode(0o777)).unwrap();
+        assert_says(program.run().code(code), line, parts, "  next: set ALLCORES_");
+    }
+    for (file, line) in
+        [("apps/old.json", "start old"), ("apps/old.json", "logs old"), ("saved.json", "resurrect")]
+    {
+        let mut program = program(line);
+        let path = program.runtime().join(".state").join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, "{").unwrap();
+        assert_says(program.run().code(11), line, &["understand ", file, "EOF"], "  next: remove the file");
+    }
+}
+
+#[test]
+fn a_disk_that_is_full_and_a_folder_that_is_gone_are_told() {
+    for line in ["schema", "check two.toml", "ls --json", "completions bash", "man run"] {
+        let run = program(line).run_into(File::options().write(true).open("/dev/full").unwrap()).code(1);
+        assert_says(run, line, &["write to stdout: No space left on device"], "  next: ");
+    }
+    for (line, what) in
+        [("run true", "to name the app after it"), ("start -- true", "find the present folder")]
+    {
+        let run = plain_program(line).run_where_nothing_is().code(1);
+        assert_says(run, line, &["find the present folder", what, "No such file"], "  next: ");
+    }
+}
+
+#[test]
+fn an_ecosystem_file_that_node_cannot_run_or_that_there_is_no_node_for_is_refused() {
+    let node = Runtime::Node.missing().is_none();
+    let path = if node { node_path() } else { String::new() };
+    for (text, path, parts) in [
+        ("throw new Error('oops')", path.as_str(), &["node can't run it: Error: oops", "as JSON"][..]),
+        ("module.exports = () => 1", path.as_str(), &["read what it exports", "as JSON"]),
+        ("module.exports = {}", "/no/such", &["run it by node: No such file", "install that", "as JSON"]),
+    ] {
+        if path.is_empty() {
+            continue;
+        }
+        let line = "import eco.config.js";
+        let run = program(line).file("eco.config.js", text).env("PATH", path).run().code(10);
+        assert_says(run, line, parts, "  next: ");
+    }
+}
+
+/// A path on which `node` is.
+fn node_path() -> String {
+    let program = Runtime::Node.program().unwrap();
+    Path::new(&program).parent().unwrap().display().to_string()
 }
 
 #[test]
@@ -260,6 +370,29 @@ fn an_app_that_speaks_no_http_is_named_with_its_process() {
 }
 
 #[test]
+fn an_app_whose_answer_makes_no_sense_is_named_with_its_process() {
+    for line in ["describe web", "scale web 2", "signal HUP web", "send web x"] {
+        let mut program = program(line);
+        let folder = program.app("web");
+        let lock = File::create(folder.join("lock")).unwrap();
+        flock(&lock, FlockOperation::LockExclusive).unwrap();
+        fs::write(folder.join("lock"), "4242").unwrap();
+        let socket = UnixListener::bind(folder.join("control.sock")).unwrap();
+        // Ends with the process of this test, which nextest has for it alone.
+        thread::spawn(move || {
+            for stream in socket.incoming() {
+                let mut stream = stream.unwrap();
+                let mut request = [0; 4096];
+                let _ = stream.read(&mut request).unwrap();
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nwhat").unwrap();
+            }
+        });
+        let run = program.run().code(1);
+        assert_says(run, line, &["web", "answer of the control socket as JSON", "process 4242"], "  next: ");
+    }
+}
+
+#[test]
 fn a_command_that_never_serves_ends_with_3_and_one_without_its_address_with_6() {
     let run = program("run -w 1 --backoff 1ms --log-format json true").run().code(3);
     assert!(run.stdout.contains("none ever listened"), "{run:#?}");
@@ -296,6 +429,58 @@ fn a_running_app_refuses_with_a_reason_what_it_cannot_do() {
         }
     }
     app.stop().unwrap();
+}
+
+#[test]
+fn a_patience_that_ends_says_that_the_app_goes_on_and_where_to_look() {
+    // It never listens, so that nothing is ever done.
+    let app = App::new(["sleep", "1000"]).binary(env!("CARGO_BIN_EXE_allcores")).name("web").workers(1);
+    let app = app.start().unwrap();
+    app.wait_count("online", 1, Duration::from_secs(30)).unwrap();
+    for (line, part, next) in [
+        ("scale web 2 --timeout 300ms", "scale web to 2: not done after 300ms", "allcores status web"),
+        ("reload web --timeout 300ms", "reload web: not done after 300ms", "allcores status web"),
+        ("upgrade web --timeout 300ms", "upgrade web: not done after 300ms", "allcores status web"),
+        ("reload web --prove", "reload web: --prove: it listens on no TCP address", "without --prove"),
+    ] {
+        let output = app.run(line.split(' ')).unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{line}: {error}");
+        assert!(
+            error.contains(part) && error.contains("  next: ") && error.contains(next),
+            "{line}: {error}"
+        );
+    }
+    app.stop().unwrap();
+}
+
+#[test]
+fn an_app_that_does_not_go_in_time_says_how_to_make_it() {
+    let address = allcores_testing::address::unused();
+    let program = env!("CARGO_BIN_EXE_allcores");
+    let server = [program, "demo-worker", &address.to_string()];
+    let app = App::new(server).binary(program).name("web").workers(1).option("--drain-timeout=10m");
+    let app = app.start().unwrap();
+    app.wait_ready(1).unwrap();
+    // One that it has, and that asks for nothing, so that it does not end.
+    let mut kept = TcpStream::connect(address).unwrap();
+    kept.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    let _ = kept.read(&mut [0; 1024]).unwrap();
+    for (line, next) in [
+        ("stop web --timeout 300ms", "allcores stop web --now"),
+        ("delete web --timeout 300ms", "allcores stop web --now"),
+    ] {
+        let output = app.run(line.split(' ')).unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{line}: {error}");
+        let part = "stop web: it has accepted, and is still there after 300ms";
+        assert!(
+            error.contains(part) && error.contains("  next: ") && error.contains(next),
+            "{line}: {error}"
+        );
+    }
+    let output = app.run(["stop", "web", "--now"]).unwrap();
+    assert!(output.status.success(), "{output:?}");
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! One run of the program in a runtime folder of its own, and what may be claimed about it.
 
-use std::fs::{self, DirBuilder, Permissions};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use allcores_testing::terminal::Terminal;
 use tempfile::TempDir;
 
 /// A command line that has not run yet.
@@ -46,7 +47,7 @@ impl Program {
     }
 
     /// Writes a file where it runs.
-    pub(crate) fn file(self, name: &str, text: &str) -> Self {
+    pub(crate) fn file(self, name: &str, text: impl AsRef<[u8]>) -> Self {
         fs::write(self.folder.path().join(name), text).unwrap();
         self
     }
@@ -62,9 +63,49 @@ impl Program {
         folder
     }
 
+    /// How it ends on a terminal of so many columns, and what stands there then.
+    pub(crate) fn run_on_terminal(&mut self, columns: u16) -> (Option<i32>, Vec<String>) {
+        let (status, lines) = Terminal::spawn(&mut self.command, columns).unwrap().finish().unwrap();
+        (status.code(), lines)
+    }
+
     pub(crate) fn run(&mut self) -> Run {
         let output = self.command.output().unwrap();
-        Run {
+        output.into()
+    }
+
+    /// The same, with what it prints going elsewhere.
+    pub(crate) fn run_into(&mut self, stdout: File) -> Run {
+        let child = self.command.stdout(stdout).stderr(Stdio::piped()).spawn().unwrap();
+        child.wait_with_output().unwrap().into()
+    }
+
+    /// The same, in a folder that is removed before it begins.
+    pub(crate) fn run_where_nothing_is(self) -> Run {
+        let Self { command, runtime, folder } = self;
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", "rmdir \"$PWD\" && exec \"$@\"", "sh"])
+            .arg(command.get_program())
+            .args(command.get_args());
+        let gone = folder.path().join("gone");
+        fs::create_dir(&gone).unwrap();
+        shell.current_dir(gone).stdin(Stdio::null());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => shell.env(name, value),
+                None => shell.env_remove(name),
+            };
+        }
+        let run = shell.output().unwrap().into();
+        drop((runtime, folder));
+        run
+    }
+}
+
+impl From<std::process::Output> for Run {
+    fn from(output: std::process::Output) -> Self {
+        Self {
             code: output.status.code(),
             stdout: String::from_utf8(output.stdout).unwrap(),
             stderr: String::from_utf8(output.stderr).unwrap(),

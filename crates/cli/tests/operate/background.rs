@@ -190,6 +190,14 @@ fn what_cannot_be_meant_is_refused() {
     ] {
         folder.allcores(arguments).code(code).has(&[part]);
     }
+    // Known from before, and in no file.
+    let (python, script) = (Runtime::Python.program().unwrap(), fixture("operate/variables.py"));
+    let mut command = folder.command(&["start", "--name", "old", "-w", "1", "--"]);
+    command.arg(python).arg(script).env("HOST", folder.other.ip().to_string());
+    Run::from(command.env("PORT", folder.other.port().to_string()).output().unwrap()).code(0);
+    let with_options = folder.allcores(&["start", "old", "-w", "2"]).code(2);
+    with_options
+        .has(&["start old: it is started as it was before, without other options", "next: start it anew"]);
     let elsewhere = folder.command(&["start"]).current_dir("/").output().unwrap();
     Run::from(elsewhere).code(2).has(&["no allcores.toml", "allcores start -- node server.js"]);
 }

@@ -168,7 +168,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         self.note_not_forked(&error);
         let (outcome, reason) = match error {
             LaunchError::NotFound { program, reason } => {
-                let text = format!("{program}: not found: {reason}");
+                let text = format!("{program} is not there: {reason}");
                 (Some(Outcome::CommandNotFound { program, reason }), text)
             }
             LaunchError::NotExecutable { program, reason } => {
