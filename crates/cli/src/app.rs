@@ -28,7 +28,7 @@ use crate::control::{self, Lobby, Server};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::hub::Hub;
-use crate::log::{LogFile, LogSettings};
+use crate::log::{self, LogFile, LogSettings};
 use crate::metrics::{MetricsServer, Tally};
 use crate::report::Reporter;
 use crate::runtime_folder::{AppFolder, Claim, RuntimeFolder};
@@ -252,7 +252,7 @@ impl Opened {
         let complain = move |text: &str| drop(complain.send(text.to_owned()));
         let file = LogFile::open(log, complain).map_err(|error| {
             Failure::new(ExitCode::StateFolder, error.context(format!("open the log {}", path.display())))
-                .next("name another file: --log-file")
+                .next(log::remedy(&path))
         })?;
         Ok(Self { file, complaints })
     }

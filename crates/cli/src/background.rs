@@ -21,6 +21,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::command::logs;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
+use crate::log;
 use crate::readable;
 use crate::runtime_folder::RuntimeFolder;
 use crate::service::{NOTIFY_SOCKET, Word};
@@ -94,10 +95,9 @@ fn open_log(path: &Path) -> Result<(File, u64), Failure> {
         let length = file.seek(SeekFrom::End(0))?;
         Ok((file, length))
     };
-    open().with_context(|| format!("open the log {}", path.display())).map_err(|error| {
-        Failure::new(ExitCode::StateFolder, error)
-            .next("free the path, or let another log be used: --log-file")
-    })
+    open()
+        .with_context(|| format!("open the log {}", path.display()))
+        .map_err(|error| Failure::new(ExitCode::StateFolder, error).next(log::remedy(path)))
 }
 
 fn spawn(record: &Record, socket: &Path, log: File) -> Result<Child, Failure> {

@@ -172,7 +172,7 @@ impl<'a> App<'a> {
     fn command(&mut self) -> Result<(), String> {
         let script = self.text(&["script", "exec", "cmd", "command"]).unwrap_or_default();
         let given = self.text(&["interpreter", "exec_interpreter"]);
-        if script.contains(' ') && given.is_none() {
+        if script.contains(' ') && given.as_deref().is_none_or(|given| given == "none") {
             self.table.words("command", ["bash", "-c", script.as_str()].map(str::to_owned));
             return Ok(());
         }

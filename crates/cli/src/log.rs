@@ -8,7 +8,7 @@ mod file;
 mod line;
 mod tail;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -29,4 +29,15 @@ pub(crate) struct LogSettings {
     /// How many that were put aside are kept.
     pub(crate) keep: usize,
     pub(crate) is_packed: bool,
+}
+
+/// What to do about a log that can't be opened.
+pub(crate) fn remedy(path: &Path) -> String {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists());
+    match folder {
+        Some(folder) => {
+            format!("make its folder: mkdir -p {}; or name another file: --log-file", folder.display())
+        }
+        None => "name another file: --log-file".into(),
+    }
 }

@@ -20,7 +20,7 @@ pub(crate) use name::{AppName, MAX_NAME};
 use crate::args::{AppOptions, DemoArgs, LogArgs, LogFormat, PENDING, UpkeepArgs, Workers};
 use crate::config::{App, Places};
 use crate::failure::Failure;
-use crate::log::LogSettings;
+use crate::log::{self, LogSettings};
 use crate::state_folder::StateFolder;
 
 /// What an app is to be.
@@ -76,6 +76,19 @@ pub(crate) fn of_running(app: &App) -> Result<Settings, Failure> {
         inspect_port: None,
         pool: pool(options)?,
         upkeep: upkeep(&options.upkeep),
+    })
+}
+
+/// Says that the log that was asked for will not be to be had. Nothing makes its folder.
+///
+/// # Errors
+///
+/// Its folder is not there.
+pub(crate) fn check_log(app: &App) -> Result<(), Failure> {
+    let Some(path) = &app.options.log.file else { return Ok(()) };
+    let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
+    std::fs::metadata(folder).map(drop).map_err(|error| {
+        app.places.refuse("log-file", &path.to_string_lossy(), error).next(log::remedy(path))
     })
 }
 

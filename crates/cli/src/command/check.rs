@@ -21,6 +21,7 @@ pub(super) fn execute(args: &CheckArgs) -> Result<ExitCode, Failure> {
         let app = file.alone(name, environment)?;
         if !args.elsewhere {
             settings::of_app(&app)?;
+            settings::check_log(&app)?;
         }
     }
     let columns = screen::width(&io::stdout());

@@ -76,6 +76,7 @@ fn units(args: &StartupArgs) -> Result<Vec<Unit>, Failure> {
         let app = file.alone(name, args.env_name.as_deref())?;
         // What it would fail for at boot is said now.
         settings::of_app(&app)?;
+        settings::check_log(&app)?;
         let options = &app.options;
         Ok(unit(Some(App {
             name: name.to_string(),

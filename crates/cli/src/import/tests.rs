@@ -40,6 +40,10 @@ fn what_is_run_is_what_pm2_would_run() {
         (json!({ "script": "server.bin", "interpreter": "none" }), r#"["./server.bin"]"#),
         (json!({ "script": "caddy", "args": "run" }), r#"["caddy", "run"]"#),
         (json!({ "script": "npm start -- --fast" }), r#"["bash", "-c", "npm start -- --fast"]"#),
+        (
+            json!({ "script": "python3 -m http.server", "interpreter": "none" }),
+            r#"["bash", "-c", "python3 -m http.server"]"#,
+        ),
         (json!({ "script": "main.ts" }), r#"["bun", "main.ts"]"#),
     ] {
         let text = imported(&json!({ "apps": [options] })).text;

@@ -23,7 +23,7 @@ use crate::program::{Program, Run};
 type Case = (&'static str, i32, &'static [&'static str]);
 
 /// Errors in which the program itself says what to do next.
-const OWN: [Case; 79] = [
+const OWN: [Case; 80] = [
     // Apps that are not there.
     ("status web", 5, &["status of web: no app of this name is running", "allcores ls"]),
     ("describe web", 5, &["describe web: no app of this name", "allcores ls"]),
@@ -87,6 +87,11 @@ const OWN: [Case; 79] = [
         10,
         &["watch.toml:3:1: watch = \"/no/such\": No such file", "a folder or a file that exists"],
     ),
+    (
+        "check log.toml",
+        10,
+        &["log.toml:3:1: log-file = ", "no/x.log\": No such file", "mkdir -p", "--log-file"],
+    ),
     ("startup none", 10, &["allcores.toml: there is no app none", "`web`, `api`"]),
     ("startup --output-folder /no/such", 1, &["write the unit /no/such/", "No such file", "--print"]),
     // Files of others'.
@@ -121,7 +126,7 @@ const OWN: [Case; 79] = [
     ("run --log-file /no/such/log x", 11, &["open the log /no/such/log: No such file", "--log-file"]),
     ("run --metrics 192.0.2.1:9 x", 6, &["serve metrics on 192.0.2.1:9", "--metrics"]),
     ("run --log-file . x", 11, &["open the log ", "Is a directory", "--log-file"]),
-    ("start --log-file /no/such/log -- x", 11, &["open the log /no/such/log: No such file", "--log-file"]),
+    ("start --log-file /no/x -- x", 11, &["open the log /no/x: No such file", "mkdir -p /no", "--log-file"]),
     ("man nothing", 2, &["man nothing: there is no such command", "allcores help"]),
     // Commands that can't be run.
     ("run -w 1 -- no-such-server", 127, &["can't run no-such-server", "PATH"]),
@@ -167,6 +172,7 @@ const TYPED: [Case; 32] = [
 /// A command in a folder where there are files of all kinds.
 fn program(line: &str) -> Program {
     plain_program(line)
+        .file("log.toml", "[apps.web]\ncommand = \"true\"\nlog-file = \"no/x.log\"\n")
         .file("open.env", "A='open\nB=2\n")
         .file("behind.env", "A='x' y\n")
         .file("nameless.env", "A=1\n=2\n")
