@@ -21,8 +21,9 @@ use tokio::time::Instant;
 /// How many connections are served at a time. Commands need one each, and who reads events keeps one.
 const AT_ONCE: usize = 256;
 
-/// How long nobody has to go for another: who means well has asked by then, and who comes back at once waits.
-const GRACE: Duration = Duration::from_millis(100);
+/// How long nobody has to go for another. Where there is no room, who means well has asked while waiting to be accepted, and is
+/// heard at once; and who comes back at once waits.
+const GRACE: Duration = Duration::from_millis(10);
 
 /// The places.
 #[derive(Clone, Debug)]
