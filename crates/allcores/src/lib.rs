@@ -71,7 +71,6 @@ mod message;
 mod ports;
 pub mod primary;
 mod proc;
-mod relay;
 mod rendezvous;
 mod role;
 mod signal;
