@@ -112,6 +112,9 @@ pub(super) struct Worker {
     pub(super) rung: Option<Rung>,
     /// Lanes that it was given, and how.
     pub(super) lanes: BTreeMap<LaneId, Rung>,
+    /// Those of them that were bound beside the program that it runs: by node's inspector. It opens when somebody wants to
+    /// look into this very worker, and no other is expected to do the same.
+    pub(super) aside: BTreeSet<LaneId>,
     /// Lanes on which it was announced to listen.
     pub(super) announced: BTreeSet<LaneId>,
     pub(super) tail: VecDeque<Vec<u8>>,
@@ -404,6 +407,7 @@ impl Worker {
             keys: Keys::default(),
             rung: None,
             lanes: BTreeMap::new(),
+            aside: BTreeSet::new(),
             announced: BTreeSet::new(),
             tail: VecDeque::new(),
             is_retired: false,

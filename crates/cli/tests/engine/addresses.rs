@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use allcores_testing::app::{RunningApp, free_port};
 use allcores_testing::load::Load;
-use allcores_testing::runtimes::{Runtime, require};
+use allcores_testing::runtimes::{Runtime, fixture, require};
 use allcores_testing::{address, machine, skip};
 
 use crate::app;
@@ -145,4 +145,24 @@ fn datagrams_of_one_client_go_to_one_node_worker() {
 #[test]
 fn datagrams_of_one_client_go_to_one_python_worker() {
     keeps_flows(Runtime::Python, "python-udp/server.py");
+}
+
+#[test]
+fn a_reload_does_not_wait_for_an_inspector_that_was_opened_in_one_worker() {
+    let Some(node) = require(Runtime::Node) else { return };
+    let _turn = machine::together();
+    let (folder, served, inspected) = (tempfile::tempdir().unwrap(), address::unused(), free_port().unwrap());
+    let program = fixture("node-http/server.js");
+    let text = format!("process.debugPort = {};\nrequire({:?});\n", inspected, program.display().to_string());
+    std::fs::write(folder.path().join("app.js"), text).unwrap();
+    let app = app::command([node.program().unwrap(), folder.path().join("app.js").into()]).workers(2);
+    let app =
+        app.env("HOST", served.ip().to_string()).env("PORT", served.port().to_string()).start().unwrap();
+    app.wait_ready(2).unwrap();
+    app.run(["signal", "USR1", app.name(), "--slot", "1"]).unwrap();
+    let opened = format!("127.0.0.1:{inspected}");
+    app.wait_for(|event| event.value["address"] == opened.as_str(), Duration::from_secs(30)).unwrap();
+    let reload = app.run(["reload", app.name(), "--ready-timeout", "30s"]).unwrap();
+    assert!(reload.status.success(), "{reload:?}\n{:#?}", app.lines());
+    assert_eq!(app.stop().unwrap().code(), Some(0), "{:#?}", app.lines());
 }

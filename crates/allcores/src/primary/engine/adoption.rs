@@ -20,10 +20,14 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
     pub(super) fn answer(&mut self, id: WorkerId, notification: Notification) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         let Some(listener) = worker.listener.clone() else { return };
+        let is_aside = is_beside_its_program(notification.thread);
         match adopt::handle(&mut self.ports, &worker.applicant(), listener.as_fd(), notification) {
             Adopted::Nothing => {}
             Adopted::Bound { lane, is_serving } => {
                 worker.lanes.entry(lane).or_insert(Rung::Adopted);
+                if is_aside {
+                    worker.aside.insert(lane);
+                }
                 self.unavailable = None;
                 if is_serving {
                     let _ = self.ports.listen(lane, 0);
@@ -81,4 +85,12 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         );
         (self.observe)(Event::Notice { text: &text });
     }
+}
+
+/// Whether a thread of node's that is not the one on which its program runs waits: the inspector has its own.
+fn is_beside_its_program(thread: u32) -> bool {
+    let Ok(process) = proc::process_of(thread) else { return false };
+    let is_node =
+        || std::fs::read_link(format!("/proc/{process}/exe")).is_ok_and(|exe| exe.ends_with("node"));
+    thread != process && is_node()
 }

@@ -7,6 +7,7 @@ use allcores_core::worker::{Rung, Slot, State, WorkerId};
 use tokio::sync::mpsc;
 
 use super::Engine;
+use crate::ports::LaneId;
 use crate::primary::worker::Worker;
 use crate::primary::{Event, Reload, ReloadFailure, ReloadNews, ReloadOutcome};
 
@@ -150,7 +151,10 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         }
         let is_before = |worker: &&Worker| worker.about.slot == slot && worker.generation != generation;
         let lanes = self.workers.values().filter(is_before).flat_map(|worker| {
-            worker.announced.iter().filter(|lane| worker.lanes.get(lane) != Some(&Rung::Inherited))
+            let listens_again = |lane: &&LaneId| {
+                worker.lanes.get(lane) != Some(&Rung::Inherited) && !worker.aside.contains(lane)
+            };
+            worker.announced.iter().filter(listens_again)
         });
         lanes.filter_map(|lane| Some(self.ports.describe(*lane)?.address.to_string())).collect()
     }

@@ -103,6 +103,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         }
         worker.rung = saved.rung.map(Into::into);
         worker.lanes = saved.lanes.into_iter().map(|(number, rung)| (lane(number), rung.into())).collect();
+        worker.aside = saved.aside.into_iter().map(lane).collect();
         worker.announced = saved.announced.into_iter().map(lane).collect();
         worker.tail = saved.tail.into_iter().map(Vec::from).collect();
         worker.is_retired = saved.is_retired;

@@ -79,6 +79,8 @@ pub(super) struct WorkerSaved {
     #[serde(default)]
     pub(super) rung: Option<RungSaved>,
     pub(super) lanes: Vec<(u64, RungSaved)>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) aside: Vec<u64>,
     pub(super) announced: Vec<u64>,
     pub(super) tail: Vec<BytesSaved>,
     pub(super) is_retired: bool,
@@ -307,6 +309,7 @@ impl WorkerSaved {
             keys: worker.keys.iter().map(|(key, lane)| (key.to_owned(), lane.number())).collect(),
             rung: worker.rung.map(RungSaved::from),
             lanes: worker.lanes.iter().map(|(lane, rung)| (lane.number(), (*rung).into())).collect(),
+            aside: worker.aside.iter().map(|lane| lane.number()).collect(),
             announced: worker.announced.iter().map(|lane| lane.number()).collect(),
             tail: worker.tail.iter().map(|line| line.as_slice().into()).collect(),
             is_retired: worker.is_retired,
@@ -320,7 +323,7 @@ impl WorkerSaved {
     fn named_lanes(&self) -> impl Iterator<Item = u64> + '_ {
         let keys = self.keys.values().copied();
         let lanes = self.lanes.iter().map(|(lane, _)| *lane);
-        keys.chain(lanes).chain(self.announced.iter().copied())
+        keys.chain(lanes).chain(self.aside.iter().copied()).chain(self.announced.iter().copied())
     }
 }
 
