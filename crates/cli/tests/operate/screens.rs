@@ -88,7 +88,7 @@ fn what_is_told_of_an_app_fits() {
         "logs SHOP",
         "logs SHOP --time",
         "scale SHOP 2",
-        "signal USR2 SHOP",
+        "signal WINCH SHOP",
         "save",
         "start SHOP",
     ] {
