@@ -9,7 +9,7 @@ mod seeds;
 mod spoil;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub use claims::{heads, lines, messages, words};
@@ -68,24 +68,42 @@ impl Target {
         (self.made)()
     }
 
-    /// Good inputs, and those that were found to lead somewhere else: made, and kept in `fuzz/seeds`.
+    /// Good inputs: made, and written by hand in `fuzz/seeds`.
     ///
     /// # Panics
     ///
-    /// If what is kept can't be read.
+    /// If those can't be read.
     pub fn seeds(&self) -> Vec<Vec<u8>> {
-        let mut files: Vec<PathBuf> = fs::read_dir(kept(self.name))
-            .map(|entries| entries.map(|entry| entry.expect("a folder").path()).collect())
-            .unwrap_or_default();
-        files.sort();
-        let kept = files.iter().map(|file| fs::read(file).expect("a file in fuzz/seeds"));
-        self.made_seeds().into_iter().chain(kept).collect()
+        self.made_seeds().into_iter().chain(files(&Folder::Seeds.of(self.name))).collect()
     }
 }
 
-/// Where inputs of a target are kept.
-pub fn kept(name: &str) -> PathBuf {
-    workspace().join("fuzz/seeds").join(name)
+/// Where inputs of a target are kept, below `fuzz`.
+#[derive(Clone, Copy, Debug)]
+pub enum Folder {
+    /// Good ones, to begin with.
+    Seeds,
+    /// Those that were found to lead somewhere else, most of them no good.
+    Found,
+}
+
+impl Folder {
+    /// That of a target.
+    pub fn of(self, name: &str) -> PathBuf {
+        let folder = match self {
+            Self::Seeds => "fuzz/seeds",
+            Self::Found => "fuzz/found",
+        };
+        workspace().join(folder).join(name)
+    }
+}
+
+/// What the files of a folder have in them, in the order of their names; nothing if there is no such folder.
+fn files(folder: &Path) -> impl Iterator<Item = Vec<u8>> {
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("a folder of files").path()).collect();
+    paths.sort();
+    paths.into_iter().map(|path| fs::read(path).expect("a file of bytes"))
 }
 
 /// When to end.
@@ -143,13 +161,16 @@ const HANGS: Duration = Duration::from_secs(5);
 /// What all inputs together may leave behind, in KiB.
 const MOST_KIB: u64 = 64 * 1024;
 
-/// Tries a target as a test of the suite: so many inputs, neither only noise nor nothing but what is right, none of which
+/// Tries a target as a test of the suite: what was found before, and so many inputs, neither only noise nor nothing but what is right, none of which
 /// hangs, and all of which together leave no more memory behind than they may.
 ///
 /// # Panics
 ///
 /// If a claim does not hold.
 pub fn takes_anything(target: &Target, inputs: u32) {
+    for input in files(&Folder::Found.of(target.name())).map(Shown) {
+        (target.try_on)(&input.0);
+    }
     let before = peak_kib();
     let tried = drive(target, 1, Until::Inputs(inputs.into()));
     let grown = peak_kib() - before;

@@ -5,11 +5,11 @@
 //! of all targets: those about what is private to a crate are tests of that crate.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use allcores_testing::fuzz::{Target, Until, drive, kept};
+use allcores_testing::fuzz::{Folder, Target, Until, drive};
 use allcores_testing::runtimes::workspace;
 use anyhow::{Context, ensure};
 use clap::Args;
@@ -29,7 +29,7 @@ pub(crate) struct Arguments {
     /// What the inputs are drawn from
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Keep in fuzz/seeds what libFuzzer found to lead somewhere else
+    /// Keep in fuzz/found what libFuzzer found to lead somewhere else
     #[arg(long)]
     keep: bool,
 }
@@ -87,22 +87,20 @@ fn by_libfuzzer(name: &str, time: Duration) -> anyhow::Result<()> {
     for (nth, seed) in made.unwrap_or_default().into_iter().enumerate() {
         fs::write(corpus.join(format!("seed-{nth}")), seed)?;
     }
-    let seeds = seeds(name)?;
+    let kept = kept(name)?;
     let mut fuzz = nightly(&["run", name]);
-    fuzz.args([&corpus, &seeds]).args([
-        "--",
-        &format!("-max_total_time={}", time.as_secs()),
-        &longest(&seeds)?,
-    ]);
+    fuzz.arg(&corpus).args(&kept);
+    fuzz.args(["--", &format!("-max_total_time={}", time.as_secs()), &longest(&kept)?]);
     fuzz.args(["-timeout=5", "-rss_limit_mb=1024", "-print_final_stats=1"]);
     shell::run(&mut fuzz)
 }
 
-/// Adds to what is kept what leads somewhere else than that, the shortest of it.
+/// Adds to what was found before what leads somewhere else than that: the few of it that lead everywhere, however often.
 fn keep(name: &str) -> anyhow::Result<()> {
-    let seeds = seeds(name)?;
+    let kept = kept(name)?;
     let mut merge = nightly(&["run", name]);
-    merge.args([&seeds, &corpus(name)]).args(["--", "-merge=1", &longest(&seeds)?]);
+    merge.args(&kept).arg(corpus(name));
+    merge.args(["--", "-set_cover_merge=1", "-use_counters=0", &longest(&kept)?]);
     shell::run(&mut merge)
 }
 
@@ -110,16 +108,22 @@ fn corpus(name: &str) -> PathBuf {
     workspace().join("fuzz/corpus").join(name)
 }
 
-fn seeds(name: &str) -> anyhow::Result<PathBuf> {
-    let seeds = kept(name);
-    fs::create_dir_all(&seeds).with_context(|| format!("make {}", seeds.display()))?;
-    Ok(seeds)
+/// Where inputs of a target are kept: what was found first.
+fn kept(name: &str) -> anyhow::Result<[PathBuf; 2]> {
+    let kept = [Folder::Found, Folder::Seeds].map(|folder| folder.of(name));
+    for folder in &kept {
+        fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+    }
+    Ok(kept)
 }
 
 /// The option that says how long inputs may be.
-fn longest(seeds: &Path) -> anyhow::Result<String> {
-    let lengths = fs::read_dir(seeds)?.flatten().filter_map(|entry| fs::metadata(entry.path()).ok());
-    let longest = lengths.map(|metadata| 2 * metadata.len()).max().unwrap_or(0).max(LONGEST);
+fn longest(kept: &[PathBuf]) -> anyhow::Result<String> {
+    let mut longest = LONGEST;
+    for folder in kept {
+        let lengths = fs::read_dir(folder)?.flatten().filter_map(|entry| fs::metadata(entry.path()).ok());
+        longest = lengths.map(|metadata| 2 * metadata.len()).fold(longest, u64::max);
+    }
     Ok(format!("-max_len={longest}"))
 }
 

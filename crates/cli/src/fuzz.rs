@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn any_text_is_an_ecosystem_file_that_becomes_a_config_file_or_is_none() {
-        in_suite(&Target::new("import", super::import), 10_000);
+        in_suite(&Target::new("import", super::import), 3_000);
     }
 
     #[test]
