@@ -15,4 +15,5 @@ pub mod process;
 pub mod runtimes;
 pub mod siege;
 pub mod skip;
+pub mod soak;
 pub mod stats;
