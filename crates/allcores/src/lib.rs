@@ -74,7 +74,6 @@ mod message;
 mod ports;
 pub mod primary;
 mod proc;
-mod relay;
 mod rendezvous;
 mod role;
 mod signal;

@@ -18,6 +18,7 @@ mod questions;
 mod relief;
 mod saved;
 mod socket_file;
+mod starving;
 mod steer;
 mod strays;
 mod table;

@@ -11,6 +11,7 @@ mod launch;
 mod leftovers;
 mod probe;
 mod recall;
+mod relay;
 mod reload;
 mod settings;
 mod snapshot;

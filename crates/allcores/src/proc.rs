@@ -104,13 +104,16 @@ pub(crate) fn shares_our_network(thread: u32) -> bool {
 
 /// The inodes of all sockets that any of `pids` has open.
 pub(crate) fn open_sockets(pids: &[u32]) -> HashSet<u64> {
-    let mut inodes = HashSet::new();
-    for pid in pids {
-        let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { continue };
-        let links = entries.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
-        inodes.extend(links.filter_map(|link| inode_of_link(link.to_str()?)));
-    }
-    inodes
+    pids.iter().flat_map(|pid| sockets_of(*pid)).map(|(_, inode)| inode).collect()
+}
+
+/// A process's sockets that are open now: descriptors and inodes.
+pub(crate) fn sockets_of(pid: u32) -> impl Iterator<Item = (i32, u64)> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    entries.filter_map(|entry| {
+        let link = fs::read_link(entry.path()).ok()?;
+        Some((entry.file_name().to_str()?.parse().ok()?, inode_of_link(link.to_str()?)?))
+    })
 }
 
 /// All processes of the session that `leader` opened, and all their descendants in whatever session they are.

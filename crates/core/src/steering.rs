@@ -61,6 +61,7 @@ impl LaneWatch {
         let moved = reading.depth < self.depth;
         if moved {
             self.alive_at = now;
+            self.relieved_until = self.relieved_until.min(now);
             self.relieved_since = None;
         }
         if reading.depth == 0 {
@@ -68,6 +69,9 @@ impl LaneWatch {
             self.is_busy = self.is_busy && now < self.relieved_until;
         } else if moved || self.waiting_since.is_none() {
             self.waiting_since = Some(now);
+            // The time in which it could have had connections and none came says nothing about it.
+            let idle = now.saturating_sub(self.relieved_until);
+            self.relieved_since = self.relieved_since.map(|since| since + idle);
         } else {
             self.is_busy = true;
         }
@@ -174,6 +178,11 @@ impl LaneWatch {
     pub fn held_up_for(&self, now: Duration) -> Duration {
         let relieved = self.relieved_since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
         if self.is_busy { self.stalled_for(now).max(relieved) } else { Duration::ZERO }
+    }
+
+    /// For how long its worker has taken nothing though connections waited for it, busy or not.
+    pub fn standing_for(&self, now: Duration) -> Duration {
+        self.stalled_for(now).max(self.held_up_for(now))
     }
 
     /// Connections gained beyond the fewest held lately. Forgets within two windows, so that a worker which keeps

@@ -198,7 +198,8 @@ impl Builder {
         self
     }
 
-    /// How long a worker that was asked to go may take before it is killed. By default 5 s when the cluster stops or
+    /// How long a worker that was asked to go may take before it is killed. Half a second before that, its connections are
+    /// ended as if its clients had nothing more to ask. By default 5 s when the cluster stops or
     /// shrinks, and without end when it was disconnected, as in Node; when set, it holds for both.
     pub fn kill_timeout(mut self, timeout: Duration) -> Self {
         self.pool.kill_timeout = timeout;

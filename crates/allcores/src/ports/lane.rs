@@ -214,9 +214,10 @@ impl Lane {
     pub(super) fn release(&mut self, worker: WorkerId, now: Duration) {
         if self.users.remove(&worker) {
             self.vacancy = Vacancy::Awaited;
+            // Also where one stays that has come to take the place of a hung one: it is not known to be busy.
+            self.watch.reset();
             if self.users.is_empty() {
                 self.free_since = now;
-                self.watch.reset();
             }
         }
     }

@@ -79,7 +79,7 @@ impl Ports {
         })
     }
 
-    /// Connections taken from parked lanes and passed on, since the start.
+    /// Connections taken out of lanes where nobody accepted them and passed on, since the start.
     pub(crate) fn strays(&self) -> u64 {
         self.strays
     }

@@ -106,7 +106,7 @@ impl Ports {
 }
 
 /// Takes a waiting connection, never waiting for one: its worker may be quicker, and may have changed the flags.
-fn accept(socket: impl AsFd) -> Option<OwnedFd> {
+pub(super) fn accept(socket: impl AsFd) -> Option<OwnedFd> {
     let flags = rustix::fs::fcntl_getfl(&socket).ok()?;
     let accepted = rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK;
     if flags.contains(OFlags::NONBLOCK) { rustix::net::accept_with(&socket, accepted).ok() } else { None }

@@ -16,7 +16,7 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::fs::{Mode, OFlags};
 
 use super::group::HELD_UP;
-use super::lane::Lane;
+use super::lane::{Kind, Lane};
 use super::relief::RESPITE;
 use super::table::Key;
 use super::{LaneId, Ports};
@@ -248,7 +248,8 @@ impl Ports {
                 if self.steering.tuning.is_on {
                     // Who is left out anyway need not be counted.
                     let open = if lane.watch.is_busy() { None } else { self.steering.open_descriptors(lane) };
-                    if lane.watch.is_relieved()
+                    if lane.kind == Kind::Handed
+                        && lane.watch.is_relieved()
                         && lane.users.last().is_none_or(|user| self.steering.is_asleep(*user))
                     {
                         lane.watch.note_life(now);
@@ -257,7 +258,8 @@ impl Ports {
                     lane.watch.observe(Reading { depth, open }, now);
                     newly_busy += u64::from(lane.watch.is_busy() && !was_busy);
                 }
-                if depth == 0 && !lane.watch.is_relieved() {
+                // One that has no channel is left alone for long, and there is nothing to look at meanwhile.
+                if depth == 0 && (lane.kind == Kind::Own || !lane.watch.is_relieved()) {
                     cooled.push(lane.id);
                     self.steering.arm(lane);
                 }
@@ -285,7 +287,10 @@ impl Ports {
         let lanes = self.groups.iter().filter(|group| group.is_spread()).flat_map(|group| &group.lanes);
         let stalled = lanes.filter_map(|lane| {
             // The oldest: while a hung worker is being replaced, it is the one that hangs.
-            let (worker, stalled) = (*lane.users.first()?, lane.watch.stalled_for(now));
+            let worker = *lane.users.first()?;
+            // What starved in its queue others were given; those that can be handed something are asked about.
+            let is_own = lane.kind == Kind::Own;
+            let stalled = if is_own { lane.watch.standing_for(now) } else { lane.watch.stalled_for(now) };
             (stalled >= limit).then_some(Stall { worker, lane: lane.id })
         });
         stalled.collect()
@@ -295,7 +300,8 @@ impl Ports {
     /// hang.
     pub(crate) fn relieved(&mut self, now: Duration) -> Vec<(WorkerId, Duration)> {
         let mut relieved = Vec::new();
-        for lane in self.groups.iter_mut().flat_map(|group| &mut group.lanes) {
+        let lanes = self.groups.iter_mut().flat_map(|group| &mut group.lanes);
+        for lane in lanes.filter(|lane| lane.kind == Kind::Handed) {
             let Some((since, worker)) = lane.watch.relieved_since().zip(lane.users.last().copied()) else {
                 continue;
             };

@@ -33,6 +33,7 @@ mod exits;
 mod farewell;
 mod generations;
 mod handoff;
+mod hang_up;
 mod health;
 mod hints;
 mod inherit;
@@ -40,6 +41,7 @@ mod inquiry;
 mod notify;
 mod orders;
 mod picture;
+mod relays;
 mod reload;
 mod rendezvous;
 mod scaling;
@@ -128,8 +130,7 @@ pub(super) struct Engine<O> {
     is_stranger_reported: bool,
     is_adoption_reported: bool,
     is_background_reported: bool,
-    /// Strays that are being passed on: one for each.
-    relays: Tally,
+    relays: relays::Relays,
     /// Workers that were told to go because of what they did, and have time to: one for each.
     outlaws: Tally,
     pub(super) upgrades: Upgrades,
@@ -181,7 +182,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
             is_stranger_reported: false,
             is_adoption_reported: false,
             is_background_reported: false,
-            relays: Tally::default(),
+            relays: relays::Relays::default(),
             outlaws: Tally::default(),
             upgrades: Upgrades::default(),
             outcome: None,
@@ -214,6 +215,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
                 self.ports.close();
                 self.end_exams();
                 self.end_descendants(&mut children).await;
+                self.relays.finish().await;
                 return outcome;
             }
             clock::set(alarm.as_mut(), self.started + self.next_deadline());
@@ -277,6 +279,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
             Effect::Land { id } => self.drains.land(id, self.turn),
             Effect::Retire { id } => self.retire(id),
             Effect::Urge { id } => self.urge(id),
+            Effect::HangUp { id } => self.hang_up(id),
             Effect::Kill { id } => {
                 self.ports.dismiss(id);
                 self.signal(id, rustix::process::Signal::KILL);

@@ -32,7 +32,7 @@ pub struct AppSnapshot {
     pub addresses: Vec<AddressSnapshot>,
     /// How many workers there should be.
     pub target: u16,
-    /// Connections taken from parked lanes and passed on; should stay 0.
+    /// Connections that waited in a lane whose worker took none, or that has none, and were passed on; should stay 0.
     pub strays: u64,
     /// How the app's health checks go where all workers accept from one listener, so that none of them can be asked;
     /// `None` elsewhere.

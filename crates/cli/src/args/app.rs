@@ -109,6 +109,9 @@ pub(crate) struct AppOptions {
     pub(crate) stop_signal: Signal,
 
     /// How long a worker that was asked to stop may take until it is killed
+    ///
+    /// Half a second before, at most a quarter of this time, its connections are ended as if its clients had nothing more to
+    /// ask: so that it is not killed in the middle of an answer.
     #[arg(hide_short_help = true, long, value_name = "DURATION", default_value = "5s", value_parser = values::duration)]
     pub(crate) kill_timeout: Duration,
 

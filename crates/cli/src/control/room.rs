@@ -4,7 +4,7 @@
 //! time makes room for who comes next. So neither silence nor a request that never ends keeps anybody from commanding an app.
 
 use std::collections::BTreeMap;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -21,8 +21,9 @@ use tokio::time::Instant;
 /// How many connections are served at a time. Commands need one each, and who reads events keeps one.
 const AT_ONCE: usize = 256;
 
-/// How long nobody has to go for another: who means well has asked by then, and who comes back at once waits.
-const GRACE: Duration = Duration::from_millis(100);
+/// How long nobody has to go for another. Where there is no room, who means well has asked while waiting to be accepted, and is
+/// heard at once; and who comes back at once waits.
+const GRACE: Duration = Duration::from_millis(10);
 
 /// The places.
 #[derive(Clone, Debug)]
@@ -54,43 +55,35 @@ impl Default for Room {
 }
 
 impl Room {
-    /// Waits until there is a place, or can be made one.
-    pub(super) async fn chance(&self) {
-        if self.places.available_permits() > 0 {
-            return;
-        }
-        let oldest = self.idle().values().next().map(|idler| idler.since);
-        // Nobody closes it.
-        let free = async { drop(self.places.acquire().await) };
-        match oldest {
-            None => free.await,
-            Some(since) => drop(tokio::time::timeout_at(since + GRACE, free).await),
-        }
-    }
-
-    /// Gives a place to the connection of this number, which is higher than all before, and has another go if need be.
+    /// Waits for a place for the connection of this number, which is higher than all before, and has another go if need be:
+    /// one at the most, so this is to be called for one connection after the other.
     pub(super) async fn enter(self, number: u64) -> Option<Place> {
-        if self.places.available_permits() == 0 {
-            self.make();
-        }
-        let permit = Arc::clone(&self.places).acquire_owned().await.ok()?;
+        let permit = match Arc::clone(&self.places).try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => self.make().await?,
+        };
         let is_to_go = Arc::new(Notify::new());
         self.idle().insert(number, Idler { since: Instant::now(), is_to_go: Arc::clone(&is_to_go) });
         Some(Place { number, room: self, is_to_go, _permit: permit })
     }
 
+    async fn make(&self) -> Option<OwnedSemaphorePermit> {
+        let mut free = pin!(Arc::clone(&self.places).acquire_owned());
+        let oldest = self.idle().values().next().map(|idler| idler.since);
+        if let Some(since) = oldest {
+            if let Ok(permit) = tokio::time::timeout_at(since + GRACE, &mut free).await {
+                return permit.ok();
+            }
+            if let Some((_, idler)) = self.idle().pop_first() {
+                idler.is_to_go.notify_one();
+            }
+        }
+        free.await.ok()
+    }
+
     /// Whether nobody is there.
     pub(super) fn is_empty(&self) -> bool {
         self.places.available_permits() == AT_ONCE
-    }
-
-    fn make(&self) {
-        let mut idle = self.idle();
-        if idle.first_key_value().is_some_and(|(_, idler)| idler.since.elapsed() >= GRACE)
-            && let Some((_, idler)) = idle.pop_first()
-        {
-            idler.is_to_go.notify_one();
-        }
     }
 
     fn idle(&self) -> MutexGuard<'_, BTreeMap<u64, Idler>> {
@@ -99,6 +92,11 @@ impl Room {
 }
 
 impl Place {
+    /// Whose it is.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
     /// Waits until it has to be left. It has not once a request is whole.
     pub(super) async fn is_lost(&self) {
         self.is_to_go.notified().await;

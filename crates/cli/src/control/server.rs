@@ -1,6 +1,6 @@
 //! Accepts connections on the control socket and lets in only the app's own user and root.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -180,10 +180,9 @@ async fn accept<C: Control>(
     let (welcome, denied) = (watched(routes::router(control.clone())), watched(routes::denied()));
     let (ended, mut is_quiet_from) = (Arc::new(Notify::new()), None);
     let mut silent = JoinSet::new();
-    let await_question = |number| {
-        let (lobby, control, room) = (lobby.clone(), control.clone(), room.clone());
+    let await_question = |place: Place| {
+        let (lobby, control, number) = (lobby.clone(), control.clone(), place.number());
         async move {
-            let place = room.enter(number).await?;
             tokio::select! {
                 asked = lobby.leave(number, || control.hold()) => asked.map(|(stream, hold)| (stream, hold, place)),
                 () = place.is_lost() => {
@@ -193,17 +192,23 @@ async fn accept<C: Control>(
             }
         }
     };
-    for number in lobby.numbers() {
-        // The program before has let in no more than there is room for.
-        silent.spawn(await_question(number));
-    }
+    // Those whom the program before has let in come first. Nobody is accepted while one waits for a place.
+    let mut arriving: VecDeque<u64> = lobby.numbers().into();
+    let mut entering = None;
     loop {
+        entering = entering.or_else(|| Some(Box::pin(room.clone().enter(arriving.pop_front()?))));
         let quiet = is_quiet_from.unwrap_or_else(tokio::time::Instant::now);
         tokio::select! {
-            accepted = accept_one(listener, &room) => match accepted {
-                Ok(stream) => drop(silent.spawn(await_question(lobby.enter(stream)))),
+            accepted = listener.accept(), if entering.is_none() => match accepted {
+                Ok((stream, _)) => arriving.push_back(lobby.enter(stream)),
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             },
+            place = entered(&mut entering) => {
+                entering = None;
+                if let Some(place) = place {
+                    silent.spawn(await_question(place));
+                }
+            }
             Some(asked) = silent.join_next() => {
                 let Ok(Some((stream, hold, place))) = asked else { continue };
                 let peer = stream.peer_cred().ok().map(|peer| peer.uid());
@@ -227,10 +232,12 @@ async fn accept<C: Control>(
     }
 }
 
-/// Accepts a connection as soon as there is room for one. Cancelled, it has accepted none.
-async fn accept_one(listener: &UnixListener, room: &Room) -> io::Result<UnixStream> {
-    room.chance().await;
-    listener.accept().await.map(|(stream, _)| stream)
+/// Waits for a place for who is entering, if anybody is.
+async fn entered<F: Future<Output = Option<Place>> + Unpin>(entering: &mut Option<F>) -> Option<Place> {
+    match entering {
+        Some(entering) => entering.await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Routes that notice when a request is whole. Made once: that takes longer than most answers.

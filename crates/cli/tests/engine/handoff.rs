@@ -21,7 +21,7 @@ use crate::app;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A client's connection, from this source address.
-fn connect_from(source: impl Into<IpAddr>, target: SocketAddr) -> TcpStream {
+pub(crate) fn connect_from(source: impl Into<IpAddr>, target: SocketAddr) -> TcpStream {
     let socket =
         socket2::Socket::new(socket2::Domain::for_address(target), socket2::Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::new(source.into(), 0).into()).unwrap();

@@ -6,11 +6,14 @@
 mod addresses;
 mod app;
 mod cgroup;
+mod client;
 mod handoff;
 mod health;
 mod load;
 mod primary;
 mod runtimes;
+mod starving;
+mod stubborn;
 mod triggers;
 mod unix;
 mod upgrade;

@@ -44,15 +44,16 @@ fn kill(pid: u32, signal: Signal) {
 fn under_way(address: std::net::SocketAddr, millis: u32) -> std::thread::JoinHandle<std::io::Result<String>> {
     use std::io::{Read as _, Write as _};
     let mut stream = std::net::TcpStream::connect(address).unwrap();
-    let own = stream.local_addr().unwrap().port();
+    let std::net::SocketAddr::V4(own) = stream.local_addr().unwrap() else { panic!("{address}") };
     write!(stream, "GET /sleep?ms={millis} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
     // Accepted connections have an inode, those that wait have none.
     let deadline = Instant::now() + LONG;
     let is_accepted = || {
         let table = fs::read_to_string("/proc/net/tcp").unwrap();
-        let peer = format!(":{own:04X}");
+        // The host as the machine has it in memory: others have the same port at hosts of their own.
+        let peer = format!("{:08X}:{:04X}", u32::from_ne_bytes(own.ip().octets()), own.port());
         let mut rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-        rows.any(|row| row.len() > 9 && row[2].ends_with(&peer) && row[9] != "0")
+        rows.any(|row| row.len() > 9 && row[2] == peer && row[9] != "0")
     };
     while !is_accepted() {
         assert!(Instant::now() < deadline, "no worker took the connection");

@@ -54,6 +54,11 @@ pub enum Effect {
         /// Which worker.
         id: WorkerId,
     },
+    /// Let a worker that has been asked and has not gone see the end of what its clients send: it is killed soon.
+    HangUp {
+        /// Which worker.
+        id: WorkerId,
+    },
     /// Send SIGKILL to a worker's whole process group.
     Kill {
         /// Which worker.

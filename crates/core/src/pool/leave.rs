@@ -124,7 +124,8 @@ impl Pool {
                     let limit = self.settings.kill_timeout;
                     let until = until.min(turn.now.saturating_add(limit));
                     let urged_at = turn.now.saturating_add(limit / 2);
-                    worker.enter(Stage::Retiring { urged_at, until }, turn.now);
+                    let hung_up_at = until.saturating_sub(last_words(limit));
+                    worker.enter(Stage::Retiring { urged_at, hung_up_at, until }, turn.now);
                 }
                 Stage::Landing { .. } => worker.is_disconnected = false,
                 Stage::Emptying { .. } | Stage::Retiring { .. } | Stage::Killed => {}
@@ -142,9 +143,12 @@ impl Pool {
                 turn.perform(Effect::Drain { id });
             }
             Some(Stage::Emptying { .. } | Stage::Landing { .. }) => self.retire(id, turn),
-            Some(Stage::Retiring { until, .. }) if until > turn.now => {
-                worker.enter(Stage::Retiring { urged_at: Duration::MAX, until }, turn.now);
-                turn.perform(Effect::Urge { id });
+            Some(Stage::Retiring { urged_at, hung_up_at, until }) if urged_at.min(hung_up_at) < until => {
+                let is_last = hung_up_at <= turn.now;
+                let (urged_at, hung_up_at) =
+                    if is_last { (Duration::MAX, Duration::MAX) } else { (Duration::MAX, hung_up_at) };
+                worker.enter(Stage::Retiring { urged_at, hung_up_at, until }, turn.now);
+                turn.perform(if is_last { Effect::HangUp { id } } else { Effect::Urge { id } });
             }
             Some(Stage::Retiring { .. }) => self.kill(id, turn),
             _ => {}
@@ -161,14 +165,16 @@ impl Pool {
 
     pub(super) fn retire(&mut self, id: WorkerId, turn: &mut Turn<'_>) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
-        let (until, urged_at) = if worker.is_disconnected {
+        let (until, urged_at, hung_up_at) = if worker.is_disconnected {
             // All of that is for its connections.
-            (self.settings.disconnect_timeout, Duration::MAX)
+            (self.settings.disconnect_timeout, Duration::MAX, Duration::MAX)
         } else {
-            (self.settings.kill_timeout, self.settings.kill_timeout / 2)
+            let limit = self.settings.kill_timeout;
+            (limit, limit / 2, limit.saturating_sub(last_words(limit)))
         };
-        let [urged_at, until] = [urged_at, until].map(|after| turn.now.saturating_add(after));
-        leave(worker, Stage::Retiring { urged_at, until }, turn);
+        let [urged_at, hung_up_at, until] =
+            [urged_at, hung_up_at, until].map(|after| turn.now.saturating_add(after));
+        leave(worker, Stage::Retiring { urged_at, hung_up_at, until }, turn);
         turn.perform(Effect::Retire { id });
     }
 
@@ -192,6 +198,11 @@ impl Pool {
             self.kill(id, turn);
         }
     }
+}
+
+/// Of the time until it is killed, how much a worker has for its last answers once it sees that its clients send no more.
+fn last_words(limit: Duration) -> Duration {
+    (limit / 4).min(Duration::from_millis(500))
 }
 
 /// Moves a worker on along its way down, and tells if that has just begun.

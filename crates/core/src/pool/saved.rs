@@ -146,14 +146,32 @@ enum ThenSaved {
 #[serde(rename_all = "snake_case")]
 enum StageSaved {
     Starting,
-    Online { has_been_ready: bool, listens: bool },
+    Online {
+        has_been_ready: bool,
+        listens: bool,
+    },
     Ready,
     Hung,
-    Lingering { until: Duration },
-    Landing { until: Duration },
-    Emptying { until: Duration },
-    Retiring { urged_at: Duration, until: Duration },
+    Lingering {
+        until: Duration,
+    },
+    Landing {
+        until: Duration,
+    },
+    Emptying {
+        until: Duration,
+    },
+    Retiring {
+        urged_at: Duration,
+        #[serde(default = "never")]
+        hung_up_at: Duration,
+        until: Duration,
+    },
     Killed,
+}
+
+fn never() -> Duration {
+    Duration::MAX
 }
 
 /// Numbers that a counter never reaches in a life, and beyond which it could not count on.
@@ -429,7 +447,9 @@ impl From<Life> for LifeSaved {
                     Stage::Lingering { until } => StageSaved::Lingering { until },
                     Stage::Landing { until } => StageSaved::Landing { until },
                     Stage::Emptying { until } => StageSaved::Emptying { until },
-                    Stage::Retiring { urged_at, until } => StageSaved::Retiring { urged_at, until },
+                    Stage::Retiring { urged_at, hung_up_at, until } => {
+                        StageSaved::Retiring { urged_at, hung_up_at, until }
+                    }
                     Stage::Killed => StageSaved::Killed,
                 },
             ),
@@ -459,7 +479,9 @@ impl From<LifeSaved> for Life {
                     StageSaved::Lingering { until } => Stage::Lingering { until },
                     StageSaved::Landing { until } => Stage::Landing { until },
                     StageSaved::Emptying { until } => Stage::Emptying { until },
-                    StageSaved::Retiring { urged_at, until } => Stage::Retiring { urged_at, until },
+                    StageSaved::Retiring { urged_at, hung_up_at, until } => {
+                        Stage::Retiring { urged_at, hung_up_at, until }
+                    }
                     StageSaved::Killed => Stage::Killed,
                 },
             },

@@ -132,6 +132,10 @@ fn urge(id: u32) -> Effect {
     Effect::Urge { id: WorkerId(id) }
 }
 
+fn hang_up(id: u32) -> Effect {
+    Effect::HangUp { id: WorkerId(id) }
+}
+
 fn retire(id: u32) -> Effect {
     Effect::Retire { id: WorkerId(id) }
 }

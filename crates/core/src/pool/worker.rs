@@ -93,8 +93,8 @@ pub(super) enum Stage {
     Landing { until: Duration },
     /// Finishes its connections.
     Emptying { until: Duration },
-    /// Asked to stop; asked otherwise when it has not gone by then, once.
-    Retiring { urged_at: Duration, until: Duration },
+    /// Asked to stop; asked otherwise when it has not gone by then, once; and its connections ended at last.
+    Retiring { urged_at: Duration, hung_up_at: Duration, until: Duration },
     /// Sent SIGKILL.
     Killed,
 }
@@ -183,7 +183,7 @@ impl Worker {
     pub(super) fn deadline(&self) -> Option<Duration> {
         match self.stage()? {
             Stage::Lingering { until } | Stage::Landing { until } | Stage::Emptying { until } => Some(until),
-            Stage::Retiring { urged_at, until } => Some(urged_at.min(until)),
+            Stage::Retiring { urged_at, hung_up_at, until } => Some(urged_at.min(hung_up_at).min(until)),
             Stage::Starting | Stage::Online { .. } | Stage::Ready | Stage::Hung | Stage::Killed => None,
         }
     }

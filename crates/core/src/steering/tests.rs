@@ -33,6 +33,34 @@ fn a_queue_that_did_not_shrink_within_a_tick_makes_the_lane_busy_until_it_is_emp
 }
 
 #[test]
+fn the_time_in_which_nobody_came_is_not_held_against_a_worker_whose_connections_others_took() {
+    let mut lane = LaneWatch::default();
+    lane.observe(depth(1), at(0));
+    lane.observe(depth(1), at(20));
+    lane.relieve(at(40));
+    lane.observe(depth(0), at(30));
+    assert_eq!(lane.standing_for(at(30)), at(30), "it is left alone, and has taken nothing");
+    lane.observe(depth(0), at(50));
+    assert!(!lane.is_busy(), "it is tried again");
+    assert_eq!(lane.standing_for(at(90)), at(0), "nobody has come");
+    lane.observe(depth(1), at(100));
+    lane.observe(depth(1), at(105));
+    assert_eq!(lane.standing_for(at(105)), at(45), "40 before, and 5 now");
+    lane.observe(depth(0), at(106));
+    assert_eq!(lane.standing_for(at(200)), at(0), "it lives");
+}
+
+#[test]
+fn a_worker_that_takes_what_waits_is_left_alone_no_longer() {
+    let mut lane = LaneWatch::default();
+    lane.observe(depth(2), at(0));
+    lane.observe(depth(2), at(1));
+    lane.relieve(at(1000));
+    lane.observe(depth(0), at(2));
+    assert!(!lane.is_busy());
+}
+
+#[test]
 fn a_busy_lane_that_others_emptied_stays_out_for_a_while_and_that_is_no_sign_of_life() {
     let mut lane = LaneWatch::default();
     lane.observe(depth(2), at(0));

@@ -91,6 +91,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
                 self.distrust_silent();
                 self.ports.tick(now);
                 self.relieve_busy();
+                self.feed_starving();
                 self.note_first_accepts();
             }
         }

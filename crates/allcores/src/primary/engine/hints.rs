@@ -1,7 +1,5 @@
 //! What can be told about how well the policy fits the program.
 
-use std::time::Duration;
-
 use super::Engine;
 use crate::primary::{Event, Policy};
 
@@ -39,19 +37,4 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         (self.observe)(Event::Notice { text: &text });
         self.hints.text = Some(text);
     }
-
-    /// Takes connections out of lanes that nobody accepts from and passes them on.
-    pub(super) fn pass_on_strays(&mut self) {
-        let now = self.now();
-        for stray in self.ports.take_strays(now) {
-            let counted = self.relays.one();
-            tokio::spawn(async move {
-                crate::relay::pass_on(stray, RELAY_LIMIT).await;
-                drop(counted);
-            });
-        }
-    }
 }
-
-/// How long a stray may live. There should be none; one that lasts would be lost at the primary's end.
-const RELAY_LIMIT: Duration = Duration::from_mins(5);

@@ -282,11 +282,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         if self.searches.are_under_way() {
             return Some("it is being found out who has an address that a worker wants".into());
         }
-        if self.outlaws.count() > 0 {
-            return Some("a worker that misbehaved is being ended".into());
-        }
-        let passed_on = self.relays.count();
-        (passed_on > 0).then(|| format!("{passed_on} strays are being passed on by this primary itself"))
+        (self.outlaws.count() > 0).then(|| "a worker that misbehaved is being ended".into())
     }
 
     /// Whether something has happened until everything stood still, that has to be over before.

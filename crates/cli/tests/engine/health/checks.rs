@@ -8,7 +8,7 @@ use super::{PATIENCE, count, get, pid, server, touch, wait_for, worker};
 use crate::app;
 
 fn often(app: App) -> App {
-    ["--health-interval=200ms", "--health-timeout=1s", "--health-threshold=2"]
+    ["--health-interval=200ms", "--health-timeout=2s", "--health-threshold=2"]
         .into_iter()
         .fold(app, App::option)
 }

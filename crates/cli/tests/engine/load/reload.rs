@@ -101,13 +101,14 @@ fn reloading_busy_node26_loses_nothing() {
 
 /// A kept connection that is idle is closed at the end, and the client may have just sent a request on it: HTTP/1.1 has
 /// no way to prevent that, and clients repeat such a request on a new connection. Nothing else may fail.
-fn loses_no_answer_on_kept_connections(runtime: Runtime, pace: fn(Load) -> Load) {
+fn loses_no_answer_on_kept_connections(runtime: Runtime) {
     let Some(runtime) = require(runtime) else { return };
     let _turn = machine::alone();
     let address = address::unused();
     let app = app::server(runtime, address).workers(WORKERS).option("--drain-timeout=1s").start().unwrap();
     app.wait_ready(WORKERS.into()).unwrap();
-    let load = pace(Load::new(address).keep_alive()).spawn();
+    // Each client has the next request at once: a connection is ended when its time is over, and not before.
+    let load = Load::new(address).keep_alive().clients(8).spawn();
     assert!(load.wait_ok(100, Duration::from_secs(20)), "the app answers");
     for _ in 0..reloads(1) {
         let (code, out, err) = reload(&app, &[]);
@@ -124,17 +125,6 @@ fn loses_no_answer_on_kept_connections(runtime: Runtime, pace: fn(Load) -> Load)
     assert_eq!(app.stop().unwrap().code(), Some(0), "{:#?}", app.lines());
 }
 
-/// Eight clients, each of which has the next request at once: a connection is ended when its time is over, and not before.
-fn never_pausing(load: Load) -> Load {
-    load.clients(8)
-}
-
-/// Requests on the connections that are free by then. Puma 5 needs that: who never pauses has one of its five threads for
-/// himself, and it does not end before he does, so that it is killed in the middle of an answer.
-fn pausing(load: Load) -> Load {
-    load.rate(500.0)
-}
-
 /// Failures that a client repeats by itself, as no byte of an answer came on a connection that had served before; and all
 /// others.
 fn on_kept(report: &Report) -> (usize, usize) {
@@ -145,27 +135,27 @@ fn on_kept(report: &Report) -> (usize, usize) {
 
 #[test]
 fn reloading_node_loses_no_answer_on_kept_connections() {
-    loses_no_answer_on_kept_connections(Runtime::Node, never_pausing);
+    loses_no_answer_on_kept_connections(Runtime::Node);
 }
 
 #[test]
 fn reloading_go_loses_no_answer_on_kept_connections() {
-    loses_no_answer_on_kept_connections(Runtime::Go, never_pausing);
+    loses_no_answer_on_kept_connections(Runtime::Go);
 }
 
 #[test]
 fn reloading_uvicorn_loses_no_answer_on_kept_connections() {
-    loses_no_answer_on_kept_connections(Runtime::Uvicorn, never_pausing);
+    loses_no_answer_on_kept_connections(Runtime::Uvicorn);
 }
 
 #[test]
-fn reloading_puma_loses_no_answer_on_kept_connections_that_pause() {
-    loses_no_answer_on_kept_connections(Runtime::Puma, pausing);
+fn reloading_puma_loses_no_answer_on_kept_connections() {
+    loses_no_answer_on_kept_connections(Runtime::Puma);
 }
 
 #[test]
 fn reloading_axum_loses_no_answer_on_kept_connections() {
-    loses_no_answer_on_kept_connections(Runtime::Axum, never_pausing);
+    loses_no_answer_on_kept_connections(Runtime::Axum);
 }
 
 /// An app of node under load, to be reloaded with something that is no good.

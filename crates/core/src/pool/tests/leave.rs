@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::exit::ExitStatus;
 use crate::pool::tests::{
-    KILLED, Rig, delay, drain, draining, exited, forked, kill, ms, retire, spawn, steer, stopping, urge,
-    verdict,
+    KILLED, Rig, delay, drain, draining, exited, forked, hang_up, kill, ms, retire, spawn, steer, stopping,
+    urge, verdict,
 };
 use crate::pool::{Input, PoolSettings, Verdict};
 use crate::worker::{State, WorkerId};
@@ -36,7 +36,8 @@ fn a_worker_that_never_gets_quiet_is_retired_then_killed() {
     assert_eq!(rig.pass(ms(1000)), [drain(2)]);
     assert_eq!(rig.pass(ms(10_000)), [retire(2)]);
     assert_eq!(rig.give(Input::Quiet { id: WorkerId(2) }), []);
-    assert_eq!(rig.pass(ms(5000)), [kill(2)]);
+    assert_eq!(rig.pass(ms(4500)), [hang_up(2)]);
+    assert_eq!(rig.pass(ms(500)), [kill(2)]);
     assert_eq!(rig.pool.next_deadline(), None);
 }
 
@@ -48,8 +49,30 @@ fn a_worker_that_was_asked_in_vain_is_urged_before_it_is_killed() {
     assert_eq!(rig.give(Input::Quiet { id: WorkerId(1) }), [retire(1)]);
     assert_eq!(rig.pass(ms(2499)), []);
     assert_eq!(rig.pass(ms(1)), [urge(1)]);
-    assert_eq!(rig.pass(ms(2499)), []);
+    assert_eq!(rig.pass(ms(1999)), []);
+    assert_eq!(rig.pass(ms(1)), [hang_up(1)]);
+    assert_eq!(rig.pass(ms(499)), []);
     assert_eq!(rig.pass(ms(1)), [kill(1)]);
+}
+
+#[test]
+fn what_a_worker_has_for_its_last_answers_is_a_quarter_of_its_time_at_most() {
+    let asked = |kill_timeout| {
+        let mut rig = Rig::new(PoolSettings { workers: 1, kill_timeout, ..PoolSettings::default() });
+        rig.give(Input::Start);
+        rig.raise(1);
+        rig.give(Input::Disconnect { id: WorkerId(1) });
+        rig.give(Input::Quiet { id: WorkerId(1) });
+        rig.give(Input::Stop);
+        rig
+    };
+    for (limit, hung_up, last) in [(400, 300, 100), (60_000, 59_500, 500)] {
+        let mut rig = asked(ms(limit));
+        assert_eq!(rig.pass(ms(limit / 2)), [urge(1)]);
+        assert_eq!(rig.pass(ms(hung_up - limit / 2)), [hang_up(1)]);
+        assert_eq!(rig.pass(ms(last)), [kill(1)]);
+    }
+    assert_eq!(asked(Duration::ZERO).pass(ms(0)), [kill(1)], "who has no time has none for that");
 }
 
 #[test]
@@ -60,7 +83,8 @@ fn a_worker_that_was_disconnected_is_urged_when_the_pool_stops() {
     assert_eq!(rig.pass(ms(600_000)), [], "it may take as long as it likes");
     rig.give(Input::Stop);
     assert_eq!(rig.pass(ms(2500)), [urge(1)]);
-    assert_eq!(rig.pass(ms(2500)), [kill(1)]);
+    assert_eq!(rig.pass(ms(2000)), [hang_up(1)]);
+    assert_eq!(rig.pass(ms(500)), [kill(1)]);
 }
 
 #[test]
@@ -157,7 +181,8 @@ fn stop_is_accepted_while_replacing_a_hung_worker() {
     rig.stall(1);
     rig.spawned(2);
     assert_eq!(rig.give(Input::Stop)[2..], [draining(1), retire(1), draining(2), retire(2)]);
-    assert_eq!(rig.pass(ms(5000)), [kill(1), kill(2)]);
+    assert_eq!(rig.pass(ms(4500)), [hang_up(1), hang_up(2)]);
+    assert_eq!(rig.pass(ms(500)), [kill(1), kill(2)]);
     rig.exit(1, KILLED);
     assert_eq!(verdict(&rig.exit(2, KILLED)), Some(Verdict::Stopped));
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{FAILED, Rig, draining, exited, kill, ms, ready, respawning, retire, spawn, steer, verdict};
+use super::{
+    FAILED, Rig, draining, exited, hang_up, kill, ms, ready, respawning, retire, spawn, steer, verdict,
+};
 use crate::exit::ExitStatus;
 use crate::pool::{Announcement, Effect, Input, Lack, PoolSettings, ReloadPlan, Verdict};
 use crate::worker::{State, WorkerId};
@@ -84,7 +86,8 @@ fn one_that_is_not_ready_in_time_is_stopped_and_counts_as_an_early_exit() {
     assert_eq!(rig.pass(ms(59_999)), []);
     assert_eq!(rig.pass(ms(1)), [not_ready(1, Lack::Word), draining(1), retire(1)]);
     assert_eq!(rig.give(said(1)), []);
-    assert_eq!(rig.pass(ms(5000)), [kill(1)]);
+    assert_eq!(rig.pass(ms(4500)), [hang_up(1)]);
+    assert_eq!(rig.pass(ms(500)), [kill(1)]);
     let uptime = ms(65_000);
     assert_eq!(
         rig.exit(1, TERMINATED),

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use crate::primary::Event;
 use crate::primary::engine::rendezvous::Rendezvous;
 use crate::primary::engine::{Command, Engine};
+use crate::primary::relay::Relay;
 use crate::primary::worker::{Part, Seen, Task};
 
 /// How long signals that have come before they were blocked may take to be told of.
@@ -24,6 +25,7 @@ const ROUNDS: usize = 8;
 pub(in crate::primary::engine) struct Frozen {
     pub(super) parts: BTreeMap<WorkerId, Vec<Part>>,
     pub(super) rendezvous: Option<Rendezvous>,
+    pub(super) relays: Vec<Relay>,
     /// Nothing was told that has not been taken in.
     pub(super) is_quiet: bool,
 }
@@ -73,6 +75,8 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
                 frozen.parts.entry(id).or_default().push(part);
             }
         }
+        // They tell nobody of anything.
+        frozen.relays.append(&mut self.relays.back().await);
         while !self.ports.has_all_back() {
             let Some(sighting) = sightings.recv().await else { return };
             self.take_in(sighting);
@@ -103,6 +107,9 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         self.recaller.relent();
         if let Some(rendezvous) = frozen.rendezvous {
             self.watch_rendezvous(rendezvous);
+        }
+        for relay in frozen.relays {
+            self.relay(relay);
         }
         for (id, parts) in frozen.parts {
             for part in parts {

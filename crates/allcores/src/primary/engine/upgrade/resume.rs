@@ -21,6 +21,7 @@ use crate::primary::engine::handoff::Handed;
 use crate::primary::engine::notify::Heart;
 use crate::primary::engine::rendezvous::Rendezvous;
 use crate::primary::engine::{Engine, Subject};
+use crate::primary::relay::Relay;
 use crate::primary::worker::{Seen, Worker};
 use crate::primary::{Event, Settings};
 use crate::sys::Watch;
@@ -58,6 +59,9 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
             let socket = Watch::readable(inherited.take(socket)?)?;
             engine.watch_rendezvous(Rendezvous { name, socket });
         }
+        for relay in saved.relays {
+            engine.relay(Relay::restore(relay, inherited)?);
+        }
         engine.resume_handoffs(saved.handoffs);
         engine.inquiries.mute = saved.mute.into_iter().map(WorkerId).collect();
         engine.resume_care(saved.care);
@@ -76,6 +80,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
                 ToldSaved::Adoption => engine.is_adoption_reported = true,
                 ToldSaved::Background => engine.is_background_reported = true,
                 ToldSaved::Checks => engine.care.is_told = true,
+                ToldSaved::Starving => engine.relays.is_told = true,
                 ToldSaved::NoHandoff => engine.handoffs.is_lack_told = true,
                 ToldSaved::Unknown => {}
             }

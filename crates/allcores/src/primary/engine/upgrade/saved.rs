@@ -14,6 +14,7 @@ use crate::carry::{BytesSaved, FdSaved, Manifest};
 use crate::ports::PortsSaved;
 use crate::primary::engine::generations::GenerationsSaved;
 use crate::primary::engine::{Engine, Subject};
+use crate::primary::relay::RelaySaved;
 use crate::primary::upgrade::SettingsSaved;
 use crate::primary::worker::{PartsSaved, Worker};
 use crate::primary::{Event, Holder, Outcome, Settings};
@@ -25,6 +26,8 @@ pub(in crate::primary) struct EngineSaved {
     pub(super) generations: GenerationsSaved,
     #[serde(default)]
     pub(super) rendezvous: Option<(String, FdSaved)>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) relays: Vec<RelaySaved>,
     pub(in crate::primary) pool: PoolSaved,
     pub(super) ports: PortsSaved,
     pub(super) workers: Vec<WorkerSaved>,
@@ -158,6 +161,7 @@ pub(super) enum ToldSaved {
     Background,
     Checks,
     NoHandoff,
+    Starving,
     /// Something that a later version tells of.
     #[serde(other)]
     Unknown,
@@ -183,6 +187,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
             settings: (&self.settings).into(),
             generations: self.generations.save(),
             rendezvous,
+            relays: frozen.relays.iter().map(|relay| relay.save(manifest)).collect(),
             pool: self.pool.save(),
             ports: self.ports.save(manifest),
             workers,
@@ -250,6 +255,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
             (self.is_background_reported, ToldSaved::Background),
             (self.care.is_told, ToldSaved::Checks),
             (self.handoffs.is_lack_told, ToldSaved::NoHandoff),
+            (self.relays.is_told, ToldSaved::Starving),
         ];
         told.into_iter().filter(|(is_told, _)| *is_told).map(|(_, what)| what).collect()
     }

@@ -12,11 +12,13 @@ use crate::worker::{Slot, State, WorkerId};
 
 /// A process that the pool asked for and that is not gone.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each remembers one thing that has happened")]
 struct Process {
     exists: bool,
     obeys: bool,
     asked_at: Option<Duration>,
     urged_at: Option<Duration>,
+    is_hung_up: bool,
     is_killed: bool,
 }
 
@@ -258,6 +260,11 @@ impl World {
                 let process = self.processes.get_mut(&id).unwrap();
                 assert!(process.exists && !process.is_killed && process.asked_at.is_some());
                 assert_eq!(process.urged_at.replace(self.now), None, "urged twice");
+            }
+            Effect::HangUp { id } => {
+                let process = self.processes.get_mut(&id).unwrap();
+                assert!(process.exists && !process.is_killed && process.asked_at.is_some());
+                assert!(!std::mem::replace(&mut process.is_hung_up, true), "hung up twice");
             }
             Effect::Kill { id } => self.kill(id, cause, before),
             Effect::Announce(announcement) => self.announce(announcement, cause, before),

@@ -1,0 +1,39 @@
+//! Ending the connections of a worker that was asked to stop and has not, shortly before it is killed.
+//!
+//! There are servers that do not stop as long as a client has the next request at once, and whoever is killed may be in
+//! the middle of an answer. So the side of its connections by which it reads is shut down: a server that finds nothing more
+//! to read, when it has written its answer, takes it that the client has done, and closes. The client sees a kept connection
+//! close before it has a byte of the next answer, which it may ask for again.
+
+use std::collections::HashSet;
+
+use allcores_core::worker::WorkerId;
+use rustix::net::Shutdown;
+
+use super::Engine;
+use crate::adopt::take_copy;
+use crate::primary::Event;
+use crate::proc;
+
+impl<O: FnMut(Event<'_>)> Engine<O> {
+    /// Lets a worker see the end of what its clients send. Where a container forbids to look at its descriptors, it is not
+    /// done.
+    pub(super) fn hang_up(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.get(&id) else { return };
+        let mut members = proc::session_members(worker.about.pid);
+        if !members.contains(&worker.about.pid) {
+            members.push(worker.about.pid);
+        }
+        let tcp = proc::established_inodes(&self.ports.tcp_ports());
+        let unix = proc::connected_unix_inodes(&self.ports.unix_listeners());
+        // Those that wait to be accepted have no inode.
+        let theirs: HashSet<u64> = tcp.into_iter().chain(unix).filter(|inode| *inode != 0).collect();
+        for pid in members {
+            for (number, _) in proc::sockets_of(pid).filter(|(_, inode)| theirs.contains(inode)) {
+                if let Ok(connection) = take_copy(pid, number) {
+                    let _ = rustix::net::shutdown(connection, Shutdown::Read);
+                }
+            }
+        }
+    }
+}
