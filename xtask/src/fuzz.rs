@@ -16,7 +16,7 @@ use clap::Args;
 
 use crate::shell::{self, cargo, program};
 
-/// An input is no longer than this, or than twice the longest that is kept.
+/// An input is no longer than this, or than twice the longest in fuzz/seeds.
 const LONGEST: u64 = 4096;
 
 #[derive(Debug, Args)]
@@ -118,12 +118,9 @@ fn kept(name: &str) -> anyhow::Result<[PathBuf; 2]> {
 }
 
 /// The option that says how long inputs may be.
-fn longest(kept: &[PathBuf]) -> anyhow::Result<String> {
-    let mut longest = LONGEST;
-    for folder in kept {
-        let lengths = fs::read_dir(folder)?.flatten().filter_map(|entry| fs::metadata(entry.path()).ok());
-        longest = lengths.map(|metadata| 2 * metadata.len()).fold(longest, u64::max);
-    }
+fn longest([_, seeds]: &[PathBuf; 2]) -> anyhow::Result<String> {
+    let lengths = fs::read_dir(seeds)?.flatten().filter_map(|entry| fs::metadata(entry.path()).ok());
+    let longest = lengths.map(|metadata| 2 * metadata.len()).fold(LONGEST, u64::max);
     Ok(format!("-max_len={longest}"))
 }
 
