@@ -26,6 +26,7 @@ use std::path::PathBuf;
 
 use allcores_core::worker::{Slot, WorkerId};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 
 use crate::Signal;
 use crate::error::Error;
@@ -295,7 +296,7 @@ impl Primary {
     /// # Errors
     ///
     /// If the kernel refuses what every primary needs (a timer, an epoll descriptor).
-    pub async fn run(self, observe: impl FnMut(Event<'_>)) -> Result<Outcome, StartError> {
+    pub async fn run(self, observe: impl FnMut(Event<'_>) + Send + 'static) -> Result<Outcome, StartError> {
         self.run_with(None, observe, |_| {}).await
     }
 
@@ -303,8 +304,8 @@ impl Primary {
     pub(crate) async fn run_with(
         self,
         guest: Option<Guest>,
-        observe: impl FnMut(Event<'_>),
-        begun: impl FnOnce(Result<(), Error>),
+        observe: impl FnMut(Event<'_>) + Send + 'static,
+        begun: impl FnOnce(Result<(), Error>) + Send + 'static,
     ) -> Result<Outcome, StartError> {
         let failed = |action| move |source| StartError { action, source };
         if self.settings.host == Host::Process {
@@ -326,6 +327,17 @@ impl Primary {
             }
         };
         engine.upgrades = self.upgrades;
-        Ok(engine.run(self.received, sightings, begun).await)
+        // A task like those that tell it of something: the runtime looks for events in between whenever the future that it
+        // was begun with is woken. It ends with this one.
+        let mut task = JoinSet::new();
+        task.spawn(engine.run(self.received, sightings, begun));
+        match task.join_next().await {
+            Some(Ok(outcome)) => Ok(outcome),
+            Some(Err(error)) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => unreachable!("nobody cancels it"),
+            },
+            None => unreachable!("there is one"),
+        }
     }
 }

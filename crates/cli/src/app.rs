@@ -92,7 +92,7 @@ struct Opened {
 /// The app could not be begun. Its end, however bad, is no error: it has been told, and is the exit code.
 pub(crate) async fn run(
     begin: Begin<'_>,
-    explain: impl FnMut(&Reporter, &Event<'_>),
+    explain: impl FnMut(&Reporter, &Event<'_>) + Send + 'static,
 ) -> Result<ExitCode, Failure> {
     let Begin { mut settings, output, source, log, metrics, is_background } = begin;
     let name = settings.name.clone();
@@ -144,7 +144,7 @@ pub(crate) async fn run(
 async fn conduct(
     primary: Primary,
     seat: Seat<'_>,
-    mut explain: impl FnMut(&Reporter, &Event<'_>),
+    mut explain: impl FnMut(&Reporter, &Event<'_>) + Send + 'static,
 ) -> Result<ExitCode, Failure> {
     let Seat {
         name,
@@ -164,7 +164,7 @@ async fn conduct(
     if let Some(complaints) = kept.complaints {
         tokio::spawn(pass_on(complaints, reporter.clone(), hub.clone()));
     }
-    let mut service = Service::find(readiness.is_told());
+    let service = Arc::new(Mutex::new(Service::find(readiness.is_told())));
     let readiness = Arc::new(Mutex::new(readiness));
     let commander = Commander::new(primary.handle(), source, fixed, reporter.clone(), hub.clone());
     commander.count_from(kept.tally);
@@ -189,17 +189,20 @@ async fn conduct(
     let signals = signals::obey(commander.clone()).context("listen to signals");
     let signals = signals.inspect_err(|_| claim.clear(&folder.socket()))?;
 
-    let told = |event: Event<'_>| {
-        reporter.observe(&event);
-        hub.observe(&event);
-        commander.observe(&event);
-        service.observe(&event);
-        let told = lock(&readiness).observe(&event);
-        if let Some(text) = told {
-            reporter.ready(&text);
-            service.ready(&text);
+    let told = {
+        let (reporter, hub, service) = (reporter.clone(), hub.clone(), Arc::clone(&service));
+        move |event: Event<'_>| {
+            reporter.observe(&event);
+            hub.observe(&event);
+            commander.observe(&event);
+            lock(&service).observe(&event);
+            let told = lock(&readiness).observe(&event);
+            if let Some(text) = told {
+                reporter.ready(&text);
+                lock(&service).ready(&text);
+            }
+            explain(&reporter, &event);
         }
-        explain(&reporter, &event);
     };
     // It is large, and everything that awaits this would be, too.
     let outcome = Box::pin(primary.run(told)).await;
@@ -207,7 +210,7 @@ async fn conduct(
     let ended = outcome.map(|outcome| (Verdict::of(&outcome, &command), outcome));
     if let Ok((verdict, outcome)) = &ended {
         hub.conclude(outcome, verdict);
-        service.conclude(&verdict.message);
+        lock(&service).conclude(&verdict.message);
     }
     drop(metrics);
     server.finish().await;
@@ -221,8 +224,8 @@ async fn conduct(
     Ok(verdict.code)
 }
 
-fn lock(readiness: &Mutex<Readiness>) -> MutexGuard<'_, Readiness> {
-    readiness.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Ends what is left of the primary before, which was killed: it would keep the address.

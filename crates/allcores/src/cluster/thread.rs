@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::Shared;
 use crate::error::{Error, ErrorKind};
-use crate::primary::{Guest, Outcome, Primary};
+use crate::primary::{Event, Guest, Outcome, Primary};
 
 /// Starts the engine; the answer says whether the first workers could be started.
 pub(super) fn start(
@@ -44,10 +44,12 @@ fn run(
         hear: Box::new(move |worker, said| hearer.hear(worker, said)),
         pause: Box::new(move || pauser.pause()),
     };
-    let tell_begun = |result| {
+    let tell_begun = move |result| {
         let _ = begun.send(result);
     };
-    let outcome = runtime.block_on(primary.run_with(Some(guest), |event| shared.observe(&event), tell_begun));
+    let observer = Arc::clone(shared);
+    let observe = move |event: Event<'_>| observer.observe(&event);
+    let outcome = runtime.block_on(primary.run_with(Some(guest), observe, tell_begun));
     match outcome {
         Ok(Outcome::Stopped) => Ok(()),
         Ok(outcome) => Err(outcome.into_error()),

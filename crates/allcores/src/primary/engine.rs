@@ -223,7 +223,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
                 Some(command) = commands.recv() => self.obey(command),
                 Some(sighting) = sightings.recv() => self.take_in_all(sighting, &mut sightings),
                 // Looks at the lanes' queues, which the kernel has or a tick has called for.
-                due = self.steering_due() => self.steer(due),
+                due = clock::steering_due(&self.ports, &self.clock) => self.steer(due),
                 () = alarm.as_mut() => self.wake(),
                 () = exits::child_changed(&mut children) => {
                     self.reap_orphans();

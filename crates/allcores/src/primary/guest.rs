@@ -16,9 +16,9 @@ pub(crate) struct Guest {
     /// Whether more of what any worker writes is wanted.
     pub(crate) flow: Arc<Flow>,
     /// Is told what workers say, in order with the events.
-    pub(crate) hear: Box<dyn FnMut(WorkerRef, Said<'_>)>,
+    pub(crate) hear: Box<dyn FnMut(WorkerRef, Said<'_>) + Send>,
     /// Is told that what was said may be told of now: nothing more is at hand.
-    pub(crate) pause: Box<dyn FnMut()>,
+    pub(crate) pause: Box<dyn FnMut() + Send>,
 }
 
 impl fmt::Debug for Guest {

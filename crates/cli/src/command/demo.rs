@@ -18,7 +18,7 @@ pub(super) async fn execute(args: &DemoArgs) -> Result<ExitCode, Failure> {
     let source = Source::fixed(&settings);
     let begin =
         Begin { settings, output: &args.output, source, log: None, metrics: None, is_background: false };
-    app::run(begin, |reporter, event| {
+    app::run(begin, move |reporter, event| {
         if matches!(event, Event::Ready { .. }) && !is_explained {
             is_explained = true;
             reporter.explain(&format!(

@@ -10,7 +10,7 @@ use tokio::time::Sleep;
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 
 use super::Engine;
-use crate::ports::{LaneId, Tuning};
+use crate::ports::{LaneId, Ports, Tuning};
 use crate::primary::Event;
 use crate::sys::Watch;
 
@@ -70,15 +70,15 @@ impl Clock {
     }
 }
 
-impl<O: FnMut(Event<'_>)> Engine<O> {
-    /// Waits until lanes should be looked at.
-    pub(super) async fn steering_due(&self) -> Due {
-        tokio::select! {
-            lanes = self.ports.next_ready() => Due::Ready(lanes),
-            () = self.clock.tick(), if self.clock.is_armed => Due::Tick,
-        }
+/// Waits until lanes should be looked at.
+pub(super) async fn steering_due(ports: &Ports, clock: &Clock) -> Due {
+    tokio::select! {
+        lanes = ports.next_ready() => Due::Ready(lanes),
+        () = clock.tick(), if clock.is_armed => Due::Tick,
     }
+}
 
+impl<O: FnMut(Event<'_>)> Engine<O> {
     pub(super) fn steer(&mut self, due: Due) {
         match due {
             Due::Ready(lanes) => {
