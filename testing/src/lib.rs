@@ -15,5 +15,6 @@ pub mod process;
 pub mod runtimes;
 pub mod siege;
 pub mod skip;
+pub mod soak;
 pub mod stats;
 pub mod terminal;

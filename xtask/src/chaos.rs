@@ -1,6 +1,6 @@
 //! `cargo xtask chaos`: everything at once, at random, under load.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use allcores_testing::app::find_binary;
@@ -28,12 +28,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let Arguments { seconds, seed, policy, binary } = arguments;
-    let binary = if let Some(binary) = binary {
-        binary.clone()
-    } else {
-        shell::run(&mut cargo(["build", "--quiet", "--package", "allcores-cli"]))?;
-        find_binary()?
-    };
+    let binary = program(binary.as_deref())?;
     println!("chaos: seed {seed}, {seconds} s, policy {policy}");
     let (time, policy) = (Duration::from_secs(*seconds), policy.clone());
     let chaos = Chaos { binary, time, seed: *seed, policy };
@@ -41,4 +36,13 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     print!("{outcome}");
     ensure!(outcome.is_clean(), "something happened that must not; again: --seed {seed}");
     Ok(())
+}
+
+/// The program that is to be tried; built if none is given.
+pub(crate) fn program(given: Option<&Path>) -> anyhow::Result<PathBuf> {
+    if let Some(given) = given {
+        return Ok(given.to_owned());
+    }
+    shell::run(&mut cargo(["build", "--quiet", "--package", "allcores-cli"]))?;
+    find_binary()
 }

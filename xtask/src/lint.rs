@@ -1,4 +1,4 @@
-//! What is checked without running anything: formatting, lints, documentation, and what a release promised.
+//! What is checked without running anything: formatting, lints, documentation, what is depended on, and what a release promised.
 
 use crate::shell::{self, cargo, output, program, succeeds};
 
@@ -11,7 +11,24 @@ pub(crate) fn run() -> anyhow::Result<()> {
     shell::run(&mut cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     let doc = ["doc", "--workspace", "--all-features", "--no-deps"];
     shell::run(cargo(doc).env("RUSTDOCFLAGS", "-Dwarnings"))?;
+    dependencies()?;
     semver()
+}
+
+/// Looks at the licences and sources of what is depended on, and at what is known against it where that can be had:
+/// deny.toml says what may be.
+fn dependencies() -> anyhow::Result<()> {
+    if !succeeds(&mut cargo(["deny", "--version"])) {
+        println!("skipped: dependencies: `cargo install --locked cargo-deny` brings what it takes");
+        return Ok(());
+    }
+    // That two versions of something are used by others is theirs to change.
+    shell::run(&mut cargo(["deny", "check", "--allow", "duplicate", "bans", "licenses", "sources"]))?;
+    if !succeeds(&mut cargo(["deny", "fetch", "db"])) {
+        println!("skipped: advisories: the database of RustSec can't be fetched");
+        return Ok(());
+    }
+    shell::run(&mut cargo(["deny", "check", "advisories"]))
 }
 
 /// Compares the API with that of the last release: a change that breaks it needs a version that says so.

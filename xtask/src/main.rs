@@ -1,4 +1,4 @@
-//! The project's own tasks: `cargo xtask setup`, `test`, `lint`, `ci`, `bench`, `chaos`, `fuzz`.
+//! The project's own tasks: `cargo xtask setup`, `test`, `lint`, `ci`, `bench`, `chaos`, `soak`, `fuzz`.
 
 mod bench;
 mod chaos;
@@ -6,6 +6,7 @@ mod fuzz;
 mod lint;
 mod setup;
 mod shell;
+mod soak;
 mod test;
 
 use std::process::ExitCode;
@@ -31,7 +32,9 @@ enum Task {
     Bench(bench::Arguments),
     /// Reload, scale, kill, stop and starve workers at random under load, and see what is lost.
     Chaos(chaos::Arguments),
-    /// Try to break the channel's decoder with arbitrary bytes.
+    /// Reload, scale, kill and ask for a long time under a load that leaves room, and see what the primary has more in the end.
+    Soak(soak::Arguments),
+    /// Try to break what reads the bytes of others, by arbitrary bytes.
     Fuzz(fuzz::Arguments),
 }
 
@@ -48,6 +51,7 @@ fn perform(task: &Task) -> anyhow::Result<ExitCode> {
         Task::Lint => lint::run()?,
         Task::Bench(arguments) => bench::run(arguments)?,
         Task::Chaos(arguments) => chaos::run(arguments)?,
+        Task::Soak(arguments) => soak::run(arguments)?,
         Task::Fuzz(arguments) => fuzz::run(arguments)?,
         Task::Test { filter } => return test::run(filter.as_deref()),
         Task::Ci => {

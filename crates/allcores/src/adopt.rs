@@ -293,5 +293,7 @@ fn absolute(name: Vec<u8>, process: u32) -> Vec<u8> {
     folder.join(std::ffi::OsString::from_vec(name)).into_os_string().into_vec()
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 #[cfg(test)]
 mod tests;

@@ -66,6 +66,9 @@ mod cgroup;
 mod channel;
 mod cluster;
 mod error;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 mod handle;
 mod message;
 mod ports;

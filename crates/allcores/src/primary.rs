@@ -45,6 +45,9 @@ pub use settings::{GivenSocket, Host, Output, Settings};
 pub use snapshot::{
     AddressSnapshot, AppSnapshot, HealthSnapshot, LaneSnapshot, LastExit, ReloadSnapshot, WorkerSnapshot,
 };
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub use upgrade::fuzz::state as fuzz_state;
 pub use upgrade::{
     Legacy, Program, Unreadable, Upgrade, UpgradeNews, UpgradeProgress, check, own_executable,
 };

@@ -4,6 +4,8 @@
 //! through [`Control`] and pass on what it says.
 
 mod document;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod room;
 mod routes;
 mod server;

@@ -12,6 +12,8 @@ use serde_json::{Map, Value};
 pub(crate) use read::read;
 use write::Table;
 
+use crate::settings::{AppName, MAX_NAME};
+
 /// What became of an ecosystem file.
 #[derive(Debug)]
 pub(crate) struct Imported {
@@ -131,11 +133,7 @@ impl<'a> App<'a> {
         let stem = script.as_deref().map(|script| script.rsplit('/').next().unwrap_or(script));
         let stem = stem.map(|stem| stem.split('.').next().unwrap_or(stem).to_owned());
         let wanted = text_of(options, &["name"]).or(stem).unwrap_or_else(|| format!("app-{nth}"));
-        let is_good = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        let mut name: String = wanted.chars().map(|c| if is_good(c) { c } else { '-' }).collect();
-        if taken.contains(&name) {
-            name = format!("{name}-{nth}");
-        }
+        let name = name_of(&wanted, nth, taken);
         let mut app = Self { table: Table::new(&name), name, options, notes: Vec::new() };
         if app.name != wanted {
             app.note(
@@ -254,7 +252,10 @@ impl<'a> App<'a> {
             "kill_timeout" => self.millis("kill-timeout", value),
             "min_uptime" => self.millis("min-uptime", value),
             "exp_backoff_restart_delay" if !is_off => self.millis("backoff", value),
-            "max_restarts" => self.table.raw("max-restarts", &shown(value)),
+            "max_restarts" => match shown(value).parse::<u32>() {
+                Ok(count) => self.table.raw("max-restarts", &count.to_string()),
+                Err(_) => self.note(name, &format!("{} is no number", shown(value))),
+            },
             "max_memory_restart" if !is_off => self.table.text("max-memory", &shown(value)),
             "cron_restart" | "cron" if !is_off && shown(value) != "0" => {
                 self.table.text("cron-restart", &shown(value));
@@ -345,6 +346,17 @@ impl<'a> App<'a> {
             self.table.variables(Some(environment), &variables_of(Some(value)));
         }
     }
+}
+
+/// The name of an app here, which is no other's.
+fn name_of(wanted: &str, nth: usize, taken: &[String]) -> String {
+    let name = AppName::sanitized(wanted).map_or_else(|| format!("app-{nth}"), String::from);
+    let others = (nth..).map(|number| {
+        let suffix = format!("-{number}");
+        format!("{}{suffix}", &name[..name.len().min(MAX_NAME - suffix.len())])
+    });
+    let mut names = std::iter::once(name.clone()).chain(others);
+    names.find(|name| !taken.contains(name)).unwrap_or_default()
 }
 
 fn text_of(options: &Map<String, Value>, names: &[&str]) -> Option<String> {

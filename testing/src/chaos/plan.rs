@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// How many workers there may be.
-pub(super) const MOST: u16 = 5;
+pub(crate) const MOST: u16 = 5;
 
 /// One thing that is done, when the one before is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub enum Harm {
 
 /// Which of the workers that serve at that time: this one of them, counted round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pick(usize);
+pub struct Pick(pub(crate) usize);
 
 /// What is wrong with a new version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

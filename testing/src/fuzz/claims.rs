@@ -3,6 +3,9 @@
 use allcores_core::channel::{
     FromPrimary, Incoming, Lines, Message, Query, Speaker, TooLong, parse, parse_from_primary,
 };
+use allcores_core::handoff::head::{self, Found};
+use allcores_core::notify;
+use allcores_core::policy::StickyBy;
 use serde::de::IgnoredAny;
 
 /// Cuts bytes into lines in two ways. The first two bytes say how they arrive and how long a line may be. True if none
@@ -155,4 +158,46 @@ fn understood(query: &Query, line: &str, expected: i32) {
     };
     let FromPrimary::Answer { ack, errno, data, .. } = message else { panic!("{message:?} for {query:?}") };
     assert!(ack == query.seq && errno == expected && data == query.data, "{line:?} for {query:?}");
+}
+
+/// Looks for a client in the head of a request, as it comes. The first byte says in which pieces, the second by what clients
+/// are told apart. True if one is found.
+///
+/// # Panics
+///
+/// If two clients are found in what is one head, or one in what was said to have none.
+pub fn heads(data: &[u8]) -> bool {
+    let [piece, by, data @ ..] = data else { return false };
+    let by = match by % 3 {
+        0 => StickyBy::Cookie("a".into()),
+        1 => StickyBy::Header("a".into()),
+        _ => StickyBy::Query("a".into()),
+    };
+    // At most so many looks, however long it is.
+    let piece = (usize::from(*piece) + 1).max(data.len() / 8);
+    let ends = (piece..data.len()).step_by(piece).chain([data.len()]);
+    let mut decided = None;
+    for end in ends {
+        match (head::find(&data[..end], &by), decided) {
+            (found @ Found::Client(_), Some(before)) => assert_eq!(found, before, "{end} bytes"),
+            // Who is found in the target is found before the rest turns out to be no request.
+            (Found::Incomplete, None) | (_, Some(_)) => {}
+            (found, None) => decided = Some(found),
+        }
+    }
+    matches!(decided, Some(Found::Client(_)))
+}
+
+/// Reads a datagram of sd_notify(3). True if it says something.
+///
+/// # Panics
+///
+/// If a status has control characters, or is longer than it may be.
+pub fn words(data: &[u8]) -> bool {
+    let said = notify::parse(data);
+    if let Some(status) = &said.status {
+        assert!(status.chars().count() <= 200 && !status.chars().any(char::is_control), "{status:?}");
+    }
+    assert!(said.heartbeat_interval.is_none_or(|interval| !interval.is_zero()), "{said:?}");
+    said != notify::Notification::default()
 }

@@ -26,7 +26,7 @@ const OF_NODE: [&str; 16] = [
 ];
 
 /// Real messages of both sides.
-pub fn seeds() -> Vec<Vec<u8>> {
+pub(super) fn of_channel() -> Vec<Vec<u8>> {
     let mut worker = WorkerSpeaker::default();
     let mut primary = Speaker::default();
     let mut all: Vec<String> = OF_NODE.map(str::to_owned).into();

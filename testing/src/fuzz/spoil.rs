@@ -2,9 +2,6 @@
 
 use fastrand::Rng;
 
-/// No input is longer.
-const LONGEST: usize = 4096;
-
 /// How many inputs are kept to make others of.
 const KEPT: usize = 512;
 
@@ -58,11 +55,12 @@ pub(super) struct Spoiler {
     rng: Rng,
     seeds: Vec<Vec<u8>>,
     kept: Vec<Vec<u8>>,
+    longest: usize,
 }
 
 impl Spoiler {
-    pub(super) fn new(seed: u64, seeds: Vec<Vec<u8>>) -> Self {
-        Self { rng: Rng::with_seed(seed), seeds, kept: Vec::new() }
+    pub(super) fn new(seed: u64, seeds: Vec<Vec<u8>>, longest: usize) -> Self {
+        Self { rng: Rng::with_seed(seed), seeds, kept: Vec::new(), longest }
     }
 
     /// Makes an input: mostly a real message in which a few things were changed.
@@ -77,7 +75,7 @@ impl Spoiler {
         for _ in 0..self.rng.u32(..6) {
             self.spoil(&mut input);
         }
-        input.truncate(LONGEST);
+        input.truncate(self.longest);
         input
     }
 

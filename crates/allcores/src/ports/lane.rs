@@ -293,6 +293,9 @@ fn explain(address: &Address, error: &io::Error) -> Unavailable {
             "there is a file of that name; remove it if nobody listens there (`ss -lxp` says who does)".into()
         }
         libc::EADDRINUSE => "it is in use".into(),
+        libc::EACCES if address.path().is_some() => {
+            "no permission to make a file there; choose a folder that the worker's user may write to".into()
+        }
         libc::EACCES => {
             "no permission for a port this low; choose one from 1024 up, or allow it with `setcap \
              cap_net_bind_service+ep` on allcores or the sysctl net.ipv4.ip_unprivileged_port_start"

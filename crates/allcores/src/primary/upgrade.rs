@@ -5,6 +5,8 @@
 
 mod answer;
 mod document;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzz;
 mod settings;
 
 use std::ffi::OsString;

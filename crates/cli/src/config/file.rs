@@ -66,7 +66,7 @@ impl File {
     }
 
     /// Reads the text of a file.
-    pub(super) fn parse(path: &Path, folder: PathBuf, text: String) -> Result<Self, Failure> {
+    pub(crate) fn parse(path: &Path, folder: PathBuf, text: String) -> Result<Self, Failure> {
         let catalogue = Catalogue::new();
         let (document, errors) = DeTable::parse_recoverable(&text);
         let mut reader = Reader { catalogue: &catalogue, folder: &folder, mistakes: Vec::new() };

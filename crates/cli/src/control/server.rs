@@ -257,7 +257,7 @@ pub(crate) async fn serve_monitoring<C: Control>(stream: TcpStream, control: C) 
     let _ = protocol().serve_connection(TokioIo::new(stream), service).await;
 }
 
-fn protocol() -> http1::Builder {
+pub(super) fn protocol() -> http1::Builder {
     let mut protocol = http1::Builder::new();
     protocol.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_LIMIT);
     protocol

@@ -146,3 +146,23 @@ fn what_is_written_is_a_good_config_file_whatever_stands_in_strings() {
     assert_eq!(file.apps().count(), 1);
     assert_eq!(file.environments(), ["stage.1"]);
 }
+
+#[test]
+fn names_are_good_and_no_two_apps_have_the_same() {
+    let names = |names: &[&str]| {
+        let app = |name: &&str| json!({ "name": name, "script": "server.js" });
+        imported(&json!({ "apps": names.iter().map(app).collect::<Vec<_>>() })).apps
+    };
+    assert_eq!(names(&["[a/b c", ".web", "all", "\u{fc}"]), ["a-b-c", "web", "app-3", "app-4"]);
+    assert_eq!(names(&["x-3", "x", "x", "x"]), ["x-3", "x", "x-4", "x-5"]);
+    let long = "n".repeat(100);
+    let shortened = names(&[&long, &long]);
+    assert!(shortened[0].len() == 48 && shortened[1].len() == 48 && shortened[0] != shortened[1]);
+}
+
+#[test]
+fn what_is_no_number_does_not_become_text_of_the_file() {
+    let (keys, notes) = keys(&json!({ "max_restarts": "3\n[apps.other]\ncommand = [\"x\"]" }));
+    assert_eq!(keys, "");
+    assert!(notes.iter().any(|note| note.option == "max_restarts" && note.text.contains("no number")));
+}

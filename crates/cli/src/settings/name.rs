@@ -30,7 +30,7 @@ impl AppName {
     }
 
     /// Makes a name of any text, if anything of it can stay.
-    fn sanitized(text: &str) -> Option<Self> {
+    pub(crate) fn sanitized(text: &str) -> Option<Self> {
         let name: String = text.chars().map(|char| if is_allowed(char) { char } else { '-' }).collect();
         let name = name.trim_start_matches(['.', '-']);
         name[..name.len().min(MAX_NAME)].trim_end_matches(['.', '-']).parse().ok()

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::WorkerRefView;
 
 /// The answer to `GET /v1/describe`. Never has a value of a variable.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct DescriptionView {
     pub(crate) name: String,
     pub(crate) pid: u32,

@@ -2,6 +2,7 @@
 
 mod errors;
 mod program;
+mod security;
 
 use std::fs::{self, File};
 use std::os::unix::net::UnixListener;

@@ -10,4 +10,5 @@ mod ladder;
 mod life;
 mod misbehaving;
 mod restricted;
+mod strangers;
 mod support;

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use allcores_testing::address::unused;
+use allcores_testing::app::{App, RunningApp};
 use allcores_testing::load::Load;
 use allcores_testing::process::Event;
 use allcores_testing::runtimes::{Runtime, require};
@@ -94,20 +95,42 @@ fn a_backlog_that_a_worker_shortens_is_put_back() {
     stop(&app);
 }
 
-#[test]
-fn who_strays_into_a_parked_lane_is_passed_on() {
-    let address = unused();
-    let app = bad_python("detach.py", address).workers(2).start().unwrap();
+/// An app of one worker beside the lane of one that is gone, where every other client goes.
+fn with_a_parked_lane(app: App, address: SocketAddr) -> RunningApp {
+    let app = app.workers(2).start().unwrap();
     ready(&app, 2);
     let scaled = app.run(["scale", app.name(), "1"]).unwrap();
     assert!(scaled.status.success(), "{scaled:?}");
     // Until the program is put back, the kernel sends every other client to the lane that nobody accepts from.
     get(address, "/detach").unwrap();
+    app
+}
+
+#[test]
+fn who_strays_into_a_parked_lane_is_passed_on() {
+    let address = unused();
+    let app = with_a_parked_lane(bad_python("detach.py", address), address);
     let report = Load::new(address).clients(40).requests(40).run_blocking();
     assert!(report.is_clean() && report.by_body.len() == 1, "{report}");
     let strays = app.status().unwrap()["strays"].as_u64().unwrap();
     eprintln!("{strays} of 40 strayed, and were answered");
     assert!(strays > 0);
+    stop(&app);
+}
+
+#[test]
+fn who_strays_is_seen_with_the_address_that_it_came_to_and_others_with_their_own() {
+    let address = unused();
+    let app = with_a_parked_lane(bad_python("detach.py", address).env("TELLS_PEER", "1"), address);
+    let own = Ipv4Addr::new(127, 0, 0, 9);
+    let report = Load::new(address).source(own).clients(40).requests(40).run_blocking();
+    assert!(report.is_clean(), "{report}");
+    let strays = app.status().unwrap()["strays"].as_u64().unwrap();
+    let seen = |ip: &str| report.by_body.get(ip).copied().unwrap_or_default();
+    let (passed_on, others) = (seen(&address.ip().to_string()), seen(&own.to_string()));
+    // What carries one may stray in its turn.
+    assert!(passed_on > 0 && passed_on <= strays, "{strays}: {report}");
+    assert!(others > 0 && passed_on + others == 40, "{report}");
     stop(&app);
 }
 

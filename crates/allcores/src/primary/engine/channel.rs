@@ -23,6 +23,7 @@ use crate::message::Message;
 use crate::ports::{Applicant, LaneId, Profile, Unavailable};
 use crate::primary::worker::Seen;
 use crate::primary::{Event, Said, WorkerRef};
+use crate::proc::Owner;
 
 /// How long a worker that has closed its channel, as it does when all its connections are done, may still take
 /// before it is signalled.
@@ -183,7 +184,8 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
             return Err(io::Error::from_raw_os_error(libc::ESRCH).into());
         };
         let is_reuse_address = query.kind.is_udp() && query.flags & FLAG_REUSE_ADDRESS != 0;
-        let profile = Profile { is_nonblocking: Some(true), is_reuse_address, ..Profile::default() };
+        let owner = address.path().map(|_| owner_of(worker.about.pid)).transpose()?.flatten();
+        let profile = Profile { is_nonblocking: Some(true), is_reuse_address, owner, ..Profile::default() };
         let policy = query.policy.as_deref().map(str::parse).transpose();
         let policy = policy.map_err(|_| Unavailable::from(io::Error::from_raw_os_error(libc::EINVAL)))?;
         let applicant = Applicant { is_by_channel: true, policy, ..worker.applicant() };
@@ -272,6 +274,13 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
             drop(counted);
         });
     }
+}
+
+/// Whose the file of a Unix socket is to be that a worker asks for; ours, if `None`. A worker of another user has none made
+/// where it could make none itself.
+fn owner_of(pid: u32) -> io::Result<Option<Owner>> {
+    let ours = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    Owner::of(pid).map(|owner| Some(owner).filter(|owner| (owner.user, owner.group) != ours))
 }
 
 /// What a worker is told that asks about connections which it sent us: we keep none of its servers' accounts, since it

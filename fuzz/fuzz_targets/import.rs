@@ -1,0 +1,6 @@
+//! Translates an ecosystem file. What must hold is said in `allcores_cli::fuzz`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    allcores_cli::fuzz::import(data);
+});
