@@ -182,19 +182,36 @@ pub fn resident_kib(pid: u32) -> u64 {
     status_kib(pid, "VmRSS:")
 }
 
-/// A process's resident memory that is no file's: its heap and stacks, in KiB.
+/// A process's resident memory that belongs to no file: its heap and stacks, in KiB. What the loader has written into the
+/// program's own pages is not among it: of a build that is not optimized that is as much again.
 ///
 /// # Panics
 ///
 /// If the process is not there, or does not do what the kernel has it do.
 pub fn own_kib(pid: u32) -> u64 {
-    status_kib(pid, "RssAnon:")
+    let maps = fs::read_to_string(format!("/proc/{pid}/smaps")).expect("the process runs");
+    let (mut is_files, mut own) = (false, 0);
+    for line in maps.lines() {
+        // A mapping's head is "FROM-TO RIGHTS OFFSET DEVICE INODE [PATH]", and what follows "NAME: VALUE".
+        match line.split_whitespace().next() {
+            Some("Anonymous:") if !is_files => own += kib(line),
+            Some(first) if !first.ends_with(':') => is_files = line.contains(" /"),
+            _ => {}
+        }
+    }
+    own
 }
 
 fn status_kib(pid: u32, name: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
-    let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("it has memory");
-    line.trim().trim_end_matches(" kB").parse().expect("a number")
+    let line = status.lines().find(|line| line.starts_with(name)).expect("it has memory");
+    kib(line)
+}
+
+/// The value of a line like "RssAnon:     1234 kB".
+fn kib(line: &str) -> u64 {
+    let value = line.split_whitespace().rev().nth(1).and_then(|value| value.parse().ok());
+    value.unwrap_or_else(|| panic!("{line}"))
 }
 
 fn number(pid: u32) -> Pid {
