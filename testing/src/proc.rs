@@ -163,6 +163,19 @@ pub fn descriptors(pid: u32) -> Vec<(i32, String)> {
     descriptors
 }
 
+/// Waits a while until a process has at most so many descriptors, and gives those that it has in the end. A primary keeps a copy
+/// of a connection that it has handed over until the worker has said that it took it, which may be after the last answer.
+pub fn settled_descriptors(pid: u32, most: usize) -> Vec<(i32, String)> {
+    let until = Instant::now() + Duration::from_secs(5);
+    loop {
+        let now = descriptors(pid);
+        if now.len() <= most || Instant::now() >= until {
+            return now;
+        }
+        std::thread::yield_now();
+    }
+}
+
 /// What a process was started with, words separated by spaces.
 ///
 /// # Panics

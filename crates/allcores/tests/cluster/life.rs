@@ -182,7 +182,8 @@ async fn who_is_forked_while_all_leave_takes_new_connections() {
             }
             let second = cluster.fork().await.unwrap();
             let mut events = second.events();
-            while !matches!(within("an event", events.next()).await, Some(Event::Listening { .. })) {}
+            // One that listens gets connections from then on when it is ready.
+            while !matches!(within("an event", events.next()).await, Some(Event::Ready { .. })) {}
             let mut client = within("a connection", TcpStream::connect(address)).await.unwrap();
             client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
             let mut answer = String::new();

@@ -59,7 +59,7 @@ fn no_client_hangs(runtime: Runtime, policy: &str) {
     let is_accepted =
         |local: Option<std::net::SocketAddr>| local.is_some_and(|local| accepted.contains(&local));
     let others: Vec<_> = report.failed.iter().filter(|failure| !is_accepted(failure.local)).collect();
-    let after = proc::descriptors(app.pid()).len();
+    let after = proc::settled_descriptors(app.pid(), before + 1).len();
     eprintln!(
         "{runtime}, {policy}: {} kills, {} answered, {unanswered} handed to the dead and served by others, {} \
          lost that the dead had accepted; the primary's descriptors: {before} before, {after} after",

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use allcores_testing::app::RunningApp;
 use allcores_testing::load::{Failure, FailureKind, Load, Report, Running};
@@ -58,14 +58,9 @@ fn loses_nothing_of(runtime: Runtime, policy: &str, usual: u32, start: fn(Socket
     let report = load.stop();
     eprint!("{runtime}, {policy}, {} reloads: {report}", reloads(usual));
     assert!(report.is_clean(), "{report}");
-    // One lane more than workers, however many reloads; a question for the status may have one of its own open. Of the
-    // last connections it has copies until their workers have said that they took them.
+    // One lane more than workers, however many reloads; a question for the status may have one of its own open.
     let limit = before_all.len() + 2;
-    let until = Instant::now() + Duration::from_secs(5);
-    while proc::descriptors(app.pid()).len() > limit && Instant::now() < until {
-        std::thread::yield_now();
-    }
-    let after_all = proc::descriptors(app.pid());
+    let after_all = proc::settled_descriptors(app.pid(), limit);
     assert!(after_all.len() <= limit, "before: {before_all:#?}, after: {after_all:#?}");
     assert_eq!(app.stop().unwrap().code(), Some(0), "{:#?}", app.lines());
 }
