@@ -15,19 +15,26 @@ pub(crate) struct Arguments {
     /// For how long new things are begun, in seconds
     #[arg(long, default_value_t = 60)]
     seconds: u64,
+    #[command(flatten)]
+    tried: Tried,
+}
+
+/// What is tried, and by which sequence of actions.
+#[derive(Debug, Args)]
+pub(crate) struct Tried {
     /// What the sequence of actions is drawn from; the same again for the same
     #[arg(long, default_value_t = 1)]
-    seed: u64,
+    pub(crate) seed: u64,
     /// How connections reach the workers
     #[arg(long, default_value = "auto")]
-    policy: String,
+    pub(crate) policy: String,
     /// The program to be tried; built if not given
     #[arg(long)]
-    binary: Option<PathBuf>,
+    pub(crate) binary: Option<PathBuf>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let Arguments { seconds, seed, policy, binary } = arguments;
+    let Arguments { seconds, tried: Tried { seed, policy, binary } } = arguments;
     let binary = program(binary.as_deref())?;
     println!("chaos: seed {seed}, {seconds} s, policy {policy}");
     let (time, policy) = (Duration::from_secs(*seconds), policy.clone());

@@ -9,29 +9,22 @@ use allcores_testing::soak::{Soak, plot};
 use anyhow::{Context, ensure};
 use clap::Args;
 
-use crate::chaos::program;
+use crate::chaos::{Tried, program};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// For how long new things are begun
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
     minutes: u64,
-    /// What the sequence of actions is drawn from; the same again for the same
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// How connections reach the workers
-    #[arg(long, default_value = "auto")]
-    policy: String,
-    /// The program to be tried; built if not given
-    #[arg(long)]
-    binary: Option<PathBuf>,
+    #[command(flatten)]
+    tried: Tried,
     /// Where the samples and the plot go, as soak.json and soak.svg
     #[arg(long)]
     output: Option<PathBuf>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let Arguments { minutes, seed, policy, binary, output } = arguments;
+    let Arguments { minutes, tried: Tried { seed, policy, binary }, output } = arguments;
     println!("soak: seed {seed}, {minutes} minutes, policy {policy}");
     let soak = Soak {
         binary: program(binary.as_deref())?,

@@ -11,7 +11,6 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::time::Instant;
 
 use super::recall::Recall;
 use crate::carry::{BytesSaved, FdSaved, Inherited, Manifest};
@@ -97,22 +96,19 @@ impl Relay {
     async fn run(&mut self) -> io::Result<()> {
         let Self { client, worker, to_worker, to_client, .. } = self;
         let Some(worker) = worker else { return Ok(()) };
-        let mut until = None;
-        loop {
-            if to_client.is_over && until.is_none() {
-                until = Some(Instant::now() + LINGER);
-            }
-            let end = until.unwrap_or_else(Instant::now);
+        while !to_client.is_over {
             tokio::select! {
-                moved = to_client.step(worker, client), if !to_client.is_over => moved?,
+                moved = to_client.step(worker, client) => moved?,
                 moved = to_worker.step(client, worker), if !to_worker.is_over => moved?,
-                () = tokio::time::sleep_until(end), if until.is_some() => return Ok(()),
-                else => return Ok(()),
-            }
-            if to_client.is_over && to_worker.is_over {
-                return Ok(());
             }
         }
+        let rest = async {
+            while !to_worker.is_over {
+                to_worker.step(client, worker).await?;
+            }
+            Ok(())
+        };
+        tokio::time::timeout(LINGER, rest).await.unwrap_or(Ok(()))
     }
 
     /// Takes it down, with what is in its hands.

@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use allcores_testing::app::App;
 use allcores_testing::runtimes::Runtime;
-use rustix::fs::{FlockOperation, flock};
 
 use crate::program::{Program, Run};
 
@@ -330,10 +329,7 @@ fn a_start_without_anything_to_start_says_what_could_be_named() {
 fn a_name_that_another_primary_has_is_refused_in_the_foreground_and_in_the_background() {
     for line in ["run --name web true", "start --name web -- true"] {
         let mut program = program(line);
-        let folder = program.app("web");
-        let lock = File::create(folder.join("lock")).unwrap();
-        flock(&lock, FlockOperation::LockExclusive).unwrap();
-        fs::write(folder.join("lock"), "4242").unwrap();
+        let _held = program.held_app("web");
         let run = program.run().code(4);
         assert_says(run, line, &["web", "4242", "already runs an app of this name"], "  next: ");
     }
@@ -343,10 +339,7 @@ fn a_name_that_another_primary_has_is_refused_in_the_foreground_and_in_the_backg
 fn an_app_that_gives_no_answer_is_named_with_its_process() {
     let silent = |line: &str| {
         let mut program = program(line);
-        let folder = program.app("web");
-        let lock = File::create(folder.join("lock")).unwrap();
-        flock(&lock, FlockOperation::LockExclusive).unwrap();
-        fs::write(folder.join("lock"), "4242").unwrap();
+        let (folder, _lock) = program.held_app("web");
         let _deaf = UnixListener::bind(folder.join("control.sock")).unwrap();
         let run = program.run().code(1);
         assert_says(run, line, &["web", "has not answered for 2s", "look at process 4242"], "  next: ");
@@ -363,10 +356,7 @@ fn an_app_that_gives_no_answer_is_named_with_its_process() {
 fn an_app_that_speaks_no_http_is_named_with_its_process() {
     for line in ["describe web", "scale web 2", "events web", "reload web", "upgrade web"] {
         let mut program = program(line);
-        let folder = program.app("web");
-        let lock = File::create(folder.join("lock")).unwrap();
-        flock(&lock, FlockOperation::LockExclusive).unwrap();
-        fs::write(folder.join("lock"), "4242").unwrap();
+        let (folder, _lock) = program.held_app("web");
         let socket = UnixListener::bind(folder.join("control.sock")).unwrap();
         // Ends with the process of this test, which nextest has for it alone.
         thread::spawn(move || socket.incoming().for_each(drop));
@@ -379,10 +369,7 @@ fn an_app_that_speaks_no_http_is_named_with_its_process() {
 fn an_app_whose_answer_makes_no_sense_is_named_with_its_process() {
     for line in ["describe web", "scale web 2", "signal HUP web", "send web x"] {
         let mut program = program(line);
-        let folder = program.app("web");
-        let lock = File::create(folder.join("lock")).unwrap();
-        flock(&lock, FlockOperation::LockExclusive).unwrap();
-        fs::write(folder.join("lock"), "4242").unwrap();
+        let (folder, _lock) = program.held_app("web");
         let socket = UnixListener::bind(folder.join("control.sock")).unwrap();
         // Ends with the process of this test, which nextest has for it alone.
         thread::spawn(move || {

@@ -4,11 +4,10 @@ mod errors;
 mod program;
 mod security;
 
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::net::UnixListener;
 
 use program::Program;
-use rustix::fs::{FlockOperation, flock};
 
 #[test]
 fn nothing_asked_shows_the_help_and_is_a_usage_error() {
@@ -110,10 +109,7 @@ fn an_unknown_app_ends_with_5() {
 #[test]
 fn a_name_in_use_is_refused_with_its_holder() {
     let mut program = Program::new(&["run", "--name", "web", "true"]);
-    let folder = program.app("web");
-    let lock = File::create(folder.join("lock")).unwrap();
-    flock(&lock, FlockOperation::LockExclusive).unwrap();
-    fs::write(folder.join("lock"), "4242").unwrap();
+    let (folder, _lock) = program.held_app("web");
     program.run().code(4).stdout_is("").stderr_has("4242").stderr_has("allcores stop web");
     assert!(folder.join("lock").exists());
 }

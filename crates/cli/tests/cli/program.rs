@@ -1,11 +1,13 @@
 //! One run of the program in a runtime folder of its own, and what may be claimed about it.
 
 use std::fs::{self, DirBuilder, File, Permissions};
+use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use allcores_testing::terminal::Terminal;
+use rustix::fs::{FlockOperation, flock};
 use tempfile::TempDir;
 
 /// A command line that has not run yet.
@@ -61,6 +63,15 @@ impl Program {
         let folder = self.runtime.path().join(name);
         DirBuilder::new().mode(0o700).create(&folder).unwrap();
         folder
+    }
+
+    /// The folder of an app whose name a primary has, as it seems: process 4242. Until the lock is dropped.
+    pub(crate) fn held_app(&self, name: &str) -> (PathBuf, File) {
+        let folder = self.app(name);
+        let mut lock = File::create(folder.join("lock")).unwrap();
+        flock(&lock, FlockOperation::LockExclusive).unwrap();
+        lock.write_all(b"4242").unwrap();
+        (folder, lock)
     }
 
     /// How it ends on a terminal of so many columns, and what stands there then.

@@ -145,9 +145,8 @@ impl Pool {
             Some(Stage::Emptying { .. } | Stage::Landing { .. }) => self.retire(id, turn),
             Some(Stage::Retiring { urged_at, hung_up_at, until }) if urged_at.min(hung_up_at) < until => {
                 let is_last = hung_up_at <= turn.now;
-                let (urged_at, hung_up_at) =
-                    if is_last { (Duration::MAX, Duration::MAX) } else { (Duration::MAX, hung_up_at) };
-                worker.enter(Stage::Retiring { urged_at, hung_up_at, until }, turn.now);
+                let hung_up_at = if is_last { Duration::MAX } else { hung_up_at };
+                worker.enter(Stage::Retiring { urged_at: Duration::MAX, hung_up_at, until }, turn.now);
                 turn.perform(if is_last { Effect::HangUp { id } } else { Effect::Urge { id } });
             }
             Some(Stage::Retiring { .. }) => self.kill(id, turn),

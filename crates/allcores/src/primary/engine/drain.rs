@@ -120,10 +120,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         {
             return hold_still(self, since);
         }
-        let tcp = proc::established_inodes(&self.ports.tcp_ports());
-        let unix = proc::connected_unix_inodes(&self.ports.unix_listeners());
-        let open: HashSet<u64> = tcp.into_iter().chain(unix).collect();
-        let is_idle = proc::open_sockets(&members).is_disjoint(&open);
+        let is_idle = proc::open_sockets(&members).is_disjoint(&self.connections());
         match (hold, is_idle) {
             (Hold::Free { since }, true) if needs_hold => hold_still(self, since),
             (Hold::Still { since }, false) => {
@@ -133,6 +130,13 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
             (_, true) => self.tell(Input::Quiet { id }),
             (Hold::Free { .. } | Hold::Landing { .. }, false) => {}
         }
+    }
+
+    /// The connections that clients have to the app's addresses, by their inodes. What waits to be accepted has 0.
+    pub(super) fn connections(&self) -> HashSet<u64> {
+        let tcp = proc::established_inodes(&self.ports.tcp_ports());
+        let unix = proc::connected_unix_inodes(&self.ports.unix_listeners());
+        tcp.into_iter().chain(unix).collect()
     }
 
     fn look_at_landing(&mut self, id: WorkerId, since: Duration) {

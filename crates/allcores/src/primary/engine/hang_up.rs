@@ -5,8 +5,6 @@
 //! to read, when it has written its answer, takes it that the client has done, and closes. The client sees a kept connection
 //! close before it has a byte of the next answer, which it may ask for again.
 
-use std::collections::HashSet;
-
 use allcores_core::worker::WorkerId;
 use rustix::net::Shutdown;
 
@@ -24,12 +22,9 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         if !members.contains(&worker.about.pid) {
             members.push(worker.about.pid);
         }
-        let tcp = proc::established_inodes(&self.ports.tcp_ports());
-        let unix = proc::connected_unix_inodes(&self.ports.unix_listeners());
-        // Those that wait to be accepted have no inode.
-        let theirs: HashSet<u64> = tcp.into_iter().chain(unix).filter(|inode| *inode != 0).collect();
+        let connections = self.connections();
         for pid in members {
-            for (number, _) in proc::sockets_of(pid).filter(|(_, inode)| theirs.contains(inode)) {
+            for (number, _) in proc::sockets_of(pid).filter(|(_, inode)| connections.contains(inode)) {
                 if let Ok(connection) = take_copy(pid, number) {
                     let _ = rustix::net::shutdown(connection, Shutdown::Read);
                 }
