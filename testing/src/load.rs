@@ -129,6 +129,8 @@ impl Paths {
 #[derive(Clone)]
 pub struct Load {
     target: SocketAddr,
+    /// How many, from the target's on, get connections in turn.
+    ports: u16,
     paths: Paths,
     mode: Mode,
     arrival: Arrival,
@@ -148,6 +150,7 @@ impl Load {
         assert!(target.ip().is_loopback(), "load goes to loopback addresses only, not to {target}");
         Self {
             target,
+            ports: 1,
             paths: Paths::Weighted(vec![(1, "/".into())]),
             mode: Mode::ConnectionPerRequest,
             arrival: Arrival::Closed { clients: 1 },
@@ -156,6 +159,22 @@ impl Load {
             seed: 1,
             sources: connection::sources(target),
         }
+    }
+
+    /// Connects to this many ports in turn, from the target's on.
+    ///
+    /// # Panics
+    ///
+    /// If that is none, or there are not as many.
+    #[must_use]
+    pub fn ports(mut self, count: u16) -> Self {
+        assert!(
+            count > 0 && self.target.port().checked_add(count - 1).is_some(),
+            "there are no {count} ports from {}",
+            self.target
+        );
+        self.ports = count;
+        self
     }
 
     /// Asks for this path only.
@@ -326,6 +345,16 @@ impl Running {
     /// Counts the good answers so far.
     pub fn ok(&self) -> u64 {
         self.run.ok()
+    }
+
+    /// Counts the bodies that differ among the good answers so far: of servers that answer with their pid, how many have.
+    pub fn bodies(&self) -> usize {
+        self.run.bodies()
+    }
+
+    /// Waits until there were answers with this many bodies that differ; false if there were not within the timeout.
+    pub fn wait_bodies(&self, count: usize, timeout: Duration) -> bool {
+        self.run.wait_bodies(count, timeout)
     }
 
     /// Waits until there were this many good answers since the start; false if there were not within the timeout.

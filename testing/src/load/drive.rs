@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -32,6 +32,7 @@ pub(super) struct Run {
     started: Instant,
     numbers: AtomicU64,
     next_source: AtomicUsize,
+    next_target: AtomicU16,
     tally: Mutex<Tally>,
     answered: Condvar,
 }
@@ -62,6 +63,7 @@ impl Run {
             started: Instant::now(),
             numbers: AtomicU64::new(0),
             next_source: AtomicUsize::new(0),
+            next_target: AtomicU16::new(0),
             tally: Mutex::default(),
             answered: Condvar::new(),
         }
@@ -72,11 +74,23 @@ impl Run {
     }
 
     pub(super) fn wait_ok(&self, count: u64, timeout: Duration) -> bool {
+        self.wait(timeout, |tally| tally.ok >= count)
+    }
+
+    pub(super) fn bodies(&self) -> usize {
+        self.tally().by_body.len()
+    }
+
+    pub(super) fn wait_bodies(&self, count: usize, timeout: Duration) -> bool {
+        self.wait(timeout, |tally| tally.by_body.len() >= count)
+    }
+
+    fn wait(&self, timeout: Duration, is_enough: impl Fn(&Tally) -> bool) -> bool {
         let (tally, _) = self
             .answered
-            .wait_timeout_while(self.tally(), timeout, |tally| tally.ok < count)
+            .wait_timeout_while(self.tally(), timeout, |tally| !is_enough(tally))
             .unwrap_or_else(PoisonError::into_inner);
-        tally.ok >= count
+        is_enough(&tally)
     }
 
     /// Gives the number of the next request, unless the load has ended.
@@ -120,7 +134,7 @@ impl Run {
 
     async fn exchange(&self, attempt: &mut Attempt, path: &str) -> Result<(Vec<u8>, bool), Failed> {
         if attempt.connection.is_none() {
-            let opened = Connection::open(self.load.target, self.source(), &mut attempt.local).await?;
+            let opened = Connection::open(self.target(), self.source(), &mut attempt.local).await?;
             attempt.connection = Some(opened);
         }
         let connection = attempt.connection.as_mut().expect("just opened");
@@ -130,6 +144,14 @@ impl Run {
             return Err(Failed::new(FailureKind::BadStatus, format!("status {}", answer.status)));
         }
         Ok((answer.body, answer.is_kept_alive && !is_last))
+    }
+
+    /// Gives the address of the next connection.
+    fn target(&self) -> SocketAddr {
+        let mut target = self.load.target;
+        let nth = self.next_target.fetch_add(1, Ordering::Relaxed) % self.load.ports;
+        target.set_port(target.port() + nth);
+        target
     }
 
     fn source(&self) -> Option<Ipv4Addr> {

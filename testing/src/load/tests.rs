@@ -277,6 +277,40 @@ fn a_load_without_end_runs_until_it_is_stopped() {
 }
 
 #[test]
+fn a_body_that_was_not_seen_before_is_waited_for() {
+    let number = std::cell::Cell::new(0);
+    let server = Scripted::start(move |mut stream| {
+        number.set(number.get() + 1);
+        // The second and third say the same, and so do all from the fourth on.
+        let body = number.get().min(4) / 2;
+        async move {
+            read_request(&mut stream).await;
+            stream.write_all(format!("HTTP/1.0 200 OK\r\n\r\n{body}").as_bytes()).await.unwrap();
+        }
+    });
+    let load = Load::new(server.address).spawn();
+    assert!(load.wait_bodies(3, Duration::from_secs(10)));
+    assert!(!load.wait_bodies(4, Duration::from_millis(50)));
+    assert_eq!(load.bodies(), 3);
+    assert!(load.stop().is_clean());
+}
+
+#[test]
+fn ports_are_connected_to_in_turn() {
+    // Of this process's own host, and below all ports that are given out.
+    let first = SocketAddr::from((crate::address::unused().ip(), 9000));
+    let listeners: Vec<_> =
+        (0..3).map(|nth| std::net::TcpListener::bind((first.ip(), first.port() + nth)).unwrap()).collect();
+    let load = Load::new(first).ports(3).requests(6).timeout(Duration::from_millis(50)).run_blocking();
+    // Nobody answers: what counts is who was connected to.
+    assert_eq!(load.failures.timeout, 6, "{load}");
+    for listener in listeners {
+        listener.set_nonblocking(true).unwrap();
+        assert_eq!(std::iter::from_fn(|| listener.accept().ok()).count(), 2);
+    }
+}
+
+#[test]
 fn requests_under_way_are_finished_at_the_stop() {
     let server = Scripted::start(|mut stream| async move {
         read_request(&mut stream).await;
