@@ -1,9 +1,11 @@
 //! What the tests and benchmarks share.
 
 pub mod address;
+pub mod announced;
 pub mod app;
 pub mod baseline;
 pub mod chaos;
+pub mod cost;
 pub mod extent;
 pub mod fuzz;
 pub mod journal;
