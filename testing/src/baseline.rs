@@ -1,8 +1,8 @@
 //! Peers to compare with: other ways to run the same unmodified node server on several cores.
 //!
 //! None of them is slowed down or helped along: node:cluster is used as its documentation shows it, and the two
-//! without a primary have nothing between kernel and server once it listens. Deliberately does nothing when a worker
-//! dies; these are peers in speed, not in supervision.
+//! without a primary have nothing between kernel and server once it listens. When a worker dies, node:cluster forks another;
+//! for the two without a primary nothing is done.
 
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -55,6 +55,24 @@ impl Pm2 {
         self.command()?.args(["reload", NAME]).output().context("start pm2")
     }
 
+    /// Runs `pm2 scale`, and waits for its end, however it ends.
+    ///
+    /// # Errors
+    ///
+    /// If it can't be run.
+    pub fn scale(&self, workers: u16) -> anyhow::Result<Output> {
+        self.command()?.args(["scale", NAME, &workers.to_string()]).output().context("start pm2")
+    }
+
+    /// Runs `pm2 update`, which has the daemon end and another take over, and waits for its end, however it ends.
+    ///
+    /// # Errors
+    ///
+    /// If it can't be run.
+    pub fn update(&self) -> anyhow::Result<Output> {
+        self.command()?.arg("update").output().context("start pm2")
+    }
+
     /// The process id of the daemon.
     pub fn daemon(&self) -> Option<u32> {
         fs::read_to_string(self.home.path().join("pm2.pid")).ok()?.trim().parse().ok()

@@ -129,6 +129,23 @@ pub fn parent(pid: u32) -> Option<u32> {
     stat_of(&format!("/proc/{pid}/stat"))?[1].parse().ok()
 }
 
+/// The processes that a process has started, or taken over, and that are not reaped; the oldest first.
+pub fn children(pid: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    let mut children: Vec<u32> = lists
+        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect();
+    // Each thread has a list of those that it has started itself; ticks since boot tell who is older.
+    children.sort_by_key(|pid| (started(*pid), *pid));
+    children
+}
+
+/// When a process was started, in hundredths of a second since boot.
+fn started(pid: u32) -> Option<u64> {
+    stat_of(&format!("/proc/{pid}/stat"))?[19].parse().ok()
+}
+
 /// All processes of a session.
 ///
 /// # Panics
