@@ -42,16 +42,16 @@ pub(crate) fn run() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Installs PM2, which only a benchmark needs.
-///
-/// # Errors
-///
-/// If npm is missing or fails.
-pub(crate) fn pm2() -> anyhow::Result<()> {
-    match install(Install::Pm2, |folder| npm(Install::Pm2, folder))? {
-        Outcome::LeftOut(why) => bail!("install PM2: {why}"),
-        Outcome::Ready | Outcome::Installed => Ok(()),
-    }
+/// Installs what only a benchmark needs; gives the reason where that is not possible here.
+pub(crate) fn provide(what: Install) -> anyhow::Result<Option<String>> {
+    let how: fn(&Path) -> anyhow::Result<Outcome> = match what {
+        Install::Pm2 => |folder| npm(Install::Pm2, folder),
+        other => bail!("{other:?} is installed by `cargo xtask setup`"),
+    };
+    Ok(match install(what, how)? {
+        Outcome::LeftOut(why) => Some(why),
+        Outcome::Ready | Outcome::Installed => None,
+    })
 }
 
 fn part(name: &str, install: impl FnOnce() -> anyhow::Result<Outcome>) -> anyhow::Result<()> {

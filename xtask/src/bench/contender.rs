@@ -1,5 +1,6 @@
 //! Who is measured, and how each is started on the same server.
 
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,14 +10,95 @@ use allcores_testing::app::{App, RunningApp};
 use allcores_testing::baseline::{Baseline, Peer, RunningBaseline};
 use allcores_testing::load::Load;
 use allcores_testing::process::{Process, free_port};
-use allcores_testing::siege::Means;
+use allcores_testing::runtimes::{Install, target};
 use anyhow::{Context, bail, ensure};
 
-use super::logs::Keeper;
-use super::messages::Talk;
+use super::record::{Role, Sample};
 
 /// How long a server that is started as it is may take to answer.
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A turn of one contender.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Turn<'a> {
+    /// The same for all contenders of a round, and another in each round.
+    pub(super) seed: u64,
+    /// The program `allcores`.
+    pub(super) binary: &'a Path,
+}
+
+/// Measures once, under one load or several.
+type Measure = Box<dyn Fn(Turn<'_>) -> anyhow::Result<Vec<Sample>>>;
+
+/// One way to do what the case is about.
+pub(super) struct Contender {
+    pub(super) name: String,
+    pub(super) role: Role,
+    /// Whom it is compared with: those of the same group.
+    pub(super) group: String,
+    /// What has to be installed for it.
+    pub(super) needs: Vec<Install>,
+    measure: Measure,
+}
+
+impl Contender {
+    /// One that does by itself all that there is to be measured.
+    pub(super) fn new(
+        name: impl Into<String>,
+        role: Role,
+        measure: impl Fn(Turn<'_>) -> anyhow::Result<Vec<Sample>> + 'static,
+    ) -> Self {
+        Self { name: name.into(), role, group: String::new(), needs: Vec::new(), measure: Box::new(measure) }
+    }
+
+    /// One that runs a server, which is started anew for each measurement and stopped afterwards.
+    pub(super) fn serving(
+        name: impl Into<String>,
+        setting: Setting,
+        load: impl Fn(&Contestant, Turn<'_>) -> anyhow::Result<Vec<Sample>> + 'static,
+    ) -> Self {
+        let role = setting.way.role();
+        Self::new(name, role, move |turn| {
+            let contestant = setting.start(turn.binary)?;
+            let samples = load(&contestant, turn)?;
+            contestant.stop()?;
+            Ok(samples)
+        })
+    }
+
+    /// Compares it with those of this group only.
+    pub(super) fn group(mut self, group: impl Into<String>) -> Self {
+        self.group = group.into();
+        self
+    }
+
+    /// Says what it is to allcores, where the way in which it runs does not.
+    pub(super) fn role(mut self, role: Role) -> Self {
+        self.role = role;
+        self
+    }
+
+    /// Has this installed before, and leaves the contender out where that can't be.
+    pub(super) fn needs(mut self, install: Install) -> Self {
+        self.needs.push(install);
+        self
+    }
+
+    pub(super) fn measure(&self, turn: Turn<'_>) -> anyhow::Result<Vec<Sample>> {
+        (self.measure)(turn).with_context(|| self.name.clone())
+    }
+}
+
+impl fmt::Debug for Contender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, role, group, .. } = self;
+        f.debug_struct("Contender")
+            .field("name", name)
+            .field("role", role)
+            .field("group", group)
+            .finish_non_exhaustive()
+    }
+}
 
 /// A server that listens on `$HOST:$PORT`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,144 +107,64 @@ pub(super) enum Server {
     Python(PathBuf),
     /// One of the workspace's own examples, by its name.
     Example(&'static str),
-    /// None: what is measured is no server.
-    None,
 }
 
-/// How connections wait, in a simulation.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Discipline {
-    /// In one queue that all workers take from.
-    OneQueue,
-    /// In the queue of a worker that was picked blindly.
-    BlindLanes,
-}
-
+/// How a server is run.
 #[derive(Clone, Debug)]
-pub(super) enum Kind {
+pub(super) enum Way {
     Allcores {
         policy: &'static str,
         environment: Option<(&'static str, String)>,
     },
     Peer(Peer),
-    /// The server as it is, one process.
+    /// As it is, one process.
     Plain,
-    Simulated(Discipline),
-    Talk(Talk),
-    Keeper(Keeper),
 }
 
-/// One way to run a server on several cores, or to talk with a worker.
+impl Way {
+    pub(super) const fn allcores(policy: &'static str) -> Self {
+        Self::Allcores { policy, environment: None }
+    }
+
+    /// With a variable for the primary.
+    pub(super) fn allcores_with(policy: &'static str, name: &'static str, value: impl Into<String>) -> Self {
+        Self::Allcores { policy, environment: Some((name, value.into())) }
+    }
+
+    fn role(&self) -> Role {
+        match self {
+            Self::Allcores { .. } => Role::Ours,
+            Self::Peer(Peer::ReusePort | Peer::SharedListener) | Self::Plain => Role::Limit,
+            Self::Peer(Peer::NodeClusterRoundRobin | Peer::NodeClusterNone) => Role::Peer,
+        }
+    }
+}
+
+/// A way to run a server, and the server.
 #[derive(Clone, Debug)]
-pub(super) struct Contender {
-    pub(super) name: String,
+pub(super) struct Setting {
+    pub(super) way: Way,
+    pub(super) server: Server,
     pub(super) workers: u16,
-    /// How many clients load it, in the cases that compare this.
-    clients: usize,
-    /// Another server than the case's.
-    server: Option<Server>,
-    /// What its control socket has to bear.
-    siege: Option<Means>,
-    kind: Kind,
 }
 
-impl Contender {
-    pub(super) fn allcores(name: &str, policy: &'static str) -> Self {
-        Self::new(name, Kind::Allcores { policy, environment: None })
-    }
-
-    pub(super) fn peer(name: &str, peer: Peer) -> Self {
-        Self::new(name, Kind::Peer(peer))
-    }
-
-    pub(super) fn plain(name: &str) -> Self {
-        Self::new(name, Kind::Plain)
-    }
-
-    pub(super) fn simulated(name: &str, discipline: Discipline) -> Self {
-        Self::new(name, Kind::Simulated(discipline))
-    }
-
-    pub(super) fn talk(name: &str, talk: Talk) -> Self {
-        Self::new(name, Kind::Talk(talk))
-    }
-
-    pub(super) fn keeper(name: &str, keeper: Keeper) -> Self {
-        Self::new(name, Kind::Keeper(keeper))
-    }
-
-    fn new(name: &str, kind: Kind) -> Self {
-        Self { name: name.into(), workers: 4, clients: 8, server: None, siege: None, kind }
-    }
-
-    /// Sets another server than the case's.
-    pub(super) fn server(mut self, server: Server) -> Self {
-        self.server = Some(server);
-        self
-    }
-
-    /// Lays siege to its control socket.
-    pub(super) fn siege(mut self, means: Means) -> Self {
-        self.siege = Some(means);
-        self
-    }
-
-    /// Sets a variable for the primary of an allcores contender.
-    pub(super) fn env(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        if let Kind::Allcores { environment, .. } = &mut self.kind {
-            *environment = Some((name, value.into()));
-        }
-        self
-    }
-
-    /// Sets the number of workers (4 otherwise), and says it in the name.
-    pub(super) fn workers(mut self, workers: u16) -> Self {
-        self.workers = workers;
-        self.name = format!("{}, {workers} workers", self.name);
-        self
-    }
-
-    /// Sets the number of clients (8 otherwise), and says it in the name.
-    pub(super) fn clients(mut self, clients: usize) -> Self {
-        self.clients = clients;
-        self.name = format!("{}, {clients} clients", self.name);
-        self
-    }
-
-    pub(super) fn needs_binary(&self) -> bool {
-        matches!(self.kind, Kind::Allcores { .. } | Kind::Keeper(_))
-    }
-
-    /// Whom it is compared with: those of the same group.
-    pub(super) fn group(&self) -> String {
-        match &self.kind {
-            Kind::Talk(talk) => format!("{} bytes", talk.bytes),
-            _ => format!("{} workers, {:?}", self.workers, self.server),
-        }
-    }
-
+impl Setting {
     /// Starts it on a free port and waits until every worker is ready.
-    pub(super) fn start(&self, server: &Server, binary: Option<&Path>) -> anyhow::Result<Contestant> {
+    fn start(&self, binary: &Path) -> anyhow::Result<Contestant> {
+        let Self { way, server, workers } = self;
         let port = free_port()?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let workers = self.workers;
-        let server = self.server.as_ref().unwrap_or(server);
-        let run = match (&self.kind, server) {
-            (Kind::Simulated(discipline), _) => Run::Simulated(*discipline),
-            (Kind::Talk(talk), _) => Run::Talk(talk.clone()),
-            (Kind::Keeper(keeper), _) => {
-                Run::Keeper(*keeper, binary.context("no program was built")?.to_owned())
+        let run = match (way, server) {
+            (Way::Plain, _) => Run::Plain(start_plain(server, address)?),
+            (Way::Peer(peer), Server::Node(script)) => {
+                Run::Peer(Baseline::new(*peer, script, *workers).start(port)?)
             }
-            (Kind::Plain, _) => Run::Plain(start_plain(server, address)?),
-            (Kind::Peer(peer), Server::Node(script)) => {
-                Run::Peer(Baseline::new(*peer, script, workers).start(port)?)
-            }
-            (Kind::Peer(_), _) => bail!("the peers run node servers only"),
-            (Kind::Allcores { policy, environment }, _) => {
+            (Way::Peer(_), _) => bail!("the peers run node servers only"),
+            (Way::Allcores { policy, environment }, _) => {
                 let mut app = App::new(server.command()?)
-                    .binary(binary.context("no program was built")?)
+                    .binary(binary)
                     .name("bench")
-                    .workers(workers)
+                    .workers(*workers)
                     .policy(*policy)
                     .env("HOST", address.ip().to_string())
                     .env("PORT", port.to_string());
@@ -170,11 +172,11 @@ impl Contender {
                     app = app.env(*name, value);
                 }
                 let app = app.start()?;
-                app.wait_ready(workers.into())?;
+                app.wait_ready((*workers).into())?;
                 Run::App(app)
             }
         };
-        Ok(Contestant { address, workers, clients: self.clients, siege: self.siege, run })
+        Ok(Contestant { address, workers: *workers, run })
     }
 }
 
@@ -195,8 +197,7 @@ impl Server {
         let words = match self {
             Self::Node(script) => vec!["node".into(), script.clone()],
             Self::Python(script) => vec!["python3".into(), script.clone()],
-            Self::Example(name) => vec![super::target().join("release").join(name)],
-            Self::None => bail!("there is no server"),
+            Self::Example(name) => vec![target().join("release").join(name)],
         };
         let program = words.last().context("there is always one")?;
         ensure!(program.is_file(), "the server {} does not exist", program.display());
@@ -204,13 +205,11 @@ impl Server {
     }
 }
 
-/// A contender that serves, for one measurement.
+/// A server that is run, for one measurement.
 #[derive(Debug)]
 pub(super) struct Contestant {
     pub(super) address: SocketAddr,
     pub(super) workers: u16,
-    pub(super) clients: usize,
-    pub(super) siege: Option<Means>,
     run: Run,
 }
 
@@ -219,10 +218,6 @@ enum Run {
     App(RunningApp),
     Peer(RunningBaseline),
     Plain(Process),
-    Simulated(Discipline),
-    Talk(Talk),
-    /// And the program `allcores`.
-    Keeper(Keeper, PathBuf),
 }
 
 impl Contestant {
@@ -231,7 +226,7 @@ impl Contestant {
         match &self.run {
             Run::App(app) => Some(app.pid()),
             Run::Peer(peer) => peer.primary_pid(),
-            Run::Plain(_) | Run::Simulated(_) | Run::Talk(_) | Run::Keeper(..) => None,
+            Run::Plain(_) => None,
         }
     }
 
@@ -239,40 +234,15 @@ impl Contestant {
     pub(super) fn control_socket(&self) -> Option<PathBuf> {
         match &self.run {
             Run::App(app) => Some(app.runtime_folder().join(app.name()).join("control.sock")),
-            _ => None,
+            Run::Peer(_) | Run::Plain(_) => None,
         }
     }
 
-    /// How connections wait, if this is no more than a simulation.
-    pub(super) fn simulated(&self) -> Option<Discipline> {
-        match self.run {
-            Run::Simulated(discipline) => Some(discipline),
-            _ => None,
-        }
-    }
-
-    /// Who talks with whom, if that is what is measured.
-    pub(super) fn talk(&self) -> Option<&Talk> {
-        match &self.run {
-            Run::Talk(talk) => Some(talk),
-            _ => None,
-        }
-    }
-
-    /// Who keeps lines, if that is what is measured, and the program `allcores`.
-    pub(super) fn keeper(&self) -> Option<(Keeper, &Path)> {
-        match &self.run {
-            Run::Keeper(keeper, binary) => Some((*keeper, binary)),
-            _ => None,
-        }
-    }
-
-    pub(super) fn stop(self) -> anyhow::Result<()> {
+    fn stop(self) -> anyhow::Result<()> {
         match self.run {
             Run::App(app) => app.stop().map(drop),
             Run::Peer(peer) => peer.stop(),
             Run::Plain(process) => process.stop().map(drop),
-            Run::Simulated(_) | Run::Talk(_) | Run::Keeper(..) => Ok(()),
         }
     }
 }

@@ -1,30 +1,29 @@
 //! Where it was measured, and with what: numbers without that can't be compared with any others.
 
-use std::fs;
+use std::collections::BTreeMap;
 use std::process::Command;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
+use std::{fmt, fs};
 
 use anyhow::Context;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The unit of CPU times in /proc/PID/stat. proc(5) has programs ask for it; Linux has given no other answer than 100
 /// on any architecture that node runs on.
 const TICKS_PER_SECOND: u64 = 100;
 
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Machine {
-    cpu: String,
-    cpus: usize,
-    memory: String,
-    kernel: String,
-    rustc: String,
-    node: String,
-    python: String,
-    commit: String,
+    pub(super) cpu: String,
+    pub(super) cpus: usize,
+    pub(super) memory: String,
+    pub(super) kernel: String,
+    /// Of what is used, by name.
+    pub(super) versions: BTreeMap<String, String>,
+    pub(super) commit: String,
     /// There were changes that the commit does not have.
-    is_dirty: bool,
-    /// Seconds since 1970.
-    at: u64,
+    pub(super) is_dirty: bool,
+    pub(super) date: String,
 }
 
 impl Machine {
@@ -37,14 +36,32 @@ impl Machine {
                 .context("read the kernel's release")?
                 .trim()
                 .into(),
-            rustc: output("rustc", &["--version"]),
-            node: output("node", &["--version"]),
-            python: output("python3", &["--version"]),
+            versions: ["rustc", "node", "python3"].map(|name| (name.to_owned(), version(name))).into(),
             commit: output("git", &["rev-parse", "HEAD"]),
             is_dirty: !output("git", &["status", "--porcelain"]).is_empty(),
-            at: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs(),
+            date: output("date", &["--utc", "+%Y-%m-%d"]),
         })
     }
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cpu, cpus, memory, kernel, versions, commit, is_dirty, date } = self;
+        let changed = if *is_dirty { " with changes" } else { "" };
+        let commit = commit.get(..10).unwrap_or(commit);
+        write!(f, "{date}, commit {commit}{changed}; {cpu}, {cpus} cores, {memory}, Linux {kernel}")?;
+        versions.iter().try_for_each(|(name, version)| write!(f, ", {name} {version}"))
+    }
+}
+
+/// The version that a program says it has: the first word that begins with a digit, or a v and a digit.
+fn version(program: &str) -> String {
+    let text = output(program, &["--version"]);
+    let mut words = text.split_whitespace().map(|word| word.trim_start_matches('v'));
+    words
+        .find(|word| word.starts_with(|letter: char| letter.is_ascii_digit()))
+        .unwrap_or("unknown")
+        .to_owned()
 }
 
 /// Reads how much CPU time a process has used; zero for none, or one that is gone.
