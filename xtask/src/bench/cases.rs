@@ -3,15 +3,21 @@
 //! A new case is a file here and a line in [`ALL`].
 
 mod control;
+mod crash;
 mod fairness;
+mod growth;
 mod handoff;
+mod idle;
 mod logs;
 mod messages;
 mod mixed;
 mod reload;
+mod scale;
+mod start;
 mod steering;
 mod sync;
 mod throughput;
+mod upgrade;
 
 use super::case::Case;
 
@@ -22,7 +28,13 @@ pub(super) const ALL: &[&Case] = &[
     &fairness::CASE,
     &handoff::CASE,
     &sync::CASE,
+    &growth::CASE,
     &reload::CASE,
+    &scale::CASE,
+    &upgrade::CASE,
+    &crash::CASE,
+    &start::CASE,
+    &idle::CASE,
     &logs::CASE,
     &control::CASE,
     &messages::CASE,

@@ -66,6 +66,10 @@ pub(super) fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
+pub(super) fn mebibytes(kib: u64) -> f64 {
+    float(kib) / 1024.0
+}
+
 #[expect(clippy::cast_precision_loss, reason = "no count here reaches 2^52")]
 pub(super) fn float(count: u64) -> f64 {
     count as f64

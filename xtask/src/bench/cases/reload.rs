@@ -10,7 +10,7 @@ use std::process::Output;
 use std::time::{Duration, Instant};
 
 use allcores_testing::app::{App, RunningApp};
-use allcores_testing::load::{FailureKind, Failures, Load, Report, Running};
+use allcores_testing::load::Load;
 use allcores_testing::pm2::Pm2;
 use allcores_testing::process::free_port;
 use allcores_testing::runtimes::Install;
@@ -20,19 +20,11 @@ use crate::bench::Arguments;
 use crate::bench::case::{Case, Expected, Plan};
 use crate::bench::contender::{Contender, Turn};
 use crate::bench::load::float;
+use crate::bench::loads::{self, Loads};
 use crate::bench::metric::Metric;
-use crate::bench::record::{Metrics, Role, Sample};
+use crate::bench::record::{Role, Sample};
 
 const WORKERS: u16 = 4;
-
-/// How many clients each of the two loads has.
-const CLIENTS: usize = 8;
-
-/// A request that has no answer by then has failed: nothing here takes as long.
-const TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How many answers there are to be before anything is done, and after.
-const SOME: u64 = 200;
 
 /// How many requests are made to see who serves in the end.
 const PROBES: u64 = 20;
@@ -47,16 +39,16 @@ pub(super) const CASE: Case = Case {
         Metric::lower("s a reload").plotted(),
         Metric::informative("exit code"),
         Metric::higher("answered afterwards").plotted(),
-        Metric::informative("answered").summed(),
-        Metric::lower("lost").summed().plotted(),
-        Metric::lower("repeatable").summed(),
-        Metric::lower("refused").summed(),
-        Metric::lower("reset").summed(),
-        Metric::lower("timeout").summed(),
-        Metric::lower("closed early").summed(),
+        loads::ANSWERED,
+        loads::LOST.plotted(),
+        loads::REPEATABLE,
+        loads::REFUSED,
+        loads::RESET,
+        loads::TIMED_OUT,
+        loads::CLOSED,
     ],
     expected: &[
-        Expected::Never("lost"),
+        Expected::Never(loads::LOST.name),
         Expected::NotWorse("answered afterwards", "allcores, --drain-timeout 2s", "PM2"),
     ],
     remarks: "\
@@ -89,9 +81,7 @@ fn plan(arguments: &Arguments) -> Plan {
         }
     };
     Plan {
-        title: format!(
-            "{WORKERS} node workers, {CLIENTS} clients with a connection for each request and {CLIENTS} that keep theirs"
-        ),
+        title: format!("{WORKERS} node workers, {}", loads::title()),
         packages: &[],
         contenders: [Reloader::Allcores, Reloader::Pm2, Reloader::Pm2Graceful].map(contender).into(),
         left_out: Vec::new(),
@@ -154,11 +144,12 @@ impl Reloader {
         // Nobody may answer any more.
         std::thread::sleep(Duration::from_secs(1));
         let bad = loads.stop();
-        let afterwards = Load::new(address).requests(PROBES).timeout(TIMEOUT).run_blocking();
+        let afterwards = Load::new(address).requests(PROBES).timeout(loads::TIMEOUT).run_blocking();
         let mut end = vec![("answered afterwards", float(afterwards.ok))];
         end.extend(output.status.code().map(|code| ("exit code", f64::from(code))));
-        Ok([good.samples("a good version", vec![("s a reload", took)]), bad.samples("a broken version", end)]
-            .concat())
+        let good = of_version("a good version", good.samples(vec![("s a reload", took)]));
+        let bad = of_version("a broken version", bad.samples(end));
+        Ok([good, bad].concat())
     }
 }
 
@@ -176,63 +167,9 @@ impl Contestant {
     }
 }
 
-/// The two loads.
-struct Loads {
-    single: Running,
-    kept: Running,
-}
-
-impl Loads {
-    fn start(address: SocketAddr) -> anyhow::Result<Self> {
-        let load = || Load::new(address).clients(CLIENTS).timeout(TIMEOUT);
-        let loads = Self { single: load().spawn(), kept: load().keep_alive().spawn() };
-        loads.pass()?;
-        Ok(loads)
+fn of_version(version: &str, mut samples: Vec<Sample>) -> Vec<Sample> {
+    for sample in &mut samples {
+        sample.load = format!("{version}; {}", sample.load);
     }
-
-    fn pass(&self) -> anyhow::Result<()> {
-        for load in [&self.single, &self.kept] {
-            ensure!(load.wait_ok(load.ok() + SOME, Duration::from_secs(30)), "the app does not answer");
-        }
-        Ok(())
-    }
-
-    fn stop(self) -> Both {
-        Both { single: seen(&self.single.stop(), false), kept: seen(&self.kept.stop(), true) }
-    }
-}
-
-/// What the two loads saw.
-struct Both {
-    single: Metrics,
-    kept: Metrics,
-}
-
-impl Both {
-    /// With the numbers that are about the version, not about a load.
-    fn samples(self, version: &str, mut of_version: Metrics) -> Vec<Sample> {
-        of_version.extend(self.single);
-        vec![
-            Sample { load: format!("{version}; a connection for each request"), metrics: of_version },
-            Sample { load: format!("{version}; connections are kept"), metrics: self.kept },
-        ]
-    }
-}
-
-fn seen(report: &Report, is_kept: bool) -> Metrics {
-    let is_closed = |kind| matches!(kind, FailureKind::Reset | FailureKind::ClosedEarly);
-    // On a connection that had served before, without a byte of an answer: a client repeats that by itself.
-    let is_repeatable = |nth: u32, kind: FailureKind| is_kept && nth > 1 && is_closed(kind);
-    let repeatable =
-        report.failed.iter().filter(|failure| is_repeatable(failure.nth, failure.kind)).count() as u64;
-    let Failures { refused, reset, timeout, closed_early, short, .. } = report.failures;
-    vec![
-        ("answered", float(report.ok)),
-        ("lost", float(report.failures.total() - repeatable)),
-        ("repeatable", float(repeatable)),
-        ("refused", float(refused)),
-        ("reset", float(reset)),
-        ("timeout", float(timeout)),
-        ("closed early", float(closed_early + short)),
-    ]
+    samples
 }
