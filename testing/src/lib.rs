@@ -5,6 +5,7 @@ pub mod app;
 pub mod baseline;
 pub mod chaos;
 pub mod extent;
+pub mod framework;
 pub mod fuzz;
 pub mod journal;
 pub mod load;

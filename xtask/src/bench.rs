@@ -12,6 +12,7 @@ mod load;
 mod losses;
 mod machine;
 mod metric;
+mod need;
 mod page;
 mod plot;
 mod record;

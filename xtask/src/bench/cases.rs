@@ -4,8 +4,10 @@
 
 mod control;
 mod fairness;
+mod frameworks;
 mod handoff;
 mod logs;
+mod memory;
 mod messages;
 mod mixed;
 mod reload;
@@ -20,6 +22,8 @@ pub(super) const ALL: &[&Case] = &[
     &throughput::CASE,
     &mixed::CASE,
     &fairness::CASE,
+    &memory::CASE,
+    &frameworks::CASE,
     &handoff::CASE,
     &sync::CASE,
     &reload::CASE,
