@@ -7,6 +7,7 @@ pub mod baseline;
 pub mod chaos;
 pub mod cost;
 pub mod extent;
+pub mod framework;
 pub mod fuzz;
 pub mod journal;
 pub mod load;

@@ -14,6 +14,7 @@ mod losses;
 mod machine;
 mod managed;
 mod metric;
+mod need;
 mod page;
 mod plot;
 mod record;

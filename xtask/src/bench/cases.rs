@@ -5,10 +5,12 @@
 mod control;
 mod crash;
 mod fairness;
+mod frameworks;
 mod growth;
 mod handoff;
 mod idle;
 mod logs;
+mod memory;
 mod messages;
 mod mixed;
 mod reload;
@@ -26,6 +28,8 @@ pub(super) const ALL: &[&Case] = &[
     &throughput::CASE,
     &mixed::CASE,
     &fairness::CASE,
+    &memory::CASE,
+    &frameworks::CASE,
     &handoff::CASE,
     &sync::CASE,
     &growth::CASE,

@@ -1,19 +1,23 @@
 //! Who is measured, and how each is started on the same server.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use allcores_testing::app::{App, RunningApp};
+use allcores_testing::app::{App, Event, RunningApp};
 use allcores_testing::baseline::{Baseline, Peer, RunningBaseline};
+use allcores_testing::framework::{Framework, RunningFramework};
 use allcores_testing::load::Load;
 use allcores_testing::process::{Process, free_port};
-use allcores_testing::runtimes::{Install, target};
+use allcores_testing::runtimes::{Install, Runtime, target};
 use anyhow::{Context, bail, ensure};
 
-use super::record::{Role, Sample};
+use super::need::Need;
+use super::record::{LeftOut, Role, Sample};
 
 /// How long a server that is started as it is may take to answer.
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,8 +40,7 @@ pub(super) struct Contender {
     pub(super) role: Role,
     /// Whom it is compared with: those of the same group.
     pub(super) group: String,
-    /// What has to be installed for it.
-    pub(super) needs: Vec<Install>,
+    pub(super) needs: Vec<Need>,
     measure: Measure,
 }
 
@@ -57,13 +60,14 @@ impl Contender {
         setting: Setting,
         load: impl Fn(&Contestant, Turn<'_>) -> anyhow::Result<Vec<Sample>> + 'static,
     ) -> Self {
-        let role = setting.way.role();
-        Self::new(name, role, move |turn| {
+        let (role, needs) = (setting.way.role(), setting.needs());
+        let measure = move |turn: Turn<'_>| {
             let contestant = setting.start(turn.binary)?;
             let samples = load(&contestant, turn)?;
             contestant.stop()?;
             Ok(samples)
-        })
+        };
+        Self { needs, ..Self::new(name, role, measure) }
     }
 
     /// Compares it with those of this group only.
@@ -79,8 +83,8 @@ impl Contender {
     }
 
     /// Has this installed before, and leaves the contender out where that can't be.
-    pub(super) fn needs(mut self, install: Install) -> Self {
-        self.needs.push(install);
+    pub(super) fn needs(mut self, need: Need) -> Self {
+        self.needs.push(need);
         self
     }
 
@@ -107,6 +111,8 @@ pub(super) enum Server {
     Python(PathBuf),
     /// One of the workspace's own examples, by its name.
     Example(&'static str),
+    /// A runtime's server below `tests/fixtures`.
+    Runtime(Runtime),
 }
 
 /// How a server is run.
@@ -117,8 +123,31 @@ pub(super) enum Way {
         environment: Option<(&'static str, String)>,
     },
     Peer(Peer),
+    /// What the server has for this by itself.
+    Framework(Framework),
     /// As it is, one process.
     Plain,
+}
+
+/// How others run a node server on several cores.
+pub(super) fn node_peers() -> [(&'static str, Way); 6] {
+    [
+        ("node:cluster round robin", Peer::NodeClusterRoundRobin),
+        ("node:cluster shared", Peer::NodeClusterNone),
+        ("PM2, cluster mode", Peer::Pm2),
+        ("throng", Peer::Throng),
+        ("nginx before as many servers", Peer::Nginx),
+        ("SO_REUSEPORT, no manager", Peer::ReusePort),
+    ]
+    .map(|(name, peer)| (name, Way::Peer(peer)))
+}
+
+/// Who would be compared in the same cases, and is not to be had.
+pub(super) fn absent_peers() -> Vec<LeftOut> {
+    vec![LeftOut {
+        contender: "einhorn".into(),
+        why: "it is a Ruby gem, and no package of Debian's, npm's or PyPI's has it".into(),
+    }]
 }
 
 impl Way {
@@ -135,7 +164,7 @@ impl Way {
         match self {
             Self::Allcores { .. } => Role::Ours,
             Self::Peer(Peer::ReusePort | Peer::SharedListener) | Self::Plain => Role::Limit,
-            Self::Peer(Peer::NodeClusterRoundRobin | Peer::NodeClusterNone) => Role::Peer,
+            Self::Peer(_) | Self::Framework(_) => Role::Peer,
         }
     }
 }
@@ -149,6 +178,19 @@ pub(super) struct Setting {
 }
 
 impl Setting {
+    fn needs(&self) -> Vec<Need> {
+        let of_way = match self.way {
+            Way::Peer(peer) => peer.install().map(Need::Install),
+            Way::Framework(_) | Way::Allcores { .. } | Way::Plain => None,
+        };
+        let of_server = match self.server {
+            Server::Runtime(Runtime::Uvicorn) => Some(Need::Install(Install::Python)),
+            Server::Runtime(runtime) => Some(Need::Runtime(runtime)),
+            Server::Node(_) | Server::Python(_) | Server::Example(_) => None,
+        };
+        of_way.into_iter().chain(of_server).collect()
+    }
+
     /// Starts it on a free port and waits until every worker is ready.
     fn start(&self, binary: &Path) -> anyhow::Result<Contestant> {
         let Self { way, server, workers } = self;
@@ -160,14 +202,19 @@ impl Setting {
                 Run::Peer(Baseline::new(*peer, script, *workers).start(port)?)
             }
             (Way::Peer(_), _) => bail!("the peers run node servers only"),
+            (Way::Framework(framework), _) => Run::Framework(framework.start(*workers, address)?),
             (Way::Allcores { policy, environment }, _) => {
-                let mut app = App::new(server.command()?)
+                let mut app = App::new(server.command(address)?)
                     .binary(binary)
                     .name("bench")
                     .workers(*workers)
-                    .policy(*policy)
-                    .env("HOST", address.ip().to_string())
-                    .env("PORT", port.to_string());
+                    .policy(*policy);
+                for (name, value) in server.environment(address) {
+                    app = app.env(name, value);
+                }
+                if let Server::Runtime(runtime) = server {
+                    app = app.folder(runtime.cwd());
+                }
                 if let Some((name, value)) = environment {
                     app = app.env(*name, value);
                 }
@@ -182,9 +229,9 @@ impl Setting {
 
 /// Starts a server as it is, and waits until it answers.
 fn start_plain(server: &Server, address: SocketAddr) -> anyhow::Result<Process> {
-    let words = server.command()?;
+    let words = server.command(address)?;
     let mut command = Command::new(&words[0]);
-    command.args(&words[1..]).env("HOST", address.ip().to_string()).env("PORT", address.port().to_string());
+    command.args(&words[1..]).envs(server.environment(address));
     let process = Process::spawn(&mut command)?;
     let first = Load::new(address).spawn();
     ensure!(first.wait_ok(1, READY_TIMEOUT), "{} does not answer", words[0].display());
@@ -193,15 +240,25 @@ fn start_plain(server: &Server, address: SocketAddr) -> anyhow::Result<Process> 
 }
 
 impl Server {
-    fn command(&self) -> anyhow::Result<Vec<PathBuf>> {
-        let words = match self {
-            Self::Node(script) => vec!["node".into(), script.clone()],
-            Self::Python(script) => vec!["python3".into(), script.clone()],
-            Self::Example(name) => vec![target().join("release").join(name)],
+    fn command(&self, address: SocketAddr) -> anyhow::Result<Vec<OsString>> {
+        let (interpreter, program) = match self {
+            Self::Runtime(runtime) => return runtime.command(address),
+            Self::Node(script) => (Some("node"), script.clone()),
+            Self::Python(script) => (Some("python3"), script.clone()),
+            Self::Example(name) => (None, target().join("release").join(name)),
         };
-        let program = words.last().context("there is always one")?;
         ensure!(program.is_file(), "the server {} does not exist", program.display());
-        Ok(words)
+        Ok(interpreter.map(OsString::from).into_iter().chain([program.into_os_string()]).collect())
+    }
+
+    fn environment(&self, address: SocketAddr) -> Vec<(&'static str, OsString)> {
+        match self {
+            Self::Runtime(runtime) => runtime.env(address),
+            Self::Node(_) | Self::Python(_) | Self::Example(_) => {
+                let (host, port) = (address.ip().to_string(), address.port().to_string());
+                vec![("HOST", host.into()), ("PORT", port.into())]
+            }
+        }
     }
 }
 
@@ -217,16 +274,32 @@ pub(super) struct Contestant {
 enum Run {
     App(RunningApp),
     Peer(RunningBaseline),
+    Framework(RunningFramework),
     Plain(Process),
 }
 
 impl Contestant {
-    /// The process that stands between kernel and workers, if there is one.
-    pub(super) fn primary_pid(&self) -> Option<u32> {
+    /// What stands between kernel and workers.
+    pub(super) fn manager_pids(&self) -> Vec<u32> {
         match &self.run {
-            Run::App(app) => Some(app.pid()),
-            Run::Peer(peer) => peer.primary_pid(),
-            Run::Plain(_) => None,
+            Run::App(app) => vec![app.pid()],
+            Run::Peer(peer) => peer.manager_pids(),
+            Run::Framework(framework) => vec![framework.manager_pid()],
+            Run::Plain(_) => Vec::new(),
+        }
+    }
+
+    /// The workers, as they were when it began to serve.
+    pub(super) fn worker_pids(&self) -> BTreeSet<u32> {
+        match &self.run {
+            Run::App(app) => {
+                let events = app.events();
+                let ready = events.iter().filter(|event| event.kind() == "ready");
+                ready.filter_map(Event::worker_pid).collect()
+            }
+            Run::Peer(peer) => peer.worker_pids().clone(),
+            Run::Framework(framework) => framework.worker_pids().clone(),
+            Run::Plain(process) => [process.pid()].into(),
         }
     }
 
@@ -234,7 +307,7 @@ impl Contestant {
     pub(super) fn control_socket(&self) -> Option<PathBuf> {
         match &self.run {
             Run::App(app) => Some(app.runtime_folder().join(app.name()).join("control.sock")),
-            Run::Peer(_) | Run::Plain(_) => None,
+            Run::Peer(_) | Run::Framework(_) | Run::Plain(_) => None,
         }
     }
 
@@ -242,6 +315,7 @@ impl Contestant {
         match self.run {
             Run::App(app) => app.stop().map(drop),
             Run::Peer(peer) => peer.stop(),
+            Run::Framework(framework) => framework.stop(),
             Run::Plain(process) => process.stop().map(drop),
         }
     }

@@ -18,7 +18,7 @@ pub(super) const CLOSED_LOOP: &[Metric] = &[
     Metric::higher("requests/s").plotted(),
     Metric::lower("p50 ms"),
     Metric::lower("p99 ms").plotted(),
-    Metric::lower("primary's CPU %"),
+    Metric::lower("manager's CPU %"),
     Metric::lower("failed").summed(),
 ];
 
@@ -30,16 +30,16 @@ pub(super) fn closed_loop(load: &Load, time: Duration, contestant: &Contestant) 
         ("requests/s", report.throughput()),
         ("p50 ms", ms(report.latencies.p50())),
         ("p99 ms", ms(report.latencies.p99())),
-        ("primary's CPU %", 100.0 * cpu.as_secs_f64() / report.elapsed.as_secs_f64()),
+        ("manager's CPU %", 100.0 * cpu.as_secs_f64() / report.elapsed.as_secs_f64()),
         ("failed", failed(&report)),
     ])
 }
 
-/// Loads for this time; gives the CPU time of the primary, too.
+/// Loads for this time; gives the CPU time of what manages, too.
 pub(super) fn loaded(load: &Load, time: Duration, contestant: &Contestant) -> (Report, Duration) {
-    let before = machine::cpu_time(contestant.primary_pid());
+    let before = machine::cpu_time(&contestant.manager_pids());
     let report = load.clone().during(time).run_blocking();
-    (report, machine::cpu_time(contestant.primary_pid()).saturating_sub(before))
+    (report, machine::cpu_time(&contestant.manager_pids()).saturating_sub(before))
 }
 
 /// Loads for a while, and fails where nothing answers: what is broken is not worth measuring. No longer than is then

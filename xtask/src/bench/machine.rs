@@ -8,6 +8,8 @@ use std::{fmt, fs};
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
+use super::need;
+
 /// The unit of CPU times in /proc/PID/stat. proc(5) has programs ask for it; Linux has given no other answer than 100
 /// on any architecture that node runs on.
 const TICKS_PER_SECOND: u64 = 100;
@@ -54,19 +56,17 @@ impl fmt::Display for Machine {
     }
 }
 
-/// The version that a program says it has: the first word that begins with a digit, or a v and a digit.
 fn version(program: &str) -> String {
-    let text = output(program, &["--version"]);
-    let mut words = text.split_whitespace().map(|word| word.trim_start_matches('v'));
-    words
-        .find(|word| word.starts_with(|letter: char| letter.is_ascii_digit()))
-        .unwrap_or("unknown")
-        .to_owned()
+    need::version_in(&need::run(program, "--version"))
 }
 
-/// Reads how much CPU time a process has used; zero for none, or one that is gone.
-pub(super) fn cpu_time(pid: Option<u32>) -> Duration {
-    let stat = pid.and_then(|pid| fs::read_to_string(format!("/proc/{pid}/stat")).ok()).unwrap_or_default();
+/// Reads how much CPU time processes have used together; one that is gone counts for nothing.
+pub(super) fn cpu_time(pids: &[u32]) -> Duration {
+    pids.iter().map(|pid| cpu_time_of(*pid)).sum()
+}
+
+fn cpu_time_of(pid: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // After the name, which may hold anything: the state is field 3, user and system time are 14 and 15.
     let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
     let ticks: u64 = fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();

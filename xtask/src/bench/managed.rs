@@ -19,6 +19,7 @@ use allcores_testing::runtimes::Install;
 use anyhow::{Context, bail, ensure};
 
 use super::contender::{Contender, Turn};
+use super::need::Need;
 use super::record::{Role, Sample};
 
 /// How long workers may take to be there, or to go: dozens of cold runtimes on a busy machine take their time.
@@ -79,7 +80,7 @@ impl Manager {
     ) -> Contender {
         let contender = Contender::new(self.name(), self.role(), measure);
         match self {
-            Self::Pm2 => contender.needs(Install::Pm2),
+            Self::Pm2 => contender.needs(Need::Install(Install::Pm2)),
             Self::Allcores(_) | Self::NodeCluster | Self::Loop => contender,
         }
     }
@@ -142,7 +143,7 @@ impl Managed {
     pub(super) fn manager(&self) -> Option<u32> {
         match &self.run {
             Run::App(app) => Some(app.pid()),
-            Run::Cluster(cluster) => cluster.primary_pid(),
+            Run::Cluster(cluster) => cluster.manager_pids().first().copied(),
             Run::Pm2(pm2) => pm2.daemon(),
             Run::Loop(_) => None,
         }
@@ -151,7 +152,9 @@ impl Managed {
     /// The workers, the oldest first.
     pub(super) fn workers(&self) -> anyhow::Result<Vec<u32>> {
         match &self.run {
-            Run::Loop(members) => Ok(members.iter().flat_map(RunningBaseline::worker_pids).collect()),
+            Run::Loop(members) => {
+                Ok(members.iter().flat_map(RunningBaseline::worker_pids).copied().collect())
+            }
             _ => Ok(proc::children(self.manager().context("the manager is gone")?)),
         }
     }

@@ -12,7 +12,6 @@ use super::contender::{Contender, Turn};
 use super::machine::Machine;
 use super::record::{LeftOut, Record, Sample, Series};
 use super::{Arguments, NODE_SERVER, PYTHON_SERVER, cases, expected, page, table};
-use crate::setup;
 use crate::shell::{self, cargo};
 
 /// With `--quick`: long enough that every contender answers.
@@ -54,10 +53,13 @@ fn perform(
     machine: &Machine,
     binary: &Path,
 ) -> anyhow::Result<()> {
+    let needs = plan.contenders.iter().flat_map(|contender| &contender.needs);
+    let mut machine = machine.clone();
+    machine.versions.extend(needs.flat_map(|need| need.versions()));
     let record = Record {
         case: case.name.into(),
         given: arguments.given.clone(),
-        machine: machine.clone(),
+        machine,
         results: measure(&plan.contenders, arguments.given.rounds, binary)?,
         title: plan.title,
         left_out: plan.left_out,
@@ -110,7 +112,7 @@ impl Plan {
     fn provide(&mut self) -> anyhow::Result<&[LeftOut]> {
         let mut contenders = Vec::new();
         for contender in self.contenders.drain(..) {
-            let missing = contender.needs.iter().map(|install| setup::provide(*install));
+            let missing = contender.needs.iter().map(|need| need.provide());
             match missing.collect::<anyhow::Result<Vec<_>>>()?.into_iter().flatten().next() {
                 Some(why) => self.left_out.push(LeftOut { contender: contender.name, why }),
                 None => contenders.push(contender),

@@ -84,7 +84,7 @@ fn measure(contestant: &Contestant, siege: Option<Means>, time: Duration) -> any
     let load = Load::new(contestant.address).rate(RATE);
     load::warm_up(&load, time)?;
     let siege = siege.map(|means| Siege::begin(&socket, means));
-    let cpu = machine::cpu_time(contestant.primary_pid());
+    let cpu = machine::cpu_time(&contestant.manager_pids());
     let (began, running) = (Instant::now(), load.spawn());
     let mut answers = Vec::new();
     while began.elapsed() < time {
@@ -92,7 +92,7 @@ fn measure(contestant: &Contestant, siege: Option<Means>, time: Duration) -> any
         std::thread::sleep(PAUSE);
     }
     let report = running.stop();
-    let cpu = machine::cpu_time(contestant.primary_pid()).saturating_sub(cpu);
+    let cpu = machine::cpu_time(&contestant.manager_pids()).saturating_sub(cpu);
     let made = siege.as_ref().map_or(0, Siege::made);
     drop(siege);
     answers.sort_unstable();

@@ -4,14 +4,13 @@
 
 use std::time::Duration;
 
-use allcores_testing::baseline::Peer;
 use allcores_testing::load::hold;
 use allcores_testing::stats;
 use anyhow::ensure;
 
 use crate::bench::Arguments;
 use crate::bench::case::{Case, Expected, Plan};
-use crate::bench::contender::{Contender, Contestant, Server, Setting, Way};
+use crate::bench::contender::{Contender, Contestant, Server, Setting, Way, absent_peers, node_peers};
 use crate::bench::load::float;
 use crate::bench::metric::Metric;
 use crate::bench::record::{Metrics, Sample};
@@ -29,7 +28,7 @@ pub(super) const CASE: Case = Case {
     expected: &[Expected::NotWorse("Jain's index", "allcores auto", "allcores lanes, steering off")],
     remarks: "\
 Jain's index is 1 where all workers have the same, and 1/n where one has all. Handing over in turn is exact; lanes are filled \
-by the kernel's hash, and steered as workers get ahead of the others.",
+by the kernel's hash, and steered as workers get ahead of the others. SO_REUSEPORT without a manager is that hash alone.",
     plan,
 };
 
@@ -46,16 +45,17 @@ fn plan(arguments: &Arguments) -> Plan {
             "{connections} connections opened one after the other and held, {WORKERS} node workers"
         ),
         packages: &[],
-        contenders: vec![
+        contenders: [
             contender("allcores auto", Way::allcores("auto")),
             contender(
                 "allcores lanes, steering off",
                 Way::allcores_with("lanes", "ALLCORES_STEERING", "off"),
             ),
-            contender("node:cluster round robin", Way::Peer(Peer::NodeClusterRoundRobin)),
-            contender("node:cluster shared", Way::Peer(Peer::NodeClusterNone)),
-        ],
-        left_out: Vec::new(),
+        ]
+        .into_iter()
+        .chain(node_peers().map(|(name, way)| contender(name, way)))
+        .collect(),
+        left_out: absent_peers(),
         each: Duration::from_secs(2),
     }
 }

@@ -84,7 +84,7 @@ fn plan(arguments: &Arguments) -> Plan {
 fn measure(contestant: &Contestant, ports: u16, time: Duration) -> anyhow::Result<Metrics> {
     let load = Load::new(contestant.address).ports(ports).clients(CLIENTS);
     load::warm_up(&load, time)?;
-    let primary = contestant.primary_pid().context("there is a primary")?;
+    let primary = *contestant.manager_pids().first().context("there is no primary")?;
     let before = Usage::of(primary)?;
     let report = load.during(time).run_blocking();
     let used = Usage::of(primary)?.since(before);

@@ -13,7 +13,7 @@ use crate::bench::{Arguments, duration};
 
 const CLIENTS: usize = 8;
 
-const COST: &str = "primary's CPU µs/connection";
+const COST: &str = "manager's CPU µs/connection";
 
 pub(super) const CASE: Case = Case {
     name: "handoff",

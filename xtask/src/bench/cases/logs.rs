@@ -21,6 +21,7 @@ use serde::Deserialize;
 use crate::bench::case::{Case, Expected, Plan};
 use crate::bench::contender::{Contender, Turn};
 use crate::bench::metric::Metric;
+use crate::bench::need::Need;
 use crate::bench::record::{Metrics, Role, Sample};
 use crate::bench::{Arguments, duration, machine};
 
@@ -84,7 +85,7 @@ fn plan(arguments: &Arguments) -> Plan {
         let measure = move |turn: Turn<'_>| Ok(Sample::only(keeper.measure(time, turn.binary)?));
         match keeper {
             Keeper::Allcores(_) => Contender::new(name, Role::Ours, measure),
-            Keeper::Pm2(_) => Contender::new(name, Role::Peer, measure).needs(Install::Pm2),
+            Keeper::Pm2(_) => Contender::new(name, Role::Peer, measure).needs(Need::Install(Install::Pm2)),
         }
     });
     Plan {
@@ -114,12 +115,12 @@ impl Keeper {
         let running = self.start(&script, binary)?;
         let each = (RATE * time.as_secs_f64() / f64::from(WORKERS)).round();
 
-        let before = machine::cpu_time(Some(running.pid()?));
+        let before = machine::cpu_time(&[running.pid()?]);
         begin(folder.path(), each, time)?;
         let limit = Instant::now() + time + PATIENCE;
         let done = wait_done(folder.path(), limit)?;
         wait_still(&running.logs(), limit)?;
-        let cpu = machine::cpu_time(Some(running.pid()?)).saturating_sub(before);
+        let cpu = machine::cpu_time(&[running.pid()?]).saturating_sub(before);
 
         let written = each * f64::from(WORKERS);
         let found = count(&running.logs())?;

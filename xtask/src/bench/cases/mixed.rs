@@ -1,10 +1,9 @@
 //! The mixed case: a few requests that keep a worker busy, among many that do not. Who waits behind them?
 
-use allcores_testing::baseline::Peer;
 use allcores_testing::load::Load;
 
 use crate::bench::case::{Case, Expected, Plan};
-use crate::bench::contender::{Contender, Contestant, Server, Setting, Turn, Way};
+use crate::bench::contender::{Contender, Contestant, Server, Setting, Turn, Way, absent_peers, node_peers};
 use crate::bench::load::{self, CLOSED_LOOP};
 use crate::bench::record::Sample;
 use crate::bench::{Arguments, duration};
@@ -35,7 +34,7 @@ fn plan(arguments: &Arguments) -> Plan {
             arguments.given.clients
         ),
         packages: &[],
-        contenders: vec![
+        contenders: [
             contender("allcores auto", Way::allcores("auto")),
             contender(
                 "allcores lanes, steering off",
@@ -43,10 +42,11 @@ fn plan(arguments: &Arguments) -> Plan {
             ),
             contender("allcores shared", Way::allcores("shared")),
             contender("allcores round-robin", Way::allcores("round-robin")),
-            contender("node:cluster round robin", Way::Peer(Peer::NodeClusterRoundRobin)),
-            contender("node:cluster shared", Way::Peer(Peer::NodeClusterNone)),
-        ],
-        left_out: Vec::new(),
+        ]
+        .into_iter()
+        .chain(node_peers().map(|(name, way)| contender(name, way)))
+        .collect(),
+        left_out: absent_peers(),
         each: load::time_of(duration(arguments.given.seconds)),
     }
 }

@@ -22,6 +22,7 @@ use crate::bench::contender::{Contender, Turn};
 use crate::bench::load::float;
 use crate::bench::loads::{self, Loads};
 use crate::bench::metric::Metric;
+use crate::bench::need::Need;
 use crate::bench::record::{Role, Sample};
 
 const WORKERS: u16 = 4;
@@ -76,7 +77,7 @@ fn plan(arguments: &Arguments) -> Plan {
         match reloader {
             Reloader::Allcores => Contender::new(reloader.name(), Role::Ours, measure),
             Reloader::Pm2 | Reloader::Pm2Graceful => {
-                Contender::new(reloader.name(), Role::Peer, measure).needs(Install::Pm2)
+                Contender::new(reloader.name(), Role::Peer, measure).needs(Need::Install(Install::Pm2))
             }
         }
     };

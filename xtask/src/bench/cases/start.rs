@@ -57,7 +57,7 @@ fn plan(arguments: &Arguments) -> Plan {
             .flat_map(|workers| MANAGERS.map(|manager| contender(workers, manager)))
             .collect(),
         left_out: Vec::new(),
-        each: Duration::from_secs(4),
+        each: Duration::from_secs(6),
     }
 }
 
