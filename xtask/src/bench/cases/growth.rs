@@ -59,12 +59,12 @@ fn plan(arguments: &Arguments) -> Plan {
     };
     let of_workers = |policy| {
         WORKERS.map(|workers| {
-            contender(format!("{workers} workers"), policy, workers, 1).group(format!("{policy}, 1 address"))
+            contender(format!("workers: {workers}"), policy, workers, 1).group(format!("{policy}, 1 address"))
         })
     };
     let of_ports = |policy| {
         PORTS.map(|ports| {
-            contender(format!("{ports} addresses"), policy, WORKERS_OF_PORTS, ports)
+            contender(format!("addresses: {ports}"), policy, WORKERS_OF_PORTS, ports)
                 .group(format!("{policy}, {WORKERS_OF_PORTS} workers"))
         })
     };
