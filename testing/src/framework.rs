@@ -6,6 +6,8 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
+use anyhow::Context;
+
 use crate::baseline::wait_workers;
 use crate::process::Process;
 use crate::runtimes::{Install, Runtime};
@@ -64,7 +66,8 @@ impl Framework {
             .current_dir(runtime.cwd())
             .envs(environment(runtime, address));
         let process = Process::spawn(command.stdin(Stdio::null()))?;
-        let workers = wait_workers(address, workers.into())?;
+        let workers = wait_workers(address, workers.into())
+            .with_context(|| format!("{self:?}: {:#?}", process.lines()))?;
         Ok(RunningFramework { process, workers })
     }
 }

@@ -18,14 +18,14 @@ pub(super) const PAGE: &str = "docs/benchmarks.md";
 const HEAD: &str = "\
 # Benchmarks
 
-Made by `cargo xtask bench` of the records in [benchmarks](benchmarks), each of which has every sample; no figure here was \
+Made by `cargo xtask bench` of the records in `docs/benchmarks`, each of which has every sample; no figure here was \
 written by hand. `cargo xtask bench` alone measures everything anew, and `cargo xtask bench --quick` looks in minutes whether the \
 directions are as expected.
 
 Contenders take turns: each is started anew for each round, warmed up, measured and stopped. Clients, workers and managers share \
 one machine, so that what a client costs is felt by all contenders alike. A cell has the median of the rounds, the lowest and \
-highest in brackets, and the ratio to the first row; what is headed *all rounds* is a sum. A *limit* is no peer: nobody who \
-manages workers can be better, and its ratio tells how far from it the first row is. Compare within a table only.
+highest in brackets, and the ratio to the first row; what is headed *all rounds* is a sum. A *limit* is no peer: nobody \
+manages workers there, or it is a theory; its ratio tells how far from it the first row is. Compare within a table only.
 ";
 
 /// A file of the repository, and what it is to hold.

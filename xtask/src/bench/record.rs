@@ -38,7 +38,7 @@ pub(super) enum Role {
     Ours,
     /// Another way to the same end.
     Peer,
-    /// What nobody who manages workers can be better than, or a theory: it tells how much there is to be had.
+    /// Nobody manages workers there, or it is a theory: it tells how much there is to be had.
     Limit,
 }
 
