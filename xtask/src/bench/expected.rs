@@ -12,11 +12,11 @@ pub(super) fn broken(case: &Case, record: &Record) -> Vec<String> {
 
 impl Expected {
     fn broken(self, case: &Case, record: &Record) -> Vec<String> {
-        let (Self::Never(name) | Self::NotWorse(name, ..)) = self;
+        let (Self::Never(name) | Self::NotWorse { metric: name, .. }) = self;
         let Some(metric) = case.metric(name) else { return vec![format!("there is no metric `{name}`")] };
         match self {
             Self::Never(_) => never(metric, record),
-            Self::NotWorse(_, ours, other) => not_worse(metric, ours, other, record),
+            Self::NotWorse { ours, than, group, .. } => not_worse(metric, (ours, than), group, record),
         }
     }
 }
@@ -33,10 +33,11 @@ fn never(metric: Metric, record: &Record) -> Vec<String> {
         .collect()
 }
 
-fn not_worse(metric: Metric, ours: &str, other: &str, record: &Record) -> Vec<String> {
+fn not_worse(metric: Metric, (ours, other): (&str, &str), name: &str, record: &Record) -> Vec<String> {
     let groups = record.groups();
     let pairs: Vec<_> = groups
         .iter()
+        .filter(|group| group[0].group.contains(name))
         .filter_map(|group| {
             let of = |name: &str| {
                 let series = group.iter().find(|series| series.contender == name)?;
@@ -68,7 +69,8 @@ mod tests {
     use super::super::record::tests::{CASE, record, series};
     use super::*;
 
-    const FASTER: Expected = Expected::NotWorse("requests/s", "allcores", "peer");
+    const FASTER: Expected =
+        Expected::NotWorse { metric: "requests/s", ours: "allcores", than: "peer", group: "g" };
 
     fn rates(own: f64, peer: f64) -> Record {
         record(vec![
@@ -82,6 +84,14 @@ mod tests {
         assert_eq!(FASTER.broken(&CASE, &rates(2.0, 1.0)), [""; 0]);
         let told = FASTER.broken(&CASE, &rates(1.0, 2.0));
         assert_eq!(told, ["allcores (g): requests/s 1.000, that of `peer` 2.000"]);
+    }
+
+    #[test]
+    fn another_group_is_not_looked_at() {
+        let elsewhere =
+            Expected::NotWorse { metric: "requests/s", ours: "allcores", than: "peer", group: "h" };
+        let told = elsewhere.broken(&CASE, &rates(1.0, 2.0));
+        assert_eq!(told, ["requests/s of `allcores` and `peer` was not measured together"]);
     }
 
     #[test]

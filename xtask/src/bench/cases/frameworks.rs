@@ -31,11 +31,12 @@ pub(super) const CASE: Case = Case {
         Metric::lower("a worker's RSS MiB"),
         Metric::lower("a worker's private MiB"),
     ],
-    expected: &[Expected::NotWorse(
-        "manager's RSS MiB",
-        "allcores auto, uvicorn",
-        "gunicorn, uvicorn's workers",
-    )],
+    expected: &[Expected::NotWorse {
+        metric: "manager's RSS MiB",
+        ours: "allcores auto, uvicorn",
+        than: "gunicorn, uvicorn's workers",
+        group: "",
+    }],
     remarks: "\
 uvicorn reads HTTP with `h11`, in Python, under all three who run it, and writes no line for each request. granian is another server: it reads HTTP in Rust, which \
 no manager of uvicorn can make up for. gunicorn and puma load the app in each worker here, too: neither was told to load it before it \

@@ -25,7 +25,12 @@ pub(super) const CASE: Case = Case {
     ],
     expected: &[
         Expected::Never("failed"),
-        Expected::NotWorse(COST, "allcores round-robin", "node:cluster round robin"),
+        Expected::NotWorse {
+            metric: COST,
+            ours: "allcores lanes",
+            than: "allcores round-robin",
+            group: "Rust",
+        },
     ],
     remarks: "\
 The plain server is one process of the same program, which uses all cores by itself: what there is to be had.",

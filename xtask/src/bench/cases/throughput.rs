@@ -30,7 +30,7 @@ pub(super) const CASE: Case = Case {
     metrics: CLOSED_LOOP,
     expected: &[
         Expected::Never("failed"),
-        Expected::NotWorse(COST, "allcores auto", "node:cluster round robin"),
+        Expected::NotWorse { metric: COST, ours: "allcores auto", than: "node:cluster round robin", group: "a connection for each request" },
     ],
     remarks: "\
 On two cores, which the clients use too, the work of the workers bounds what a manager can make a difference of: node's `http` \
