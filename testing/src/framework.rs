@@ -6,6 +6,8 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
+use anyhow::Context;
+
 use crate::baseline::wait_workers;
 use crate::process::Process;
 use crate::runtimes::{Install, Runtime};
@@ -59,11 +61,25 @@ impl Framework {
             Self::Puma => (runtime.program()?, format!("-w {workers} -b tcp://{address} config.ru")),
         };
         let mut command = Command::new(program);
-        command.args(arguments.split_whitespace()).current_dir(runtime.cwd()).envs(runtime.env(address));
+        command
+            .args(arguments.split_whitespace())
+            .current_dir(runtime.cwd())
+            .envs(environment(runtime, address));
         let process = Process::spawn(command.stdin(Stdio::null()))?;
-        let workers = wait_workers(address, workers.into())?;
+        let workers = wait_workers(address, workers.into())
+            .with_context(|| format!("{self:?}: {:#?}", process.lines()))?;
         Ok(RunningFramework { process, workers })
     }
+}
+
+/// The variables of a runtime's server, whoever runs it, as it is compared: no line for each request, which of these uvicorn
+/// alone would write.
+pub fn environment(runtime: Runtime, address: SocketAddr) -> Vec<(&'static str, OsString)> {
+    let mut variables = runtime.env(address);
+    if runtime == Runtime::Uvicorn {
+        variables.push(("UVICORN_ACCESS_LOG", "false".into()));
+    }
+    variables
 }
 
 /// A server that serves. Dropping it ends it.

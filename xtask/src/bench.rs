@@ -40,7 +40,7 @@ pub(crate) struct Arguments {
     /// What to measure; everything if none is named
     cases: Vec<&'static Case>,
     /// Measure for a moment only, and see whether the direction is as expected
-    #[arg(long, conflicts_with_all = ["rounds", "seconds"])]
+    #[arg(long, conflicts_with_all = ["rounds", "seconds", "only"])]
     quick: bool,
     #[command(flatten)]
     given: Given,

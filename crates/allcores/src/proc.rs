@@ -11,10 +11,12 @@ use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 mod diag;
+mod event_loops;
 mod holder;
 mod sockets;
 
 pub(crate) use diag::is_accepted;
+pub(crate) use event_loops::watched_by;
 pub(crate) use holder::Taken;
 use sockets::listeners;
 pub(crate) use sockets::{Protocol, connected_unix_inodes, established_inodes};
@@ -155,12 +157,21 @@ pub(crate) fn all_processes() -> impl Iterator<Item = u32> {
 /// Whether each thread of `pid` stands still after SIGSTOP; true if it is gone. The signal is sent long before: a
 /// thread that has no CPU, or is within a system call, finishes what it has begun first.
 pub(crate) fn is_stopped(pid: u32) -> bool {
+    all_threads(pid, |state| matches!(state, 'T' | 't' | 'Z' | 'X'))
+}
+
+/// Whether each thread of `pid` waits for something, or stands still; true if it is gone.
+pub(crate) fn is_asleep(pid: u32) -> bool {
+    all_threads(pid, |state| matches!(state, 'S' | 'I' | 'T' | 't' | 'Z' | 'X'))
+}
+
+fn all_threads(pid: u32, is_meant: impl Fn(char) -> bool) -> bool {
     let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return true };
     let state = |task: fs::DirEntry| {
         let stat = fs::read_to_string(task.path().join("stat")).ok()?;
         stat.rsplit_once(") ")?.1.chars().next()
     };
-    tasks.flatten().filter_map(state).all(|state| matches!(state, 'T' | 't' | 'Z' | 'X'))
+    tasks.flatten().filter_map(state).all(is_meant)
 }
 
 /// Children that we have right now, adopted orphans among them.

@@ -2,6 +2,7 @@
 //!
 //! Knows no policy and keeps no state. Linux; what other systems fall back to is in `docs/platforms.md`.
 
+pub(crate) mod epoll;
 pub(crate) mod exec;
 pub(crate) mod owner;
 pub(crate) mod process;
@@ -9,6 +10,7 @@ pub(crate) mod scheduling;
 pub(crate) mod seccomp;
 pub(crate) mod socket;
 pub(crate) mod spawn;
+mod vfork;
 mod watch;
 
 pub(crate) use watch::Watch;

@@ -44,8 +44,8 @@ pub(super) struct Plan {
 pub(super) enum Expected {
     /// This never happens to any of ours.
     Never(&'static str),
-    /// In every group that has both, the first contender is not worse than the other.
-    NotWorse(&'static str, &'static str, &'static str),
+    /// In every group that has both, and whose name contains this, one of ours is not worse than another contender.
+    NotWorse { metric: &'static str, ours: &'static str, than: &'static str, group: &'static str },
 }
 
 impl Case {

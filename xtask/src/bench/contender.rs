@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use allcores_testing::app::{App, Event, RunningApp};
 use allcores_testing::baseline::{Baseline, Peer, RunningBaseline};
-use allcores_testing::framework::{Framework, RunningFramework};
+use allcores_testing::framework::{self, Framework, RunningFramework};
 use allcores_testing::load::Load;
 use allcores_testing::process::{Process, free_port};
 use allcores_testing::runtimes::{Install, Runtime, target};
@@ -253,7 +253,7 @@ impl Server {
 
     fn environment(&self, address: SocketAddr) -> Vec<(&'static str, OsString)> {
         match self {
-            Self::Runtime(runtime) => runtime.env(address),
+            Self::Runtime(runtime) => framework::environment(*runtime, address),
             Self::Node(_) | Self::Python(_) | Self::Example(_) => {
                 let (host, port) = (address.ip().to_string(), address.port().to_string());
                 vec![("HOST", host.into()), ("PORT", port.into())]

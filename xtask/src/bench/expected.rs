@@ -1,4 +1,5 @@
-//! Whether a record has the direction that its case expects: what `--quick` checks.
+//! Whether a record has the direction that its case expects: what `--quick` checks. Nothing is expected beside who was left
+//! out, which the record tells with its reason.
 
 use super::case::{Case, Expected};
 use super::metric::Metric;
@@ -11,11 +12,11 @@ pub(super) fn broken(case: &Case, record: &Record) -> Vec<String> {
 
 impl Expected {
     fn broken(self, case: &Case, record: &Record) -> Vec<String> {
-        let (Self::Never(name) | Self::NotWorse(name, ..)) = self;
+        let (Self::Never(name) | Self::NotWorse { metric: name, .. }) = self;
         let Some(metric) = case.metric(name) else { return vec![format!("there is no metric `{name}`")] };
         match self {
             Self::Never(_) => never(metric, record),
-            Self::NotWorse(_, ours, other) => not_worse(metric, ours, other, record),
+            Self::NotWorse { ours, than, group, .. } => not_worse(metric, (ours, than), group, record),
         }
     }
 }
@@ -32,10 +33,11 @@ fn never(metric: Metric, record: &Record) -> Vec<String> {
         .collect()
 }
 
-fn not_worse(metric: Metric, ours: &str, other: &str, record: &Record) -> Vec<String> {
+fn not_worse(metric: Metric, (ours, other): (&str, &str), name: &str, record: &Record) -> Vec<String> {
     let groups = record.groups();
     let pairs: Vec<_> = groups
         .iter()
+        .filter(|group| group[0].group.contains(name))
         .filter_map(|group| {
             let of = |name: &str| {
                 let series = group.iter().find(|series| series.contender == name)?;
@@ -44,7 +46,8 @@ fn not_worse(metric: Metric, ours: &str, other: &str, record: &Record) -> Vec<St
             Some((of(ours)?, of(other)?))
         })
         .collect();
-    if pairs.is_empty() {
+    let is_left_out = record.left_out.iter().any(|left_out| [ours, other].contains(&&*left_out.contender));
+    if pairs.is_empty() && !is_left_out {
         return vec![format!("{} of `{ours}` and `{other}` was not measured together", metric.name)];
     }
     let worse = pairs.iter().filter(|((_, own), (_, value))| metric.is_worse(*own, *value));
@@ -62,10 +65,12 @@ fn place(series: &Series) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::record::LeftOut;
     use super::super::record::tests::{CASE, record, series};
     use super::*;
 
-    const FASTER: Expected = Expected::NotWorse("requests/s", "allcores", "peer");
+    const FASTER: Expected =
+        Expected::NotWorse { metric: "requests/s", ours: "allcores", than: "peer", group: "g" };
 
     fn rates(own: f64, peer: f64) -> Record {
         record(vec![
@@ -82,11 +87,27 @@ mod tests {
     }
 
     #[test]
+    fn another_group_is_not_looked_at() {
+        let elsewhere =
+            Expected::NotWorse { metric: "requests/s", ours: "allcores", than: "peer", group: "h" };
+        let told = elsewhere.broken(&CASE, &rates(1.0, 2.0));
+        assert_eq!(told, ["requests/s of `allcores` and `peer` was not measured together"]);
+    }
+
+    #[test]
     fn who_was_not_measured_is_told() {
         let told = FASTER.broken(&CASE, &record(vec![]));
         assert_eq!(told, ["requests/s of `allcores` and `peer` was not measured together"]);
         let told = Expected::Never("failed").broken(&CASE, &rates(1.0, 1.0));
         assert_eq!(told, ["nobody of ours was measured by failed"]);
+    }
+
+    #[test]
+    fn nothing_is_expected_beside_who_was_left_out() {
+        let mut record = record(vec![series("allcores", Role::Ours, "g", "requests/s", &[1.0])]);
+        assert_eq!(FASTER.broken(&CASE, &record).len(), 1);
+        record.left_out = vec![LeftOut { contender: "peer".into(), why: "it can't be had".into() }];
+        assert_eq!(FASTER.broken(&CASE, &record), [""; 0]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Where we lose, found from a record: every metric by which one of ours is worse than the best peer.
 //!
-//! Limits are no peers: nobody who manages workers can be better than they are.
+//! Limits are no peers: nobody manages workers there, which is what one would be without.
 
 use super::case::Case;
 use super::metric::{Better, Figure, Metric};

@@ -38,17 +38,19 @@ impl Need {
     }
 }
 
-/// The versions that stand in the sources of an install, which has exactly these.
+/// The versions that stand in the sources of an install, which has exactly these: in a package.json, or line by line as
+/// pip reads them.
 fn pinned(install: Install) -> BTreeMap<String, String> {
     let mut versions = BTreeMap::new();
     for text in install.sources().iter().filter_map(|source| fs::read_to_string(source).ok()) {
-        let package: Value = serde_json::from_str(&text).unwrap_or_default();
-        let dependencies = package["dependencies"].as_object().into_iter().flatten();
-        versions.extend(
-            dependencies.filter_map(|(name, version)| Some((name.clone(), version.as_str()?.to_owned()))),
-        );
-        let lines = text.lines().filter_map(|line| line.split_once("=="));
-        versions.extend(lines.map(|(name, version)| (name.to_owned(), version.to_owned())));
+        if let Ok(package) = serde_json::from_str::<Value>(&text) {
+            for (name, version) in package["dependencies"].as_object().into_iter().flatten() {
+                versions.extend(version.as_str().map(|version| (name.clone(), version.to_owned())));
+            }
+        } else {
+            let lines = text.lines().filter_map(|line| line.split_once("=="));
+            versions.extend(lines.map(|(name, version)| (name.to_owned(), version.to_owned())));
+        }
     }
     versions
 }
@@ -100,7 +102,7 @@ mod tests {
 
     #[test]
     fn what_is_pinned_is_known() {
-        assert_eq!(pinned(Install::Throng)["throng"], "5.0.0");
+        assert_eq!(pinned(Install::Throng), [("throng".to_owned(), "5.0.0".to_owned())].into());
         assert!(pinned(Install::Python).contains_key("granian"));
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::case::Case;
 use super::losses::{Loss, losses};
-use super::record::{Record, Role, Series};
+use super::record::{Given, Record, Role, Series};
 use super::table::{self, number};
 use super::{cases, plot};
 
@@ -18,14 +18,14 @@ pub(super) const PAGE: &str = "docs/benchmarks.md";
 const HEAD: &str = "\
 # Benchmarks
 
-Made by `cargo xtask bench` of the records in [benchmarks](benchmarks), each of which has every sample; no figure here was \
+Made by `cargo xtask bench` of the records in `docs/benchmarks`, each of which has every sample; no figure here was \
 written by hand. `cargo xtask bench` alone measures everything anew, and `cargo xtask bench --quick` looks in minutes whether the \
 directions are as expected.
 
 Contenders take turns: each is started anew for each round, warmed up, measured and stopped. Clients, workers and managers share \
 one machine, so that what a client costs is felt by all contenders alike. A cell has the median of the rounds, the lowest and \
-highest in brackets, and the ratio to the first row; what is headed *all rounds* is a sum. A *limit* is no peer: nobody who \
-manages workers can be better, and its ratio tells how far from it the first row is. Compare within a table only.
+highest in brackets, and the ratio to the first row; what is headed *all rounds* is a sum. A *limit* is no peer: nobody \
+manages workers there, or it is a theory; its ratio tells how far from it the first row is. Compare within a table only.
 ";
 
 /// A file of the repository, and what it is to hold.
@@ -67,10 +67,9 @@ fn section(case: &Case, record: Option<&Record>) -> String {
 
 fn measured(text: &mut String, case: &Case, record: &Record) {
     let Record { title, given, machine, results, left_out, .. } = record;
-    add(
-        text,
-        format_args!("\n{}: {} rounds of {} s. {machine}.\n", capital(title), given.rounds, given.seconds),
-    );
+    let Given { rounds, seconds, .. } = given;
+    let noun = if *rounds == 1 { "round" } else { "rounds" };
+    add(text, format_args!("\n{}: {rounds} {noun} of {seconds} s. {machine}.\n", capital(title)));
     if !results.is_empty() {
         let name = case.name;
         add(text, format_args!("\n![{name}: medians and spread](benchmarks/{name}.svg)\n"));
@@ -195,7 +194,7 @@ mod tests {
         record.left_out = vec![LeftOut { contender: "absent".into(), why: "it can't be had".into() }];
         let text = section(&CASE, Some(&record));
         for part in [
-            "    cargo xtask bench made-up --rounds 3 --seconds 1\n",
+            "    cargo xtask bench made-up --rounds 4 --seconds 1\n",
             "### made-up: 8 clients\n",
             "| allcores auto | 55 (50–60) ×1.00 |\n",
             "| *limit:* nothing between | 200 ×3.64 |\n",

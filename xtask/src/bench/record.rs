@@ -38,7 +38,7 @@ pub(super) enum Role {
     Ours,
     /// Another way to the same end.
     Peer,
-    /// What nobody who manages workers can be better than, or a theory: it tells how much there is to be had.
+    /// Nobody manages workers there, or it is a theory: it tells how much there is to be had.
     Limit,
 }
 
@@ -107,7 +107,7 @@ impl Given {
 
 impl Default for Given {
     fn default() -> Self {
-        Self { rounds: 5, seconds: 2.0, clients: 16, connections: 300 }
+        Self { rounds: 3, seconds: 2.0, clients: 16, connections: 300 }
     }
 }
 
@@ -209,7 +209,7 @@ pub(super) mod tests {
         Record {
             case: "made-up".into(),
             title: "made up".into(),
-            given: Given { rounds: 3, seconds: 1.0, clients: 16, connections: 300 },
+            given: Given { rounds: 4, seconds: 1.0, clients: 16, connections: 300 },
             machine: Machine {
                 cpu: "a processor".into(),
                 cpus: 2,

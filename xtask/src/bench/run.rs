@@ -15,7 +15,7 @@ use super::{Arguments, NODE_SERVER, PYTHON_SERVER, cases, expected, page, table}
 use crate::shell::{self, cargo};
 
 /// With `--quick`: long enough that every contender answers.
-const QUICK_SECONDS: f64 = 0.3;
+const QUICK_SECONDS: f64 = 0.5;
 
 pub(super) fn run(mut arguments: Arguments) -> anyhow::Result<()> {
     if arguments.quick {

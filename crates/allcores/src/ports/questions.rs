@@ -1,5 +1,7 @@
 //! What the engine asks of the port table, to tell or to decide. Nothing here changes it.
 
+use std::os::fd::{AsFd as _, BorrowedFd};
+
 use allcores_core::worker::WorkerId;
 
 use super::Ports;
@@ -48,6 +50,12 @@ impl Ports {
     /// Whether `worker` accepts from a listener that others accept from too.
     pub(crate) fn is_sharing(&self, worker: WorkerId) -> bool {
         self.groups.lanes_of(worker).any(|(group, lane)| group.is_shared() && lane.users.len() > 1)
+    }
+
+    /// What `worker` accepts from and others too, by inode.
+    pub(crate) fn shared_listeners(&self, worker: WorkerId) -> impl Iterator<Item = (u64, BorrowedFd<'_>)> {
+        let shared = self.groups.lanes_of(worker).filter(|(group, _)| group.is_shared());
+        shared.map(|(_, lane)| (lane.inode, lane.socket.as_fd()))
     }
 
     /// Whether `worker` has any listener that listens.

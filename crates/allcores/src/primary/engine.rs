@@ -48,6 +48,7 @@ mod scaling;
 mod spawn;
 mod taken;
 mod tally;
+mod turn_away;
 mod upgrade;
 mod users;
 
@@ -275,7 +276,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
             Effect::Steer { id, on } => self.ports.serve(id, on, self.turn),
             Effect::StopAccepting => self.ports.close_to_new(),
             Effect::ResumeAccepting => self.ports.reopen(),
-            Effect::Drain { id } => self.drains.watch(id, self.turn),
+            Effect::Drain { id } => self.drain(id),
             Effect::Land { id } => self.drains.land(id, self.turn),
             Effect::Retire { id } => self.retire(id),
             Effect::Urge { id } => self.urge(id),

@@ -1,8 +1,6 @@
 //! Starting a worker's process.
 //!
-//! `clone` with a shared address space (as vfork and posix_spawn do), so that the cost does not grow with the
-//! primary's memory, and with a pidfd from the first moment. Between `clone` and `exec` the child makes raw
-//! system calls only: it shares our memory, and our threads' locks could be held.
+//! By [`vfork`], and with a pidfd from the first moment.
 //!
 //! The caller must be the thread that lives as long as the primary: the death signal follows the *thread* that
 //! forked.
@@ -10,13 +8,14 @@
 use std::ffi::CString;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::ptr;
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 
 use super::scheduling::{self, Scheduling};
 use super::seccomp::Filter;
+use super::vfork;
 
 /// Everything about a process to be, made ready before it exists.
 #[derive(Debug)]
@@ -82,9 +81,6 @@ pub(crate) struct SpawnError {
     pub(crate) source: io::Error,
 }
 
-/// Room for the child's few frames; it calls nothing deep.
-const STACK: usize = 64 * 1024;
-
 /// What parent and child share while the parent waits in `clone`.
 struct Shared<'a> {
     plan: &'a Plan<'a>,
@@ -131,13 +127,9 @@ pub(crate) fn spawn(plan: &Plan<'_>) -> Result<Spawned, SpawnError> {
         let end = shared.envp.len() - 1;
         shared.envp.insert(end, entry);
     }
-    let (pid, pidfd) = clone_into(&mut shared).map_err(failed)?;
+    let (pid, pidfd) = vfork::clone_into(child, &mut *shared).map_err(failed)?;
     if shared.step != Step::None {
-        // It has exited; take its exit so that no zombie stays.
-        let _ = rustix::process::waitid(
-            rustix::process::WaitId::PidFd(pidfd.as_fd()),
-            rustix::process::WaitIdOptions::EXITED,
-        );
+        vfork::bury(&pidfd);
         return Err(SpawnError { step: shared.step, source: io::Error::from_raw_os_error(shared.errno) });
     }
     drop(theirs);
@@ -151,34 +143,9 @@ fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
     strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
 }
 
-/// Clones, and returns once the child has executed its program or exited.
-fn clone_into(shared: &mut Shared<'_>) -> io::Result<(u32, OwnedFd)> {
-    let mut stack: Vec<MaybeUninit<u128>> = Vec::with_capacity(STACK / size_of::<u128>());
-    let mut pidfd: RawFd = -1;
-    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
-    let mut old_mask = MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: the child runs `child` on its own stack of `STACK` bytes (the pointer is its aligned end) while
-    // CLONE_VFORK keeps this thread suspended, so `shared`, the stack and `pidfd` outlive its use of them and
-    // nothing here touches them meanwhile. All signals are blocked around it, so that no handler of ours can run
-    // in the child, in our memory. `child` resets every handler before it unblocks them.
-    let (pid, error) = unsafe {
-        let mut all = MaybeUninit::<libc::sigset_t>::uninit();
-        libc::sigfillset(all.as_mut_ptr());
-        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), old_mask.as_mut_ptr());
-        let top = stack.as_mut_ptr().add(stack.capacity());
-        let pid = libc::clone(child, top.cast(), flags, ptr::from_mut(shared).cast(), &raw mut pidfd);
-        let error = io::Error::last_os_error();
-        libc::pthread_sigmask(libc::SIG_SETMASK, old_mask.as_ptr(), ptr::null_mut());
-        (pid, error)
-    };
-    let Ok(pid) = u32::try_from(pid) else { return Err(error) };
-    // SAFETY: CLONE_PIDFD stored a new descriptor, which nobody else knows of.
-    Ok((pid, unsafe { OwnedFd::from_raw_fd(pidfd) }))
-}
-
 /// The child's whole life before `exec`.
 extern "C" fn child(argument: *mut libc::c_void) -> libc::c_int {
-    // SAFETY: `clone_into` passes a `Shared` that nobody else touches until this process execs or exits.
+    // SAFETY: `spawn` passes a `Shared` that nobody else touches until this process execs or exits.
     let shared = unsafe { &mut *argument.cast::<Shared<'_>>() };
     let (step, errno) = match prepare_and_execute(shared) {
         Ok(never) => match never {},

@@ -25,7 +25,12 @@ pub(super) const CASE: Case = Case {
         Metric::lower("most").plotted(),
         Metric::higher("fewest").plotted(),
     ],
-    expected: &[Expected::NotWorse("Jain's index", "allcores auto", "allcores lanes, steering off")],
+    expected: &[Expected::NotWorse {
+        metric: "Jain's index",
+        ours: "allcores auto",
+        than: "allcores lanes, steering off",
+        group: "",
+    }],
     remarks: "\
 Jain's index is 1 where all workers have the same, and 1/n where one has all. Handing over in turn is exact; lanes are filled \
 by the kernel's hash, and steered as workers get ahead of the others. SO_REUSEPORT without a manager is that hash alone.",

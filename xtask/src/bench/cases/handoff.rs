@@ -6,14 +6,12 @@ use allcores_testing::load::Load;
 
 use crate::bench::case::{Case, Expected, Plan};
 use crate::bench::contender::{Contender, Contestant, Server, Setting, Way};
-use crate::bench::load::{self, failed, float, ms};
+use crate::bench::load::{self, COST, cost, failed, ms};
 use crate::bench::metric::Metric;
 use crate::bench::record::Sample;
 use crate::bench::{Arguments, duration};
 
 const CLIENTS: usize = 8;
-
-const COST: &str = "manager's CPU µs/connection";
 
 pub(super) const CASE: Case = Case {
     name: "handoff",
@@ -27,7 +25,12 @@ pub(super) const CASE: Case = Case {
     ],
     expected: &[
         Expected::Never("failed"),
-        Expected::NotWorse(COST, "allcores round-robin", "node:cluster round robin"),
+        Expected::NotWorse {
+            metric: COST,
+            ours: "allcores lanes",
+            than: "allcores round-robin",
+            group: "Rust",
+        },
     ],
     remarks: "\
 The plain server is one process of the same program, which uses all cores by itself: what there is to be had.",
@@ -44,7 +47,7 @@ fn plan(arguments: &Arguments) -> Plan {
             let (report, cpu) = load::loaded(&load, time, contestant);
             Ok(Sample::only(vec![
                 ("connections/s", report.throughput()),
-                (COST, cpu.as_secs_f64() * 1e6 / float(report.ok)),
+                (COST, cost(cpu, &report)),
                 ("p50 ms", ms(report.latencies.p50())),
                 ("p99 ms", ms(report.latencies.p99())),
                 ("failed", failed(&report)),

@@ -33,10 +33,10 @@ pub(super) const CASE: Case = Case {
         Metric::lower("private MiB").plotted(),
     ],
     expected: &[
-        Expected::NotWorse("CPU ms/s", "allcores", "PM2"),
-        Expected::NotWorse("wakeups/s", "allcores", "PM2"),
-        Expected::NotWorse("private MiB", "allcores", "node:cluster"),
-        Expected::NotWorse("private MiB", "allcores", "PM2"),
+        Expected::NotWorse { metric: "CPU ms/s", ours: "allcores", than: "PM2", group: "" },
+        Expected::NotWorse { metric: "wakeups/s", ours: "allcores", than: "PM2", group: "" },
+        Expected::NotWorse { metric: "private MiB", ours: "allcores", than: "node:cluster", group: "" },
+        Expected::NotWorse { metric: "private MiB", ours: "allcores", than: "PM2", group: "" },
     ],
     remarks: "\
 A wakeup is a wait of any of the manager's threads that has come to its end (`voluntary_ctxt_switches`). Resident memory has the \

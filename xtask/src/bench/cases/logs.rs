@@ -52,7 +52,12 @@ pub(super) const CASE: Case = Case {
     ],
     expected: &[
         Expected::Never("lost"),
-        Expected::NotWorse("manager's CPU µs/line", "allcores, --log-plain", "PM2, cluster mode"),
+        Expected::NotWorse {
+            metric: "manager's CPU µs/line",
+            ours: "allcores, --log-plain",
+            than: "PM2, cluster mode",
+            group: "",
+        },
     ],
     remarks: "\
 The same program under both, started in the background, each line written by a call of its own. Counted are the CPU time of \

@@ -30,7 +30,12 @@ pub(super) const CASE: Case = Case {
     name: "memory",
     about: "node; what managers and workers have in memory after they have served",
     metrics: METRICS,
-    expected: &[Expected::NotWorse("manager's RSS MiB", "allcores auto", "node:cluster round robin")],
+    expected: &[Expected::NotWorse {
+        metric: "manager's RSS MiB",
+        ours: "allcores auto",
+        than: "node:cluster round robin",
+        group: "",
+    }],
     remarks: "\
 The manager is everything that stands between kernel and workers: with nginx its master and its own workers, with PM2 the daemon. \
 Of the workers it is the mean. A node that is not a worker of node:cluster's has no channel to load code for.",

@@ -47,8 +47,18 @@ pub(super) const CASE: Case = Case {
         Metric::lower("p99 µs, 16"),
     ],
     expected: &[
-        Expected::NotWorse("to worker/s", "Rust primary, Rust worker", "node primary, node worker"),
-        Expected::NotWorse("to primary/s", "Rust primary, Rust worker", "node primary, node worker"),
+        Expected::NotWorse {
+            metric: "to worker/s",
+            ours: "Rust primary, Rust worker",
+            than: "node primary, node worker",
+            group: "",
+        },
+        Expected::NotWorse {
+            metric: "to primary/s",
+            ours: "Rust primary, Rust worker",
+            than: "node primary, node worker",
+            group: "",
+        },
     ],
     remarks: "Round trips are made one by one, and 16 at a time.",
     plan,

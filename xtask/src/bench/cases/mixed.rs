@@ -16,7 +16,7 @@ pub(super) const CASE: Case = Case {
     metrics: CLOSED_LOOP,
     expected: &[
         Expected::Never("failed"),
-        Expected::NotWorse("requests/s", "allcores auto", "allcores lanes, steering off"),
+        Expected::NotWorse { metric: "requests/s", ours: "allcores auto", than: "allcores lanes, steering off", group: "" },
     ],
     remarks: "\
 `steering off` is no way to run anything: it is what lanes alone would do, and shows what steering is worth.

@@ -50,7 +50,7 @@ pub(super) const CASE: Case = Case {
     ],
     expected: &[
         Expected::Never(loads::LOST.name),
-        Expected::NotWorse("answered afterwards", "allcores, --drain-timeout 2s", "PM2"),
+        Expected::NotWorse { metric: "answered afterwards", ours: "allcores, --drain-timeout 2s", than: "PM2", group: "" },
     ],
     remarks: "\
 *Repeatable*: on a connection that had served before and was closed without a byte of an answer, which HTTP/1.1 can't rule out \

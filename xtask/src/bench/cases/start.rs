@@ -28,8 +28,8 @@ pub(super) const CASE: Case = Case {
         Metric::lower("a worker's MiB"),
     ],
     expected: &[
-        Expected::NotWorse("manager's MiB", "allcores", "node:cluster"),
-        Expected::NotWorse("manager's MiB", "allcores", "PM2"),
+        Expected::NotWorse { metric: "manager's MiB", ours: "allcores", than: "node:cluster", group: "" },
+        Expected::NotWorse { metric: "manager's MiB", ours: "allcores", than: "PM2", group: "" },
     ],
     remarks: "\
 A worker listens when its own server says so, whoever runs it. Each worker is a runtime that boots, so that with many of them it \

@@ -37,7 +37,12 @@ pub(super) const CASE: Case = Case {
     ],
     expected: &[
         Expected::Never("failed"),
-        Expected::NotWorse("p50 of wait, ms", "allcores shared", "allcores lanes"),
+        Expected::NotWorse {
+            metric: "p50 of wait, ms",
+            ours: "allcores shared",
+            than: "allcores lanes",
+            group: "",
+        },
     ],
     remarks: "\
 The theories are simulations: one queue that all workers take from (M/D/4), which nothing can be better than, and lanes that \

@@ -9,7 +9,7 @@ use allcores_testing::load::{Load, Mode};
 
 use crate::bench::case::{Case, Expected, Plan};
 use crate::bench::contender::{Contender, Contestant, Server, Setting, Turn, Way, absent_peers, node_peers};
-use crate::bench::load::{self, CLOSED_LOOP};
+use crate::bench::load::{self, CLOSED_LOOP, COST};
 use crate::bench::record::Sample;
 use crate::bench::{Arguments, duration};
 
@@ -30,7 +30,7 @@ pub(super) const CASE: Case = Case {
     metrics: CLOSED_LOOP,
     expected: &[
         Expected::Never("failed"),
-        Expected::NotWorse("manager's CPU %", "allcores auto", "node:cluster round robin"),
+        Expected::NotWorse { metric: COST, ours: "allcores auto", than: "node:cluster round robin", group: "a connection for each request" },
     ],
     remarks: "\
 On two cores, which the clients use too, the work of the workers bounds what a manager can make a difference of: node's `http` \
@@ -55,7 +55,7 @@ fn plan(arguments: &Arguments) -> Plan {
     };
     let least: Loads = if arguments.quick { vec![] } else { CLIENTS_OF_LEAST.map(per_request).into() };
     let groups: [(&str, PathBuf, Loads); 2] =
-        [("`http`", arguments.node_server.clone(), http), ("`net`", LEAST.into(), least)];
+        [("node's http", arguments.node_server.clone(), http), ("node's net", LEAST.into(), least)];
     let groups = groups.into_iter().filter(|(_, _, loads)| !loads.is_empty());
     let contenders: Vec<_> =
         groups.flat_map(|(name, script, loads)| contenders(name, &script, &loads, time)).collect();

@@ -30,20 +30,29 @@ pub(super) struct Drains {
     next: Option<Duration>,
 }
 
-/// How long a worker that can only be held still is looked at before it is held still without having been seen idle.
+/// How long a worker that can only be held still is looked at before it is held still without having been seen idle. And
+/// how long one that was turned away may need to take what it was told of before.
 const HOPE: Duration = Duration::from_millis(200);
 
-/// A worker that accepts from the same listener as others can't be steered away from. It is held still for an
-/// instant; if it has no connection then, it is asked to go without a chance to take one.
+/// A worker that accepts from the same listener as others can't be steered away from. Its event loop is had forget the
+/// listener. Where that can't be done it is held still for an instant; if it has no connection then, it is asked to go
+/// without a chance to take one.
 ///
 /// One that takes the next connection as soon as it has done with one is never seen idle, or not any more when it stands
 /// still. It is stopped at any instant then, again and again: sooner or later in between two connections.
+///
+/// A thread that was on its way to `accept` when it was stopped goes on when it is told to go: a program of one thread is
+/// gone by then, or finishes what it took. Programs of many threads, which might do neither, have event loops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Hold {
     Free {
         since: Duration,
     },
     Still {
+        since: Duration,
+    },
+    /// It is told of no more connections, and takes at most those that it was told of before.
+    Deaf {
         since: Duration,
     },
     /// It was disconnected: only what is on its way to it is waited for, not the end of what it has.
@@ -53,8 +62,8 @@ enum Hold {
 }
 
 impl Drains {
-    pub(super) fn watch(&mut self, id: WorkerId, since: Duration) {
-        self.watched.entry(id).or_insert(Hold::Free { since });
+    fn watch(&mut self, id: WorkerId, hold: Hold) {
+        self.watched.entry(id).or_insert(hold);
         self.next.get_or_insert(Duration::ZERO);
     }
 
@@ -74,6 +83,29 @@ impl Drains {
 }
 
 impl<O: FnMut(Event<'_>)> Engine<O> {
+    /// A worker that gets no new connections is to be told of when it has finished those that it has.
+    pub(super) fn drain(&mut self, id: WorkerId) {
+        let since = self.turn;
+        let is_deaf = self.needs_hold(id) && self.turn_away(id);
+        self.drains.watch(id, if is_deaf { Hold::Deaf { since } } else { Hold::Free { since } });
+    }
+
+    /// Whether nothing else keeps a worker from accepting. By its channel it can be told to stop.
+    fn needs_hold(&self, id: WorkerId) -> bool {
+        let is_alone = self.workers.get(&id).is_some_and(|worker| worker.channel.is_none());
+        is_alone && self.ports.is_sharing(id) && !self.pool.is_stopping()
+    }
+
+    /// A worker's processes.
+    pub(super) fn members(&self, id: WorkerId) -> Vec<u32> {
+        let Some(worker) = self.workers.get(&id) else { return Vec::new() };
+        let mut members = proc::session_members(worker.about.pid);
+        if !members.contains(&worker.about.pid) {
+            members.push(worker.about.pid);
+        }
+        members
+    }
+
     pub(super) fn look_at_drains(&mut self) {
         let now = self.now();
         if self.drains.next_look().is_none_or(|next| now < next) {
@@ -89,20 +121,22 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
     }
 
     fn look_at_drain(&mut self, id: WorkerId, hold: Hold) {
-        let Some(worker) = self.workers.get(&id) else {
+        if !self.workers.contains_key(&id) {
             self.drains.forget(id);
             return;
-        };
+        }
         if let Hold::Landing { since } = hold {
             return self.look_at_landing(id, since);
         }
-        let mut members = proc::session_members(worker.about.pid);
-        members.push(worker.about.pid);
-        // By its channel a worker can be told to stop accepting, without a signal.
-        let needs_hold = worker.channel.is_none() && self.ports.is_sharing(id) && !self.pool.is_stopping();
+        let members = self.members(id);
+        let needs_hold = !matches!(hold, Hold::Deaf { .. }) && self.needs_hold(id);
         // Before its connections are looked at, in this order: one that it accepts meanwhile would be overlooked.
         let can_accept = match hold {
             Hold::Still { .. } => !members.iter().all(|pid| proc::is_stopped(*pid)),
+            Hold::Deaf { since } => {
+                let is_settled = members.iter().all(|pid| proc::is_asleep(*pid));
+                self.ports.has_last_waiting(id) || !(is_settled || self.now() >= since + HOPE)
+            }
             Hold::Landing { .. } | Hold::Free { .. } => {
                 !needs_hold && (self.ports.has_waiting(id) || self.is_handing_over(id))
             }
@@ -128,7 +162,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
                 self.signal(id, Signal::CONT);
             }
             (_, true) => self.tell(Input::Quiet { id }),
-            (Hold::Free { .. } | Hold::Landing { .. }, false) => {}
+            (Hold::Free { .. } | Hold::Deaf { .. } | Hold::Landing { .. }, false) => {}
         }
     }
 

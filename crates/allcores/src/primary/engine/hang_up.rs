@@ -17,13 +17,8 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
     /// Lets a worker see the end of what its clients send. Where a container forbids to look at its descriptors, it is not
     /// done.
     pub(super) fn hang_up(&mut self, id: WorkerId) {
-        let Some(worker) = self.workers.get(&id) else { return };
-        let mut members = proc::session_members(worker.about.pid);
-        if !members.contains(&worker.about.pid) {
-            members.push(worker.about.pid);
-        }
         let connections = self.connections();
-        for pid in members {
+        for pid in self.members(id) {
             for (number, _) in proc::sockets_of(pid).filter(|(_, inode)| connections.contains(inode)) {
                 if let Ok(connection) = take_copy(pid, number) {
                     let _ = rustix::net::shutdown(connection, Shutdown::Read);

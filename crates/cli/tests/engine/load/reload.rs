@@ -78,6 +78,7 @@ macro_rules! each {
 each! {
     reloading_python_loses_nothing: Python, "lanes", 3,
     reloading_python_on_one_listener_loses_nothing: Python, "shared", 1,
+    reloading_go_on_one_listener_loses_nothing: Go, "shared", 1,
     reloading_node_loses_nothing: Node, "auto", 3,
     reloading_node26_loses_nothing: Node26, "auto", 1,
     reloading_node26_on_one_listener_loses_nothing: Node26, "shared", 1,

@@ -1,0 +1,90 @@
+//! What a process's event loops watch: proc_pid_fdinfo(5).
+
+use std::fs;
+use std::io;
+use std::os::fd::RawFd;
+
+/// A file that an epoll instance of a process watches.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Watched {
+    /// The process's descriptor of the instance.
+    pub(crate) epoll: RawFd,
+    /// The number under which the file was added.
+    pub(crate) number: RawFd,
+    pub(crate) inode: u64,
+    /// It is told of once, and then has to be armed again.
+    pub(crate) is_once: bool,
+}
+
+/// All that the event loops of `pid` watch.
+///
+/// # Errors
+///
+/// If the process's descriptors can't be listed: it is gone, or we may not.
+pub(crate) fn watched_by(pid: u32) -> io::Result<Vec<Watched>> {
+    let mut watched = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/fd"))?.flatten() {
+        let is_epoll =
+            fs::read_link(entry.path()).is_ok_and(|link| link.as_os_str() == "anon_inode:[eventpoll]");
+        let Some(epoll) = entry.file_name().to_str().and_then(|name| name.parse().ok()).filter(|_| is_epoll)
+        else {
+            continue;
+        };
+        let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{epoll}"))?;
+        watched.extend(info.lines().filter_map(|line| parse(epoll, line)));
+    }
+    Ok(watched)
+}
+
+/// Reads `tfd:        3 events:       19 data:                3  pos:0 ino:50d6 sdev:8`.
+fn parse(epoll: RawFd, line: &str) -> Option<Watched> {
+    let field = |name: &str| line.split_once(name)?.1.split_whitespace().next();
+    let number = field("tfd:")?.parse().ok()?;
+    let events = u32::from_str_radix(field("events:")?, 16).ok()?;
+    let inode = u64::from_str_radix(field("ino:")?, 16).ok()?;
+    Some(Watched { epoll, number, inode, is_once: events & libc::EPOLLONESHOT.cast_unsigned() != 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::os::fd::{AsRawFd, OwnedFd};
+
+    use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+
+    use super::*;
+    use crate::proc::socket_inode;
+
+    #[test]
+    fn a_listener_in_an_event_loop_of_ours_is_found() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        let epoll: OwnedFd = epoll::create(CreateFlags::CLOEXEC).unwrap();
+        let add = |socket, flags| epoll::add(&epoll, socket, EventData::new_u64(u64::MAX), flags).unwrap();
+        add(&listener, EventFlags::IN | EventFlags::ET);
+        add(&other, EventFlags::IN | EventFlags::ONESHOT);
+        let us = std::process::id();
+        let mut ours = watched_by(us).unwrap();
+        ours.retain(|watched| watched.epoll == epoll.as_raw_fd());
+        ours.sort_by_key(|watched| watched.number);
+        let expected = [(&listener, false), (&other, true)].map(|(socket, is_once)| Watched {
+            epoll: epoll.as_raw_fd(),
+            number: socket.as_raw_fd(),
+            inode: socket_inode(us, socket.as_raw_fd()).unwrap(),
+            is_once,
+        });
+        assert_eq!(ours, expected);
+    }
+
+    #[test]
+    fn nobodys_event_loops_are_an_error() {
+        assert_eq!(watched_by(u32::MAX >> 1).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn other_lines_are_none() {
+        for line in ["", "pos:\t0", "flags:\t02000002", "mnt_id:\t15", "ino:\t1057"] {
+            assert_eq!(parse(3, line), None, "{line}");
+        }
+    }
+}
