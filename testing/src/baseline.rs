@@ -1,24 +1,36 @@
 //! Peers to compare with: other ways to run the same unmodified node server on several cores.
 //!
-//! None of them is slowed down or helped along: node:cluster is used as its documentation shows it, and the two
-//! without a primary have nothing between kernel and server once it listens. Deliberately does nothing when a worker
-//! dies; these are peers in speed, not in supervision.
+//! None of them is slowed down or helped along: each is used as its documentation shows it, and the two without a
+//! manager have nothing between kernel and server once it listens. Deliberately does nothing when a worker dies; these
+//! are peers in speed, not in supervision.
 
+mod nginx;
+
+use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
 
-use crate::process::Process;
+use tempfile::TempDir;
+
+use crate::load::Load;
+use crate::pm2::Pm2;
+use crate::process::{Event, Process};
+use crate::runtimes::Install;
 
 /// How long all workers together may take to listen.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long it is until workers that have not answered are asked again.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// What node asks for when the program does not say.
 const BACKLOG: i32 = 511;
@@ -34,6 +46,26 @@ pub enum Peer {
     ReusePort,
     /// One listener that all processes accept from, without node:cluster.
     SharedListener,
+    /// throng, which is node:cluster with its default, and restarts workers.
+    Throng,
+    /// PM2 in cluster mode. The server has to answer with its pid.
+    Pm2,
+    /// nginx in front of as many servers, each at an address of its own.
+    Nginx,
+}
+
+impl Peer {
+    /// What has to be installed for it.
+    pub fn install(self) -> Option<Install> {
+        match self {
+            Self::Throng => Some(Install::Throng),
+            Self::Pm2 => Some(Install::Pm2),
+            Self::Nginx => Some(Install::Nginx),
+            Self::NodeClusterRoundRobin | Self::NodeClusterNone | Self::ReusePort | Self::SharedListener => {
+                None
+            }
+        }
+    }
 }
 
 /// A peer to be started.
@@ -66,27 +98,53 @@ impl Baseline {
     pub fn start(&self, port: u16) -> anyhow::Result<RunningBaseline> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let script = self.script.canonicalize().with_context(|| self.script.display().to_string())?;
-        let processes = match self.peer {
-            Peer::NodeClusterRoundRobin => vec![self.cluster("rr", &script, address)?],
-            Peer::NodeClusterNone => vec![self.cluster("none", &script, address)?],
+        match self.peer {
+            Peer::NodeClusterRoundRobin => self.managed(self.cluster("rr", &script, address)?, address),
+            Peer::NodeClusterNone => self.managed(self.cluster("none", &script, address)?, address),
+            Peer::Throng => self.managed(self.throng(&script, address)?, address),
             Peer::ReusePort => {
                 // All of them before the first worker: the group has its final size when connections come.
                 let sockets =
                     (0..self.workers).map(|_| listener(address, true)).collect::<Result<Vec<_>, _>>();
-                self.inheriting(sockets?, &script, address)?
+                let (processes, workers) = self.inheriting(sockets?, &script, address)?;
+                Ok(RunningBaseline { processes, address, workers, manager: Manager::Nobody })
             }
             Peer::SharedListener => {
                 let socket = listener(address, false)?;
                 let sockets = (0..self.workers).map(|_| socket.try_clone()).collect::<Result<Vec<_>, _>>();
-                self.inheriting(sockets?, &script, address)?
+                let (processes, workers) = self.inheriting(sockets?, &script, address)?;
+                Ok(RunningBaseline { processes, address, workers, manager: Manager::Nobody })
             }
-        };
-        let running = RunningBaseline { processes, address };
-        let each = if running.processes.len() == 1 { usize::from(self.workers) } else { 1 };
-        for process in &running.processes {
-            process.wait_count("ready", each, READY_TIMEOUT)?;
+            Peer::Nginx => self.behind_nginx(&script, address),
+            Peer::Pm2 => {
+                let pm2 = Pm2::start(&script, self.workers, address, &[])?;
+                let workers = wait_workers(address, self.workers.into())?;
+                let manager = Manager::Pm2(pm2);
+                Ok(RunningBaseline { processes: Vec::new(), address, workers, manager })
+            }
         }
-        Ok(running)
+    }
+
+    /// Waits for the workers of a process that tells of them.
+    fn managed(&self, process: Process, address: SocketAddr) -> anyhow::Result<RunningBaseline> {
+        let ready = process.wait_count("ready", self.workers.into(), READY_TIMEOUT)?;
+        let workers = ready.iter().filter_map(Event::worker_pid).collect();
+        Ok(RunningBaseline { processes: vec![process], address, workers, manager: Manager::First })
+    }
+
+    fn behind_nginx(&self, script: &Path, address: SocketAddr) -> anyhow::Result<RunningBaseline> {
+        let own = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let sockets = (0..self.workers).map(|_| listener(own, false)).collect::<Result<Vec<_>, _>>()?;
+        let servers: Vec<_> = sockets
+            .iter()
+            .map(|socket| Ok(SocketAddr::try_from(rustix::net::getsockname(socket)?)?))
+            .collect::<anyhow::Result<_>>()?;
+        let (mut processes, _) = self.inheriting(sockets, script, address)?;
+        let folder = tempfile::tempdir()?;
+        // It is stopped first, while there are servers for it.
+        processes.insert(0, nginx::start(&folder, address, &servers)?);
+        let workers = wait_workers(address, self.workers.into())?;
+        Ok(RunningBaseline { processes, address, workers, manager: Manager::Nginx(folder) })
     }
 
     fn cluster(&self, policy: &str, script: &Path, address: SocketAddr) -> anyhow::Result<Process> {
@@ -95,17 +153,29 @@ impl Baseline {
         Process::spawn(command.arg(file("cluster.js")).arg(self.workers.to_string()).arg(script))
     }
 
+    fn throng(&self, script: &Path, address: SocketAddr) -> anyhow::Result<Process> {
+        let mut command = self.node(address);
+        command.env("NODE_PATH", Install::Throng.folder().join("node_modules")).stdin(Stdio::null());
+        Process::spawn(command.arg(file("throng.js")).arg(self.workers.to_string()).arg(script))
+    }
+
+    /// Starts a server for each socket, and waits until they listen.
     fn inheriting(
         &self,
         sockets: Vec<OwnedFd>,
         script: &Path,
         address: SocketAddr,
-    ) -> anyhow::Result<Vec<Process>> {
+    ) -> anyhow::Result<(Vec<Process>, BTreeSet<u32>)> {
         let start = |socket| {
             let mut command = self.node(address);
             Process::spawn(command.arg("-r").arg(file("inherit.js")).arg(script).stdin(Stdio::from(socket)))
         };
-        sockets.into_iter().map(start).collect()
+        let processes = sockets.into_iter().map(start).collect::<anyhow::Result<Vec<_>>>()?;
+        for process in &processes {
+            process.wait_count("ready", 1, READY_TIMEOUT)?;
+        }
+        let workers = processes.iter().map(Process::pid).collect();
+        Ok((processes, workers))
     }
 
     fn node(&self, address: SocketAddr) -> Command {
@@ -121,6 +191,19 @@ impl Baseline {
 pub struct RunningBaseline {
     processes: Vec<Process>,
     address: SocketAddr,
+    workers: BTreeSet<u32>,
+    manager: Manager,
+}
+
+/// What stands between kernel and workers.
+#[derive(Debug)]
+enum Manager {
+    Nobody,
+    /// The first of the processes.
+    First,
+    /// The first of the processes and its children, whose files are here.
+    Nginx(#[expect(dead_code, reason = "held, not looked at")] TempDir),
+    Pm2(Pm2),
 }
 
 impl RunningBaseline {
@@ -129,17 +212,22 @@ impl RunningBaseline {
         self.address
     }
 
-    /// The process ids of all workers.
-    pub fn worker_pids(&self) -> Vec<u32> {
-        let events = self.processes.iter().flat_map(Process::events);
-        events.filter(|event| event.kind() == "ready").filter_map(|event| event.worker_pid()).collect()
+    /// The process ids of all workers, as they were when it began to serve.
+    pub fn worker_pids(&self) -> &BTreeSet<u32> {
+        &self.workers
     }
 
-    /// The process id of the primary, if this peer has one.
-    pub fn primary_pid(&self) -> Option<u32> {
-        let own: Vec<_> = self.processes.iter().map(Process::pid).collect();
-        let is_worker = own.iter().all(|pid| self.worker_pids().contains(pid));
-        own.first().copied().filter(|_| !is_worker)
+    /// The process ids of all that stands between kernel and workers.
+    pub fn manager_pids(&self) -> Vec<u32> {
+        let first = self.processes.first().map(Process::pid);
+        match &self.manager {
+            Manager::Nobody => Vec::new(),
+            Manager::First => first.into_iter().collect(),
+            Manager::Nginx(_) => {
+                first.into_iter().flat_map(|pid| children(pid).into_iter().chain([pid])).collect()
+            }
+            Manager::Pm2(pm2) => pm2.daemon().into_iter().collect(),
+        }
     }
 
     /// Ends it with SIGTERM and waits for that.
@@ -163,6 +251,30 @@ fn listener(address: SocketAddr, is_lane: bool) -> std::io::Result<OwnedFd> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// The children of a process that has one thread.
+fn children(pid: u32) -> Vec<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+}
+
+/// Asks a server that answers with its pid until this many workers have answered, and gives their process ids.
+///
+/// # Errors
+///
+/// If not as many have within 30 s.
+pub fn wait_workers(address: SocketAddr, workers: usize) -> anyhow::Result<BTreeSet<u32>> {
+    let begin = Instant::now();
+    let mut seen = BTreeSet::new();
+    while seen.len() < workers {
+        ensure!(begin.elapsed() < READY_TIMEOUT, "{} of {workers} workers have answered", seen.len());
+        // Many at once, so that those who share a listener all have something to do.
+        let report = Load::new(address).clients(8 * workers).requests(16 * workers as u64).run_blocking();
+        seen.extend(report.by_body.keys().filter_map(|body| body.parse::<u32>().ok()));
+        std::thread::sleep(PAUSE);
+    }
+    Ok(seen)
 }
 
 fn file(name: &str) -> PathBuf {

@@ -39,20 +39,20 @@ enum Task {
 }
 
 fn main() -> ExitCode {
-    perform(&Task::parse()).unwrap_or_else(|error| {
+    perform(Task::parse()).unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
         ExitCode::FAILURE
     })
 }
 
-fn perform(task: &Task) -> anyhow::Result<ExitCode> {
+fn perform(task: Task) -> anyhow::Result<ExitCode> {
     match task {
         Task::Setup => setup::run()?,
         Task::Lint => lint::run()?,
         Task::Bench(arguments) => bench::run(arguments)?,
-        Task::Chaos(arguments) => chaos::run(arguments)?,
-        Task::Soak(arguments) => soak::run(arguments)?,
-        Task::Fuzz(arguments) => fuzz::run(arguments)?,
+        Task::Chaos(arguments) => chaos::run(&arguments)?,
+        Task::Soak(arguments) => soak::run(&arguments)?,
+        Task::Fuzz(arguments) => fuzz::run(&arguments)?,
         Task::Test { filter } => return test::run(filter.as_deref()),
         Task::Ci => {
             lint::run()?;

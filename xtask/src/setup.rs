@@ -11,7 +11,6 @@ use std::process::Command;
 use std::time::Instant;
 
 use allcores_testing::runtimes::{Install, Runtime, is_in_path};
-use anyhow::bail;
 
 use crate::shell::{self, cargo, program};
 
@@ -24,15 +23,16 @@ enum Outcome {
     LeftOut(String),
 }
 
+/// What the tests need. The rest is for benchmarks, which have it installed by themselves.
+const OF_TESTS: [Install; 6] =
+    [Install::Npm, Install::SocketIo, Install::Python, Install::Promtool, Install::Go, Install::Java];
+
 /// Installs and builds everything, and lists the runtimes that cannot be used here.
 pub(crate) fn run() -> anyhow::Result<()> {
     part("Debian packages", debian::install)?;
-    part("npm packages", || install(Install::Npm, |folder| npm(Install::Npm, folder)))?;
-    part("socket.io", || install(Install::SocketIo, |folder| npm(Install::SocketIo, folder)))?;
-    part("Python packages", || install(Install::Python, python))?;
-    part("promtool", || install(Install::Promtool, debian::promtool))?;
-    part("go server", || install(Install::Go, go))?;
-    part("java server", || install(Install::Java, java))?;
+    for what in OF_TESTS {
+        part(&format!("{what:?}"), || install(what))?;
+    }
     shell::run(&mut cargo(["build", "--quiet", "--package", "axum-hello"]))?;
     for runtime in Runtime::ALL {
         if let Some(why) = runtime.missing() {
@@ -42,16 +42,12 @@ pub(crate) fn run() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Installs PM2, which only a benchmark needs.
-///
-/// # Errors
-///
-/// If npm is missing or fails.
-pub(crate) fn pm2() -> anyhow::Result<()> {
-    match install(Install::Pm2, |folder| npm(Install::Pm2, folder))? {
-        Outcome::LeftOut(why) => bail!("install PM2: {why}"),
-        Outcome::Ready | Outcome::Installed => Ok(()),
-    }
+/// Installs something; gives the reason where that is not possible here.
+pub(crate) fn provide(what: Install) -> anyhow::Result<Option<String>> {
+    Ok(match install(what)? {
+        Outcome::LeftOut(why) => Some(why),
+        Outcome::Ready | Outcome::Installed => None,
+    })
 }
 
 fn part(name: &str, install: impl FnOnce() -> anyhow::Result<Outcome>) -> anyhow::Result<()> {
@@ -64,11 +60,19 @@ fn part(name: &str, install: impl FnOnce() -> anyhow::Result<Outcome>) -> anyhow
     Ok(())
 }
 
-fn install(what: Install, how: fn(&Path) -> anyhow::Result<Outcome>) -> anyhow::Result<Outcome> {
+fn install(what: Install) -> anyhow::Result<Outcome> {
     if is_whole(what) {
         return Ok(Outcome::Ready);
     }
-    let outcome = how(&what.begin()?)?;
+    let folder = what.begin()?;
+    let outcome = match what {
+        Install::Npm | Install::SocketIo | Install::Pm2 | Install::Throng => npm(what, &folder),
+        Install::Python => python(&folder),
+        Install::Promtool => debian::promtool(&folder),
+        Install::Nginx => debian::nginx(&folder),
+        Install::Go => go(&folder),
+        Install::Java => java(&folder),
+    }?;
     if let Outcome::Installed = outcome {
         what.finish()?;
     }

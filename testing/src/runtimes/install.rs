@@ -22,7 +22,11 @@ pub enum Install {
     SocketIo,
     /// `node_modules`: PM2, for a benchmark, which installs it itself.
     Pm2,
-    /// A virtual environment with uvicorn and gunicorn.
+    /// `node_modules`: throng, for a benchmark, which installs it itself.
+    Throng,
+    /// nginx and its module for streams, for a benchmark, which unpacks them itself.
+    Nginx,
+    /// A virtual environment with uvicorn, gunicorn and granian.
     Python,
     /// The binary `hello`.
     Go,
@@ -39,6 +43,8 @@ impl Install {
             Self::Npm => "npm",
             Self::SocketIo => "socket-io",
             Self::Pm2 => "pm2",
+            Self::Throng => "throng",
+            Self::Nginx => "nginx",
             Self::Python => "python",
             Self::Go => "go",
             Self::Java => "java",
@@ -52,11 +58,12 @@ impl Install {
             Self::Npm => &["npm/package.json", "npm/package-lock.json"],
             Self::SocketIo => &["socket-io/package.json", "socket-io/package-lock.json"],
             Self::Pm2 => &["pm2/package.json", "pm2/package-lock.json"],
+            Self::Throng => &["throng/package.json", "throng/package-lock.json"],
             Self::Python => &["python/requirements.txt"],
             Self::Go => &["go/go.mod", "go/main.go"],
             Self::Java => &["java/Server.java"],
             // Debian's own, whatever version that is.
-            Self::Promtool => &[],
+            Self::Promtool | Self::Nginx => &[],
         };
         names.iter().map(fixture).collect()
     }

@@ -1,9 +1,8 @@
 //! A picture of a soak: a strip for each measure, as SVG.
 
-use std::fmt::Write as _;
-
 use super::Soaked;
 use super::sample::{MEASURES, Measure, Verdict, WARM_UP};
+use crate::svg::{Anchor, Drawing, Stroke};
 
 const WIDTH: f64 = 720.0;
 /// Of one strip.
@@ -12,75 +11,47 @@ const HEIGHT: f64 = 96.0;
 const LEFT: f64 = 150.0;
 /// Around the lines within a strip.
 const PAD: f64 = 14.0;
+/// Of what is written below the strips.
+const FOOT: f64 = 30.0;
 
 /// Draws what was seen. The grey part is the warm-up; the dashed lines are the two medians that are compared.
 pub fn plot(soaked: &Soaked) -> String {
-    let end = soaked.samples.last().map_or(1.0, |sample| sample.at.max(1.0));
-    let x = |at: f64| LEFT + (WIDTH - LEFT - PAD) * at / end;
     #[expect(clippy::cast_precision_loss, reason = "there are six")]
-    let height = HEIGHT * MEASURES.len() as f64 + 30.0;
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"sans-serif\" \
-         font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
-    );
-    for (strip, (measure, verdict)) in MEASURES.iter().zip(&soaked.verdicts).enumerate() {
-        #[expect(clippy::cast_precision_loss, reason = "there are six")]
-        let top = HEIGHT * strip as f64;
-        draw(&mut svg, soaked, (measure, verdict), top, &x);
+    let height = HEIGHT * MEASURES.len() as f64;
+    let mut drawing = Drawing::new(WIDTH, height + FOOT);
+    let mut top = 0.0;
+    for strip in MEASURES.iter().zip(&soaked.verdicts) {
+        draw(&mut drawing, soaked, strip, top);
+        top += HEIGHT;
     }
-    let _ = write!(
-        svg,
-        "<text x=\"{LEFT}\" y=\"{}\">{} minutes, {} actions, {} requests, seed {}</text>\n</svg>\n",
-        height - 10.0,
-        soaked.seconds / 60,
-        soaked.actions,
-        soaked.answered,
-        soaked.seed
-    );
-    svg
+    let Soaked { seconds, actions, answered, seed, .. } = soaked;
+    let text = format!("{} minutes, {actions} actions, {answered} requests, seed {seed}", seconds / 60);
+    drawing.text((LEFT, height + FOOT - 10.0), Anchor::Start, "black", &text);
+    drawing.finish()
 }
 
-fn draw(
-    svg: &mut String,
-    soaked: &Soaked,
-    (measure, verdict): (&Measure, &Verdict),
-    top: f64,
-    x: &impl Fn(f64) -> f64,
-) {
+fn draw(drawing: &mut Drawing, soaked: &Soaked, (measure, verdict): (&Measure, &Verdict), top: f64) {
     #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 of anything")]
     let values: Vec<f64> = soaked.samples.iter().map(|sample| (measure.of)(sample) as f64).collect();
     let most = values.iter().copied().fold(verdict.bound, f64::max).max(1.0);
+    let end = soaked.samples.last().map_or(1.0, |sample| sample.at.max(1.0));
+    let x = |at: f64| LEFT + (WIDTH - LEFT - PAD) * at / end;
     let y = |value: f64| top + HEIGHT - PAD - (HEIGHT - 2.0 * PAD) * value / most;
-    let (begin, end) = (x(0.0), x(soaked.samples.last().map_or(1.0, |sample| sample.at)));
-    let warm = begin + (end - begin) * WARM_UP;
+
+    let warm = x(end * WARM_UP);
+    drawing.rectangle((x(0.0), top + PAD), (warm - x(0.0), HEIGHT - 2.0 * PAD), "#eeeeee");
+    drawing.line([(x(0.0), y(0.0)), (x(end), y(0.0))], Stroke { color: "#999999", is_dashed: false });
     let color = if verdict.has_grown { "#c0392b" } else { "#2471a3" };
-    let points: Vec<String> = soaked
-        .samples
-        .iter()
-        .zip(&values)
-        .map(|(sample, value)| format!("{:.1},{:.1}", x(sample.at), y(*value)))
-        .collect();
-    let third = (end - warm) / 3.0;
-    let label = if measure.unit.is_empty() { String::new() } else { format!(" {}", measure.unit) };
-    let _ = write!(
-        svg,
-        "<rect x=\"{begin:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\" fill=\"#eeeeee\"/>\n\
-         <path d=\"M{begin:.1} {:.1}H{end:.1}\" stroke=\"#999999\"/>\n\
-         <polyline points=\"{}\" fill=\"none\" stroke=\"{color}\"/>\n\
-         <path d=\"M{warm:.1} {:.1}h{third:.1}M{:.1} {:.1}h{third:.1}\" stroke=\"black\" stroke-dasharray=\"4 3\"/>\n\
-         <text x=\"8\" y=\"{:.1}\">{}</text>\n<text x=\"8\" y=\"{:.1}\" fill=\"#666666\">{:.0} → {:.0}{label}</text>\n",
-        top + PAD,
-        warm - begin,
-        HEIGHT - 2.0 * PAD,
-        y(0.0),
-        points.join(" "),
-        y(verdict.first),
-        end - third,
-        y(verdict.last),
-        top + HEIGHT / 2.0 - 4.0,
-        measure.name,
-        top + HEIGHT / 2.0 + 14.0,
-        verdict.first,
-        verdict.last,
-    );
+    let points = soaked.samples.iter().zip(&values).map(|(sample, value)| (x(sample.at), y(*value)));
+    drawing.line(points, Stroke { color, is_dashed: false });
+    let third = (x(end) - warm) / 3.0;
+    for (begin, value) in [(warm, verdict.first), (x(end) - third, verdict.last)] {
+        let stroke = Stroke { color: "black", is_dashed: true };
+        drawing.line([(begin, y(value)), (begin + third, y(value))], stroke);
+    }
+
+    let unit = if measure.unit.is_empty() { String::new() } else { format!(" {}", measure.unit) };
+    let change = format!("{:.0} → {:.0}{unit}", verdict.first, verdict.last);
+    drawing.text((8.0, top + HEIGHT / 2.0 - 4.0), Anchor::Start, "black", measure.name);
+    drawing.text((8.0, top + HEIGHT / 2.0 + 14.0), Anchor::Start, "#666666", &change);
 }

@@ -1,30 +1,31 @@
 //! Where it was measured, and with what: numbers without that can't be compared with any others.
 
-use std::fs;
+use std::collections::BTreeMap;
 use std::process::Command;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
+use std::{fmt, fs};
 
 use anyhow::Context;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+use super::need;
 
 /// The unit of CPU times in /proc/PID/stat. proc(5) has programs ask for it; Linux has given no other answer than 100
 /// on any architecture that node runs on.
 const TICKS_PER_SECOND: u64 = 100;
 
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Machine {
-    cpu: String,
-    cpus: usize,
-    memory: String,
-    kernel: String,
-    rustc: String,
-    node: String,
-    python: String,
-    commit: String,
+    pub(super) cpu: String,
+    pub(super) cpus: usize,
+    pub(super) memory: String,
+    pub(super) kernel: String,
+    /// Of what is used, by name.
+    pub(super) versions: BTreeMap<String, String>,
+    pub(super) commit: String,
     /// There were changes that the commit does not have.
-    is_dirty: bool,
-    /// Seconds since 1970.
-    at: u64,
+    pub(super) is_dirty: bool,
+    pub(super) date: String,
 }
 
 impl Machine {
@@ -37,19 +38,35 @@ impl Machine {
                 .context("read the kernel's release")?
                 .trim()
                 .into(),
-            rustc: output("rustc", &["--version"]),
-            node: output("node", &["--version"]),
-            python: output("python3", &["--version"]),
+            versions: ["rustc", "node", "python3"].map(|name| (name.to_owned(), version(name))).into(),
             commit: output("git", &["rev-parse", "HEAD"]),
             is_dirty: !output("git", &["status", "--porcelain"]).is_empty(),
-            at: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs(),
+            date: output("date", &["--utc", "+%Y-%m-%d"]),
         })
     }
 }
 
-/// Reads how much CPU time a process has used; zero for none, or one that is gone.
-pub(super) fn cpu_time(pid: Option<u32>) -> Duration {
-    let stat = pid.and_then(|pid| fs::read_to_string(format!("/proc/{pid}/stat")).ok()).unwrap_or_default();
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cpu, cpus, memory, kernel, versions, commit, is_dirty, date } = self;
+        let changed = if *is_dirty { " with changes" } else { "" };
+        let commit = commit.get(..10).unwrap_or(commit);
+        write!(f, "{date}, commit {commit}{changed}; {cpu}, {cpus} cores, {memory}, Linux {kernel}")?;
+        versions.iter().try_for_each(|(name, version)| write!(f, ", {name} {version}"))
+    }
+}
+
+fn version(program: &str) -> String {
+    need::version_in(&need::run(program, "--version"))
+}
+
+/// Reads how much CPU time processes have used together; one that is gone counts for nothing.
+pub(super) fn cpu_time(pids: &[u32]) -> Duration {
+    pids.iter().map(|pid| cpu_time_of(*pid)).sum()
+}
+
+fn cpu_time_of(pid: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // After the name, which may hold anything: the state is field 3, user and system time are 14 and 15.
     let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
     let ticks: u64 = fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();

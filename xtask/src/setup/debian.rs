@@ -4,7 +4,6 @@ use std::fs;
 use std::path::Path;
 
 use allcores_testing::runtimes::{Install, is_in_path, workspace};
-use anyhow::Context as _;
 
 use super::Outcome;
 use crate::shell::{self, program, status, succeeds};
@@ -44,30 +43,44 @@ pub(super) fn install() -> anyhow::Result<Outcome> {
     Ok(Outcome::LeftOut(format!("apt-get failed; wanted: {list}")))
 }
 
-/// Takes `promtool` out of Debian's package. Installed, that would also start a server.
+/// Takes `promtool` out of Debian's package.
 pub(super) fn promtool(folder: &Path) -> anyhow::Result<Outcome> {
+    let outcome = unpack(folder, &["prometheus"])?;
+    if let Outcome::Installed = outcome {
+        let content = folder.join("content");
+        fs::rename(content.join("usr/bin/promtool"), folder.join("promtool"))?;
+        fs::remove_dir_all(content)?;
+    }
+    Ok(outcome)
+}
+
+/// Takes nginx, and its module for streams, out of Debian's packages.
+pub(super) fn nginx(folder: &Path) -> anyhow::Result<Outcome> {
+    unpack(folder, &["nginx", "libnginx-mod-stream"])
+}
+
+/// Unpacks packages into `content`. Installed, they would also start a server.
+fn unpack(folder: &Path, packages: &[&str]) -> anyhow::Result<Outcome> {
+    let list = packages.join(" ");
     for tool in ["apt-get", "dpkg-deb"] {
         if !is_in_path(tool) {
-            return Ok(Outcome::LeftOut(format!(
-                "no {tool} here; wanted: promtool of the package prometheus"
-            )));
+            return Ok(Outcome::LeftOut(format!("no {tool} here; wanted: {list}")));
         }
     }
-    let download = || apt_get_in(folder, &["download", "prometheus"]);
+    let download = || apt_get_in(folder, &[&["download"], packages].concat());
     let is_root = rustix::process::geteuid().is_root();
     let is_there = if has_package_lists() { download()? } else { false };
     let is_there = is_there || (is_root && apt_get(&["update"])? && download()?);
     if !is_there {
-        return Ok(Outcome::LeftOut("apt-get could not download the package prometheus".to_owned()));
+        return Ok(Outcome::LeftOut(format!("apt-get could not download {list}")));
     }
-    let files = fs::read_dir(folder)?.flatten().map(|entry| entry.path());
-    let package = files.into_iter().find(|path| path.extension().is_some_and(|ending| ending == "deb"));
-    let package = package.context("apt-get has downloaded a package that is not there")?;
-    let content = folder.join("content");
-    shell::run(program("dpkg-deb", ["--extract"]).arg(&package).arg(&content))?;
-    fs::rename(content.join("usr/bin/promtool"), folder.join("promtool"))?;
-    fs::remove_dir_all(content)?;
-    fs::remove_file(package)?;
+    for file in fs::read_dir(folder)? {
+        let path = file?.path();
+        if path.extension().is_some_and(|ending| ending == "deb") {
+            shell::run(program("dpkg-deb", ["--extract"]).arg(&path).arg(folder.join("content")))?;
+            fs::remove_file(path)?;
+        }
+    }
     Ok(Outcome::Installed)
 }
 

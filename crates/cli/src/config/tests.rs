@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use allcores_testing::page::current;
 use clap::CommandFactory as _;
 use serde_json::Value as Json;
 
@@ -403,18 +404,4 @@ fn the_published_schema_is_current() {
 #[test]
 fn the_published_reference_of_options_is_current() {
     current("docs/reference/options.md", &super::reference::page());
-}
-
-/// Compares a page of the repository with what the code says, or writes it, where `ALLCORES_WRITE_PAGES` is set.
-#[track_caller]
-pub(crate) fn current(page: &str, text: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(page);
-    if std::env::var_os("ALLCORES_WRITE_PAGES").is_some() {
-        std::fs::write(&path, text).unwrap();
-    }
-    let published = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        published == text,
-        "{page} is not current: ALLCORES_WRITE_PAGES=1 cargo test -p allcores-cli current"
-    );
 }

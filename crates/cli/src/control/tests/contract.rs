@@ -1,9 +1,9 @@
 //! The published document against what is answered: each operation that there is, by a request of its own.
 
+use allcores_testing::page::current;
 use serde_json::{Value, json};
 
 use super::{Fake, started};
-use crate::config::tests::current;
 use crate::control::routes;
 
 /// A body for each operation that wants one.

@@ -141,7 +141,7 @@ enum Started {
 impl Started {
     fn pid(&self) -> u32 {
         match self {
-            Self::Node(running) => running.worker_pids()[0],
+            Self::Node(running) => *running.worker_pids().first().expect("it has a worker"),
             Self::Python(process) => process.pid(),
         }
     }

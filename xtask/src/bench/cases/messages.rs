@@ -7,12 +7,15 @@
 use std::process::Command;
 use std::time::Duration;
 
+use allcores_testing::runtimes::target;
 use anyhow::{Context, ensure};
 use serde::Deserialize;
 
-use super::cases::Plan;
-use super::contender::{Contender, Contestant, Server};
-use super::{Arguments, Metrics, duration, target};
+use crate::bench::case::{Case, Expected, Plan};
+use crate::bench::contender::{Contender, Turn};
+use crate::bench::metric::Metric;
+use crate::bench::record::{Metrics, Role, Sample};
+use crate::bench::{Arguments, duration};
 
 /// How long the messages are, in bytes.
 const SIZES: [u32; 2] = [100, 10_000];
@@ -30,32 +33,64 @@ enum Pair {
     RustRust,
 }
 
+pub(super) const CASE: Case = Case {
+    name: "messages",
+    about: "messages between a primary and a worker, Rust and node, 100 bytes and 10 kB",
+    metrics: &[
+        Metric::higher("to worker/s").plotted(),
+        Metric::higher("to primary/s").plotted(),
+        Metric::higher("round trips/s, 1").plotted(),
+        Metric::lower("p50 µs"),
+        Metric::lower("p99 µs"),
+        Metric::higher("round trips/s, 16"),
+        Metric::lower("p50 µs, 16"),
+        Metric::lower("p99 µs, 16"),
+    ],
+    expected: &[
+        Expected::NotWorse {
+            metric: "to worker/s",
+            ours: "Rust primary, Rust worker",
+            than: "node primary, node worker",
+            group: "",
+        },
+        Expected::NotWorse {
+            metric: "to primary/s",
+            ours: "Rust primary, Rust worker",
+            than: "node primary, node worker",
+            group: "",
+        },
+    ],
+    remarks: "Round trips are made one by one, and 16 at a time.",
+    plan,
+};
+
 /// A pair and how long their messages are.
 #[derive(Clone, Debug)]
-pub(super) struct Talk {
+struct Talk {
     pair: Pair,
-    pub(super) bytes: u32,
+    bytes: u32,
 }
 
-pub(super) fn plan(arguments: &Arguments) -> Plan {
-    let each = duration(arguments.seconds) / MEASUREMENTS;
+fn plan(arguments: &Arguments) -> Plan {
+    let time = duration(arguments.given.seconds);
     let pairs = [
-        ("node primary, node worker", Pair::NodeNode),
-        ("Rust primary, node worker", Pair::RustNode),
-        ("Rust primary, Rust worker", Pair::RustRust),
+        ("Rust primary, Rust worker", Role::Ours, Pair::RustRust),
+        ("Rust primary, node worker", Role::Ours, Pair::RustNode),
+        ("node primary, node worker", Role::Peer, Pair::NodeNode),
     ];
     let contenders = |bytes| {
-        pairs.map(|(name, pair)| Contender::talk(&format!("{name}, {bytes} B"), Talk { pair, bytes }))
+        pairs.map(|(name, role, pair)| {
+            let talk = Talk { pair, bytes };
+            let measure = move |_: Turn<'_>| Ok(Sample::only(talk.measure(time / MEASUREMENTS)?));
+            Contender::new(name, role, measure).group(format!("{bytes} bytes"))
+        })
     };
     Plan {
-        title: "one primary, one worker; messages in a second one way, and round trips, 1 and 16 at a time"
-            .into(),
-        server: Server::None,
+        title: "one primary, one worker; messages in a second one way, and round trips".into(),
         packages: &["allcores-parity"],
         contenders: SIZES.into_iter().flat_map(contenders).collect(),
-        measure: Box::new(move |contestant: &Contestant, _| {
-            contestant.talk().context("it only talks")?.measure(each)
-        }),
+        left_out: Vec::new(),
+        each: time + Duration::from_secs(1),
     }
 }
 

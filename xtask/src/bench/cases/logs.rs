@@ -14,13 +14,16 @@ use std::time::{Duration, Instant};
 
 use allcores_testing::pm2::Pm2;
 use allcores_testing::process::free_port;
+use allcores_testing::runtimes::Install;
 use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
 
-use super::cases::Plan;
-use super::contender::{Contender, Contestant, Server};
-use super::{Arguments, Metrics, duration, machine};
-use crate::setup;
+use crate::bench::case::{Case, Expected, Plan};
+use crate::bench::contender::{Contender, Turn};
+use crate::bench::metric::Metric;
+use crate::bench::need::Need;
+use crate::bench::record::{Metrics, Role, Sample};
+use crate::bench::{Arguments, duration, machine};
 
 const SCRIPT: &str = "testing/baselines/lines.js";
 
@@ -38,18 +41,44 @@ const STILL: Duration = Duration::from_secs(1);
 /// How much longer than meant writing and packing may take.
 const PATIENCE: Duration = Duration::from_mins(1);
 
+pub(super) const CASE: Case = Case {
+    name: "logs",
+    about: "node; 4 workers write 50,000 lines a second: what keeping them costs, beside PM2",
+    metrics: &[
+        Metric::lower("manager's CPU µs/line").plotted(),
+        Metric::lower("workers' CPU µs/line").plotted(),
+        Metric::higher("lines/s"),
+        Metric::lower("lost").summed(),
+    ],
+    expected: &[
+        Expected::Never("lost"),
+        Expected::NotWorse {
+            metric: "manager's CPU µs/line",
+            ours: "allcores, --log-plain",
+            than: "PM2, cluster mode",
+            group: "",
+        },
+    ],
+    remarks: "\
+The same program under both, started in the background, each line written by a call of its own. Counted are the CPU time of \
+the whole process between workers and files (with allcores its primary, which also packs what was put aside; with PM2 its \
+daemon), that of the workers, and the lines that are found in the files in the end. PM2's workers send the daemon each line \
+as a message, or write the files themselves. With `raw` allcores' workers write to one file themselves, without slot and \
+time, and it is not put aside.",
+    plan,
+};
+
 /// Who keeps the lines.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Keeper {
+enum Keeper {
     /// With these further options.
     Allcores(&'static [&'static str]),
     /// With these further options of `pm2 start`.
     Pm2(&'static [&'static str]),
 }
 
-pub(super) fn plan(arguments: &Arguments) -> anyhow::Result<Plan> {
-    setup::pm2()?;
-    let time = duration(arguments.seconds);
+fn plan(arguments: &Arguments) -> Plan {
+    let time = duration(arguments.given.seconds);
     let keepers = [
         ("allcores, --log-plain", Keeper::Allcores(&["--log-plain"])),
         ("allcores", Keeper::Allcores(&[])),
@@ -57,19 +86,23 @@ pub(super) fn plan(arguments: &Arguments) -> anyhow::Result<Plan> {
         ("PM2, cluster mode", Keeper::Pm2(&[])),
         ("PM2, fork mode", Keeper::Pm2(&["--execute-command"])),
     ];
-    Ok(Plan {
+    let contenders = keepers.map(|(name, keeper)| {
+        let measure = move |turn: Turn<'_>| Ok(Sample::only(keeper.measure(time, turn.binary)?));
+        match keeper {
+            Keeper::Allcores(_) => Contender::new(name, Role::Ours, measure),
+            Keeper::Pm2(_) => Contender::new(name, Role::Peer, measure).needs(Need::Install(Install::Pm2)),
+        }
+    });
+    Plan {
         title: format!(
             "{WORKERS} node workers write {RATE} lines of 100 bytes a second, each line by a call of its own; \
-             --log-size {LOG_SIZE}"
+             `--log-size {LOG_SIZE}`"
         ),
-        server: Server::None,
         packages: &[],
-        contenders: keepers.into_iter().map(|(name, keeper)| Contender::keeper(name, keeper)).collect(),
-        measure: Box::new(move |contestant: &Contestant, _| {
-            let (keeper, binary) = contestant.keeper().context("it keeps no lines")?;
-            keeper.measure(time, binary)
-        }),
-    })
+        contenders: contenders.into(),
+        left_out: Vec::new(),
+        each: time + STILL + Duration::from_secs(3),
+    }
 }
 
 /// What a worker says of itself when it has written its lines.
@@ -87,12 +120,12 @@ impl Keeper {
         let running = self.start(&script, binary)?;
         let each = (RATE * time.as_secs_f64() / f64::from(WORKERS)).round();
 
-        let before = machine::cpu_time(Some(running.pid()?));
+        let before = machine::cpu_time(&[running.pid()?]);
         begin(folder.path(), each, time)?;
         let limit = Instant::now() + time + PATIENCE;
         let done = wait_done(folder.path(), limit)?;
         wait_still(&running.logs(), limit)?;
-        let cpu = machine::cpu_time(Some(running.pid()?)).saturating_sub(before);
+        let cpu = machine::cpu_time(&[running.pid()?]).saturating_sub(before);
 
         let written = each * f64::from(WORKERS);
         let found = count(&running.logs())?;

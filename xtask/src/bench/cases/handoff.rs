@@ -1,0 +1,80 @@
+//! The hand-off case: what a connection that the primary accepts and hands over costs it. With a Rust server also the
+//! ways in which it does not.
+
+use allcores_testing::baseline::Peer;
+use allcores_testing::load::Load;
+
+use crate::bench::case::{Case, Expected, Plan};
+use crate::bench::contender::{Contender, Contestant, Server, Setting, Way};
+use crate::bench::load::{self, COST, cost, failed, ms};
+use crate::bench::metric::Metric;
+use crate::bench::record::Sample;
+use crate::bench::{Arguments, duration};
+
+const CLIENTS: usize = 8;
+
+pub(super) const CASE: Case = Case {
+    name: "handoff",
+    about: "node; what a connection that the primary hands over costs it; and the policies with a Rust server",
+    metrics: &[
+        Metric::higher("connections/s").plotted(),
+        Metric::lower(COST).plotted(),
+        Metric::lower("p50 ms"),
+        Metric::lower("p99 ms"),
+        Metric::lower("failed").summed(),
+    ],
+    expected: &[
+        Expected::Never("failed"),
+        Expected::NotWorse {
+            metric: COST,
+            ours: "allcores lanes",
+            than: "allcores round-robin",
+            group: "Rust",
+        },
+    ],
+    remarks: "\
+The plain server is one process of the same program, which uses all cores by itself: what there is to be had.",
+    plan,
+};
+
+fn plan(arguments: &Arguments) -> Plan {
+    let time = duration(arguments.given.seconds);
+    let contender = |name: &str, way, server: &Server, workers| {
+        let setting = Setting { way, server: server.clone(), workers };
+        Contender::serving(name, setting, move |contestant: &Contestant, _| {
+            let load = Load::new(contestant.address).clients(CLIENTS);
+            load::warm_up(&load, time)?;
+            let (report, cpu) = load::loaded(&load, time, contestant);
+            Ok(Sample::only(vec![
+                ("connections/s", report.throughput()),
+                (COST, cost(cpu, &report)),
+                ("p50 ms", ms(report.latencies.p50())),
+                ("p99 ms", ms(report.latencies.p99())),
+                ("failed", failed(&report)),
+            ]))
+        })
+    };
+    let node = Server::Node(arguments.node_server.clone());
+    let of_node = |workers| {
+        [
+            ("allcores round-robin", Way::allcores("round-robin")),
+            ("node:cluster round robin", Way::Peer(Peer::NodeClusterRoundRobin)),
+        ]
+        .map(|(name, way)| contender(name, way, &node, workers).group(format!("node, {workers} workers")))
+    };
+    let of_rust = ["round-robin", "sticky", "shared", "lanes"].map(|policy| {
+        let name = format!("allcores {policy}");
+        contender(&name, Way::allcores(policy), &Server::Example("hello"), 2).group("Rust, 2 workers")
+    });
+    let plain = contender("plain axum, 1 process", Way::Plain, &Server::Example("axum-hello"), 1);
+    let contenders = of_node(2).into_iter().chain(of_node(4)).chain(of_rust);
+    Plan {
+        title: format!(
+            "answers at once; one connection per request, {CLIENTS} clients; what the primary spends on each"
+        ),
+        packages: &["allcores-example-hello", "axum-hello"],
+        contenders: contenders.chain([plain.group("Rust, 2 workers")]).collect(),
+        left_out: Vec::new(),
+        each: load::time_of(time),
+    }
+}
