@@ -120,12 +120,12 @@ pub(crate) fn sockets_of(pid: u32) -> impl Iterator<Item = (i32, u64)> {
 
 /// All processes of the session that `leader` opened, and all their descendants in whatever session they are.
 pub(crate) fn session_members(leader: u32) -> Vec<u32> {
-    with_descendants(|_, stat| stat.session == leader)
+    Processes::read().session_members(leader)
 }
 
 /// A process and all its descendants.
 pub(crate) fn family(ancestor: u32) -> Vec<u32> {
-    with_descendants(|pid, _| pid == ancestor)
+    Processes::read().with_descendants(|pid, _| pid == ancestor)
 }
 
 /// A process, its parent, and so on.
@@ -134,19 +134,33 @@ pub(crate) fn line(pid: u32) -> impl Iterator<Item = u32> {
     std::iter::successors(Some(pid), parent).take_while(|pid| *pid > 1)
 }
 
-fn with_descendants(is_meant: impl Fn(u32, &Stat) -> bool) -> Vec<u32> {
-    let stats: Vec<(u32, Stat)> =
-        all_processes().filter_map(|pid| Some((pid, Stat::read(pid).ok()?))).collect();
-    let mut members: HashSet<u32> =
-        stats.iter().filter(|(pid, stat)| is_meant(*pid, stat)).map(|(pid, _)| *pid).collect();
-    let mut known = 0;
-    while members.len() > known {
-        known = members.len();
-        let children = stats.iter().filter(|(_, stat)| members.contains(&stat.parent)).map(|(pid, _)| *pid);
-        let children: Vec<u32> = children.collect();
-        members.extend(children);
+/// Who descends from whom, looked up once for several questions.
+pub(crate) struct Processes(Vec<(u32, Stat)>);
+
+impl Processes {
+    pub(crate) fn read() -> Self {
+        Self(all_processes().filter_map(|pid| Some((pid, Stat::read(pid).ok()?))).collect())
     }
-    members.into_iter().collect()
+
+    /// As [`session_members`].
+    pub(crate) fn session_members(&self, leader: u32) -> Vec<u32> {
+        self.with_descendants(|_, stat| stat.session == leader)
+    }
+
+    fn with_descendants(&self, is_meant: impl Fn(u32, &Stat) -> bool) -> Vec<u32> {
+        let stats = &self.0;
+        let mut members: HashSet<u32> =
+            stats.iter().filter(|(pid, stat)| is_meant(*pid, stat)).map(|(pid, _)| *pid).collect();
+        let mut known = 0;
+        while members.len() > known {
+            known = members.len();
+            let children =
+                stats.iter().filter(|(_, stat)| members.contains(&stat.parent)).map(|(pid, _)| *pid);
+            let children: Vec<u32> = children.collect();
+            members.extend(children);
+        }
+        members.into_iter().collect()
+    }
 }
 
 pub(crate) fn all_processes() -> impl Iterator<Item = u32> {

@@ -17,6 +17,9 @@ use crate::sys::Watch;
 /// How often what workers may have changed is put back, and counts are read anew.
 const MAINTENANCE: Duration = Duration::from_secs(1);
 
+/// And at most, as `--hang-timeout` asks for.
+const OFTEN: Duration = Duration::from_millis(20);
+
 /// How long a lane must have stood still before it is worth a look whether its worker has closed it.
 const SUSPICIOUS: Duration = Duration::from_millis(500);
 
@@ -123,8 +126,8 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         self.look_at_hearts();
         self.ports.look_at_full(now);
         if now >= self.clock.maintenance {
-            let hang = self.settings.pool.hang_timeout.unwrap_or(MAINTENANCE);
-            self.clock.maintenance = now + MAINTENANCE.min(hang / 4).max(Duration::from_millis(20));
+            let for_hung = self.settings.pool.hang_timeout.map(|limit| (limit / 4).max(OFTEN));
+            self.clock.maintenance = now + for_hung.map_or(MAINTENANCE, |often| often.min(MAINTENANCE));
             self.maintain();
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! Asks the kernel, so that it works for a program without a line of shutdown code.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use rustix::process::Signal;
 
 use super::Engine;
 use crate::primary::Event;
-use crate::proc;
+use crate::proc::{self, Processes};
 
 /// How often the kernel is asked while somebody drains.
 const INTERVAL: Duration = Duration::from_millis(20);
@@ -98,8 +99,12 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
 
     /// A worker's processes.
     pub(super) fn members(&self, id: WorkerId) -> Vec<u32> {
+        self.members_of(id, &Processes::read())
+    }
+
+    fn members_of(&self, id: WorkerId, processes: &Processes) -> Vec<u32> {
         let Some(worker) = self.workers.get(&id) else { return Vec::new() };
-        let mut members = proc::session_members(worker.about.pid);
+        let mut members = processes.session_members(worker.about.pid);
         if !members.contains(&worker.about.pid) {
             members.push(worker.about.pid);
         }
@@ -113,50 +118,78 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         }
         let watched: Vec<(WorkerId, Hold)> =
             self.drains.watched.iter().map(|(id, hold)| (*id, *hold)).collect();
+        // Processes and connections are listed once for all: where there are many, that takes its time.
+        let processes = OnceCell::new();
+        let mut settled = Vec::new();
         for (id, hold) in watched {
-            self.look_at_drain(id, hold);
+            let sockets = self.look_at_drain(id, hold, || processes.get_or_init(Processes::read));
+            settled.extend(sockets.map(|sockets| (id, hold, sockets)));
+        }
+        if !settled.is_empty() {
+            let connections = self.connections();
+            for (id, hold, sockets) in settled {
+                self.judge_drain(id, hold, sockets.is_disjoint(&connections));
+            }
         }
         let is_held = self.drains.watched.values().any(|hold| matches!(hold, Hold::Still { .. }));
-        self.drains.next = Some(now + if is_held { INSTANT } else { INTERVAL });
+        // A look at very many takes longer than the interval: most of the time is for those that serve.
+        let interval = INTERVAL.max(4 * self.now().saturating_sub(now));
+        self.drains.next = Some(now + if is_held { INSTANT } else { interval });
     }
 
-    fn look_at_drain(&mut self, id: WorkerId, hold: Hold) {
+    /// The sockets of a worker that can't accept any more. Which of them are connections is to be asked afterwards: one that
+    /// it accepted in between would be overlooked.
+    fn look_at_drain<'a>(
+        &mut self,
+        id: WorkerId,
+        hold: Hold,
+        processes: impl FnOnce() -> &'a Processes,
+    ) -> Option<HashSet<u64>> {
         if !self.workers.contains_key(&id) {
             self.drains.forget(id);
-            return;
+            return None;
         }
         if let Hold::Landing { since } = hold {
-            return self.look_at_landing(id, since);
+            self.look_at_landing(id, since);
+            return None;
         }
-        let members = self.members(id);
         let needs_hold = !matches!(hold, Hold::Deaf { .. }) && self.needs_hold(id);
-        // Before its connections are looked at, in this order: one that it accepts meanwhile would be overlooked.
+        if matches!(hold, Hold::Free { .. })
+            && !needs_hold
+            && (self.ports.has_waiting(id) || self.is_handing_over(id))
+        {
+            return None;
+        }
+        let members = self.members_of(id, processes());
         let can_accept = match hold {
             Hold::Still { .. } => !members.iter().all(|pid| proc::is_stopped(*pid)),
             Hold::Deaf { since } => {
                 let is_settled = members.iter().all(|pid| proc::is_asleep(*pid));
                 self.ports.has_last_waiting(id) || !(is_settled || self.now() >= since + HOPE)
             }
-            Hold::Landing { .. } | Hold::Free { .. } => {
-                !needs_hold && (self.ports.has_waiting(id) || self.is_handing_over(id))
-            }
+            Hold::Landing { .. } | Hold::Free { .. } => false,
         };
         if can_accept {
-            return;
+            return None;
         }
-        let hold_still = |engine: &mut Self, since| {
-            engine.drains.watched.insert(id, Hold::Still { since });
-            engine.signal(id, Signal::STOP);
-        };
         if let Hold::Free { since } = hold
             && needs_hold
             && self.now() >= since + HOPE
         {
-            return hold_still(self, since);
+            self.stand_still(id, since);
+            return None;
         }
-        let is_idle = proc::open_sockets(&members).is_disjoint(&self.connections());
+        Some(proc::open_sockets(&members))
+    }
+
+    /// Decides about a worker of which it is known by now whether it has a connection.
+    fn judge_drain(&mut self, id: WorkerId, hold: Hold, is_idle: bool) {
+        if self.drains.watched.get(&id) != Some(&hold) {
+            // What was decided about another has changed something about this one.
+            return;
+        }
         match (hold, is_idle) {
-            (Hold::Free { since }, true) if needs_hold => hold_still(self, since),
+            (Hold::Free { since }, true) if self.needs_hold(id) => self.stand_still(id, since),
             (Hold::Still { since }, false) => {
                 self.drains.watched.insert(id, Hold::Free { since });
                 self.signal(id, Signal::CONT);
@@ -164,6 +197,11 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
             (_, true) => self.tell(Input::Quiet { id }),
             (Hold::Free { .. } | Hold::Deaf { .. } | Hold::Landing { .. }, false) => {}
         }
+    }
+
+    fn stand_still(&mut self, id: WorkerId, since: Duration) {
+        self.drains.watched.insert(id, Hold::Still { since });
+        self.signal(id, Signal::STOP);
     }
 
     /// The connections that clients have to the app's addresses, by their inodes. What waits to be accepted has 0.
