@@ -20,6 +20,9 @@ pub(super) struct Machine {
     pub(super) cpus: usize,
     pub(super) memory: String,
     pub(super) kernel: String,
+    /// Each session has a share of the cores of its own (sched(7), autogroup): what a terminal gives, and no service or
+    /// container. allcores starts each worker in a session of its own.
+    pub(super) has_session_shares: bool,
     /// Of what is used, by name.
     pub(super) versions: BTreeMap<String, String>,
     pub(super) commit: String,
@@ -38,6 +41,8 @@ impl Machine {
                 .context("read the kernel's release")?
                 .trim()
                 .into(),
+            has_session_shares: fs::read_to_string("/proc/sys/kernel/sched_autogroup_enabled")
+                .is_ok_and(|enabled| enabled.trim() == "1"),
             versions: ["rustc", "node", "python3"].map(|name| (name.to_owned(), version(name))).into(),
             commit: output("git", &["rev-parse", "HEAD"]),
             is_dirty: !output("git", &["status", "--porcelain"]).is_empty(),
@@ -48,10 +53,11 @@ impl Machine {
 
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cpu, cpus, memory, kernel, versions, commit, is_dirty, date } = self;
+        let Self { cpu, cpus, memory, kernel, has_session_shares, versions, commit, is_dirty, date } = self;
         let changed = if *is_dirty { " with changes" } else { "" };
         let commit = commit.get(..10).unwrap_or(commit);
         write!(f, "{date}, commit {commit}{changed}; {cpu}, {cpus} cores, {memory}, Linux {kernel}")?;
+        write!(f, ", autogroup {}", if *has_session_shares { "on" } else { "off" })?;
         versions.iter().try_for_each(|(name, version)| write!(f, ", {name} {version}"))
     }
 }

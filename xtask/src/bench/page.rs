@@ -25,7 +25,9 @@ directions are as expected.
 Contenders take turns: each is started anew for each round, warmed up, measured and stopped. Clients, workers and managers share \
 one machine, so that what a client costs is felt by all contenders alike. A cell has the median of the rounds, the lowest and \
 highest in brackets, and the ratio to the first row; what is headed *all rounds* is a sum. A *limit* is no peer: nobody \
-manages workers there, or it is a theory; its ratio tells how far from it the first row is. Compare within a table only.
+manages workers there, or it is a theory; its ratio tells how far from it the first row is. Compare within a table only. With *autogroup* (`kernel.sched_autogroup_enabled`), as \
+in a terminal, each session has a share of the cores of its own, and each worker of allcores is a session; services and containers have \
+no such shares, so these were measured without.
 ";
 
 /// A file of the repository, and what it is to hold.

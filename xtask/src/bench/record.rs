@@ -215,6 +215,7 @@ pub(super) mod tests {
                 cpus: 2,
                 memory: "8 GB".into(),
                 kernel: "6.1".into(),
+                has_session_shares: false,
                 versions: [("node".to_owned(), "v20.0.0".to_owned())].into(),
                 commit: "0123456789abcdef".into(),
                 is_dirty: false,
