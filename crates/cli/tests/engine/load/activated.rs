@@ -44,7 +44,9 @@ fn listening(address: SocketAddr) -> BTreeSet<u64> {
     let table = fs::read_to_string("/proc/net/tcp").unwrap();
     // Others have the same port at hosts of their own. The number of the host is shown as the machine has it in memory.
     let local = format!("{:08X}:{:04X}", u32::from_ne_bytes(address.ip().octets()), address.port());
-    let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    // After much load the table has a hundred thousand connections that are over.
+    let lines = table.lines().filter(|line| line.contains(&local));
+    let rows = lines.map(|line| line.split_whitespace().collect::<Vec<_>>());
     // Local address, state (0A: it listens), inode.
     rows.filter(|row| row[1] == local && row[3] == "0A").map(|row| row[9].parse().unwrap()).collect()
 }
