@@ -84,6 +84,7 @@ fn field(text: &str, name: &str) -> anyhow::Result<u64> {
 mod tests {
     use std::io::{BufRead as _, BufReader, Write as _};
     use std::process::{self, Command, Stdio};
+    use std::time::Instant;
 
     use super::*;
 
@@ -99,11 +100,21 @@ mod tests {
         for _ in 0..2 {
             writeln!(shell.stdin.as_mut().unwrap()).unwrap();
             answers.next().unwrap().unwrap();
+            wait_until_asleep(shell.id());
         }
         let used = Usage::of(shell.id()).unwrap().since(before);
         shell.kill().unwrap();
         shell.wait().unwrap();
         assert!(used.cpu > Duration::from_millis(1) && used.waits > 0, "{used:?}");
+    }
+
+    /// Waits until a process waits for what it is to do next. Nothing tells when, so this looks until it does.
+    fn wait_until_asleep(pid: u32) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") S ") {
+            assert!(Instant::now() < deadline, "{pid} does not come to rest");
+            std::thread::yield_now();
+        }
     }
 
     #[test]
