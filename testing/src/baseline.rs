@@ -8,7 +8,6 @@ mod nginx;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -18,11 +17,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
-
 use tempfile::TempDir;
 
 use crate::load::Load;
 use crate::pm2::Pm2;
+use crate::proc::children;
 use crate::process::{Event, Process};
 use crate::runtimes::Install;
 
@@ -251,12 +250,6 @@ fn listener(address: SocketAddr, is_lane: bool) -> std::io::Result<OwnedFd> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
-}
-
-/// The children of a process that has one thread.
-fn children(pid: u32) -> Vec<u32> {
-    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    text.split_whitespace().filter_map(|word| word.parse().ok()).collect()
 }
 
 /// Asks a server that answers with its pid until this many workers have answered, and gives their process ids.

@@ -52,7 +52,7 @@ impl Ports {
         self.groups.lanes_of(worker).any(|(group, lane)| group.is_shared() && lane.users.len() > 1)
     }
 
-    /// What `worker` accepts from and others too, by inode.
+    /// What `worker` accepts from at addresses that have one listener for all, by inode.
     pub(crate) fn shared_listeners(&self, worker: WorkerId) -> impl Iterator<Item = (u64, BorrowedFd<'_>)> {
         let shared = self.groups.lanes_of(worker).filter(|(group, _)| group.is_shared());
         shared.map(|(_, lane)| (lane.inode, lane.socket.as_fd()))

@@ -6,8 +6,10 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
+
+use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 /// Room for the child's few frames; it calls nothing deep.
 const STACK: usize = 64 * 1024;
@@ -43,7 +45,5 @@ pub(super) fn clone_into<T>(child: Child, shared: &mut T) -> io::Result<(u32, Ow
 
 /// Takes the exit of a child that has exited, so that no zombie stays.
 pub(super) fn bury(pidfd: &OwnedFd) {
-    use rustix::process::{WaitId, WaitIdOptions, waitid};
-    use std::os::fd::AsFd as _;
     let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
 }

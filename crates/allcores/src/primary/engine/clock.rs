@@ -126,8 +126,9 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         self.look_at_hearts();
         self.ports.look_at_full(now);
         if now >= self.clock.maintenance {
-            let for_hung = self.settings.pool.hang_timeout.map(|limit| (limit / 4).max(OFTEN));
-            self.clock.maintenance = now + for_hung.map_or(MAINTENANCE, |often| often.min(MAINTENANCE));
+            let hang = self.settings.pool.hang_timeout;
+            self.clock.maintenance =
+                now + hang.map_or(MAINTENANCE, |limit| (limit / 4).clamp(OFTEN, MAINTENANCE));
             self.maintain();
         }
     }

@@ -43,7 +43,7 @@ const HOPE: Duration = Duration::from_millis(200);
 /// still. It is stopped at any instant then, again and again: sooner or later in between two connections.
 ///
 /// A thread that was on its way to `accept` when it was stopped goes on when it is told to go: a program of one thread is
-/// gone by then, or finishes what it took. Programs of many threads, which might do neither, have event loops.
+/// gone by then, or finishes what it took. One of many threads may do neither, and loses it if it has no event loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Hold {
     Free {
