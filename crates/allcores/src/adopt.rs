@@ -56,6 +56,15 @@ pub(crate) fn handle(
     })
 }
 
+/// Whether a call binds a path of the file system.
+pub(crate) fn binds_a_file(notification: &Notification) -> bool {
+    let Call::Bind { address, .. } = notification.call else { return false };
+    let mut head = [0; 3];
+    let is_read = read_memory(notification.thread, address, &mut head).is_ok_and(|count| count == head.len());
+    let [low, high, first] = head;
+    is_read && i32::from(u16::from_ne_bytes([low, high])) == libc::AF_UNIX && first != 0
+}
+
 /// A thread that waits for our answer.
 #[derive(Clone, Copy, Debug)]
 struct Caller<'a> {

@@ -23,6 +23,7 @@ use super::{
 use crate::Signal;
 use crate::error::Error;
 use crate::ports::{LaneId, Looked, Ports};
+use crate::sys::seccomp::Notification;
 
 mod adoption;
 mod announce;
@@ -130,6 +131,8 @@ pub(super) struct Engine<O> {
     inquiries: inquiry::Inquiries,
     is_stranger_reported: bool,
     is_adoption_reported: bool,
+    /// Calls that are answered together: see [`adoption`].
+    together: Vec<(WorkerId, Notification)>,
     is_background_reported: bool,
     relays: relays::Relays,
     /// Workers that were told to go because of what they did, and have time to: one for each.
@@ -182,6 +185,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
             inquiries: inquiry::Inquiries::default(),
             is_stranger_reported: false,
             is_adoption_reported: false,
+            together: Vec::new(),
             is_background_reported: false,
             relays: relays::Relays::default(),
             outlaws: Tally::default(),
@@ -323,6 +327,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
             Seen::Outlawed(id) => self.signal(id, rustix::process::Signal::KILL),
             Seen::Mute(id) => self.end_mute(id),
             Seen::Settled(id, lane) => self.settled(id, lane),
+            Seen::Together => self.answer_together(),
             Seen::Reached(from) => self.take_reached(from),
             Seen::Answered(subject, from, result) => self.take_answer(subject, from, &result),
             Seen::Took(id, has_taken) => self.take_life(id, has_taken),

@@ -55,6 +55,8 @@ pub(super) enum Seen {
     Mute(WorkerId),
     /// It has had time to call `listen` on a lane that listens already.
     Settled(WorkerId, LaneId),
+    /// Those who bind a path at the same time have waited for each other for long enough.
+    Together,
     /// A connection that was made to ask how a worker is has come there.
     Reached(SocketAddr),
     /// Somebody was asked, over a connection from there.

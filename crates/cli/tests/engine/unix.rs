@@ -70,6 +70,21 @@ fn python_workers_share_a_unix_socket_that_each_unlinks_first() {
 }
 
 #[test]
+fn workers_that_start_together_find_the_file_that_they_have_bound_though_others_unlink_it() {
+    let Some(python) = require(Runtime::Python) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = app::socket_in(folder.path());
+    let app = app::script(python, "python-unix/server.py").env("SOCKET", &path).env("PAUSE", "0.04");
+    let app = app.workers(WORKERS).start().unwrap();
+    app.wait_ready(WORKERS.into()).unwrap();
+    assert!(ask(&path).is_ok());
+    assert_eq!(app.stop().unwrap().code(), Some(0), "{:#?}", app.lines());
+    let exits: Vec<_> = app.events().into_iter().filter(|event| event.kind() == "exited").collect();
+    let is_early = exits.iter().any(|event| event.value["expected"] == false);
+    assert!(exits.len() == usize::from(WORKERS) && !is_early, "{:#?}", app.lines());
+}
+
+#[test]
 fn gunicorn_workers_share_a_unix_socket_that_each_unlinks_first() {
     let Some(gunicorn) = require(Runtime::Gunicorn) else { return };
     shares_a_socket(gunicorn, |path| {

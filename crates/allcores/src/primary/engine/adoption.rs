@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use allcores_core::worker::{Rung, WorkerId};
+use allcores_core::worker::{Rung, State, WorkerId};
 
 use super::Engine;
 use crate::adopt::{self, Adopted};
@@ -16,8 +16,55 @@ use crate::sys::seccomp::Notification;
 /// How long after `bind` a program calls `listen`, if it does: the next line of any program.
 const NEXT_CALL: Duration = Duration::from_millis(100);
 
+/// How long after its start a program has bound what it binds, if it is one that is worth waiting for.
+const SOON: Duration = Duration::from_secs(5);
+
+/// How long who binds a path waits for others that have started with it.
+const TOGETHER: Duration = Duration::from_millis(500);
+
 impl<O: FnMut(Event<'_>)> Engine<O> {
+    /// Answers a call, at once or together with others. Programs unlink a path before they bind it, and some give its file
+    /// another mode or owner as soon as they have: the file must be there then, so nobody goes on while another that
+    /// has just been started may still unlink it.
     pub(super) fn answer(&mut self, id: WorkerId, notification: Notification) {
+        let binds_a_file = adopt::binds_a_file(&notification);
+        if binds_a_file && self.has_companions_to_come(id) {
+            if self.together.is_empty() {
+                let seen = self.seen.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(TOGETHER).await;
+                    let _ = seen.send(Seen::Together).await;
+                });
+            }
+            self.together.push((id, notification));
+            return;
+        }
+        self.handle(id, notification);
+        if binds_a_file {
+            self.answer_together();
+        }
+    }
+
+    /// Whether a worker that was started as lately has not bound anything yet.
+    fn has_companions_to_come(&self, id: WorkerId) -> bool {
+        let now = self.now();
+        self.pool.workers().any(|view| {
+            let is_starting = matches!(view.state, State::Starting | State::Online);
+            let has_bound = self.workers.get(&view.id).is_none_or(|worker| !worker.lanes.is_empty());
+            let is_there =
+                view.id == id || has_bound || self.together.iter().any(|(other, _)| *other == view.id);
+            is_starting && !is_there && now.saturating_sub(view.started) < SOON
+        })
+    }
+
+    /// Lets those go on who waited for each other.
+    pub(super) fn answer_together(&mut self) {
+        for (id, notification) in std::mem::take(&mut self.together) {
+            self.handle(id, notification);
+        }
+    }
+
+    fn handle(&mut self, id: WorkerId, notification: Notification) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         let Some(listener) = worker.listener.clone() else { return };
         let is_aside = is_beside_its_program(notification.thread);

@@ -279,6 +279,9 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         if !self.pool.is_calm() {
             return Some("a worker gets a successor".into());
         }
+        if !self.together.is_empty() {
+            return Some("workers are about to bind an address".into());
+        }
         if self.searches.are_under_way() {
             return Some("it is being found out who has an address that a worker wants".into());
         }
