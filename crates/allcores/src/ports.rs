@@ -250,7 +250,7 @@ impl Ports {
         }
         let lane = &self.groups[group].lanes[at];
         if self.groups[group].is_handoff() {
-            self.steering.watch(lane)?;
+            self.steering.watch_desk(lane)?;
         }
         if self.groups[group].address.is_tcp() && self.groups[group].is_spread() {
             self.steering.watch(lane)?;

@@ -15,9 +15,11 @@ pub use saved::LaneWatchSaved;
 pub struct Reading {
     /// Connections that wait.
     pub depth: u32,
-    /// Descriptors that the lane's worker has open, where the kernel tells cheaply: an estimate of how many
-    /// connections it holds.
-    pub open: Option<u32>,
+    /// A number that changes whenever the lane's worker does something, where that can be told cheaply, and where it takes
+    /// several connections before it answers the first. Who does what it took is not held up by it.
+    pub work: Option<u64>,
+    /// The time on a core that the lane's worker has had since it was started, where the kernel tells cheaply.
+    pub ran: Option<Duration>,
 }
 
 /// What is known of one lane from the readings so far.
@@ -26,6 +28,12 @@ pub struct LaneWatch {
     depth: u32,
     /// When its queue was last seen empty or shorter than before; `None` while it is empty.
     waiting_since: Option<Duration>,
+    /// When its worker was last seen to do anything at all while connections waited: to take one, or to work
+    /// for one that it has. `None` while the queue is empty.
+    still_since: Option<Duration>,
+    work: Option<u64>,
+    /// The time on a core that its worker had had by then, and at the last look.
+    ran: Option<(Duration, Duration)>,
     is_busy: bool,
     /// When its worker last took a connection, as far as that was seen.
     alive_at: Duration,
@@ -59,29 +67,42 @@ impl LaneWatch {
     /// Takes in a look at the lane.
     pub fn observe(&mut self, reading: Reading, now: Duration) {
         let moved = reading.depth < self.depth;
+        let has_worked =
+            moved || reading.work.is_some_and(|work| self.work.is_some_and(|before| before != work));
+        self.work = reading.work;
         if moved {
             self.alive_at = now;
             self.relieved_until = self.relieved_until.min(now);
             self.relieved_since = None;
         }
+        if has_worked {
+            self.still_since = None;
+        }
         if reading.depth == 0 {
             self.waiting_since = None;
+            // Where others took what waited, that the queue is empty says nothing about its worker.
+            self.still_since = self.still_since.filter(|_| self.relieved_since.is_some());
             self.is_busy = self.is_busy && now < self.relieved_until;
         } else if moved || self.waiting_since.is_none() {
             self.waiting_since = Some(now);
             // The time in which it could have had connections and none came says nothing about it.
             let idle = now.saturating_sub(self.relieved_until);
-            self.relieved_since = self.relieved_since.map(|since| since + idle);
+            let later = |since: Duration| since + idle;
+            self.relieved_since = self.relieved_since.map(later);
+            self.still_since = self.still_since.map(later).or(Some(now));
+        } else if has_worked {
+            // It took several at a time, and answers them: nobody waits for long.
+            self.still_since = Some(now);
         } else {
             self.is_busy = true;
         }
+        let until_now = self.ran.filter(|_| self.still_since.is_some_and(|since| since < now));
+        self.ran = reading.ran.map(|ran| (until_now.map_or(ran, |(before, _)| before), ran));
         self.depth = reading.depth;
-        if let Some(open) = reading.open {
-            self.observe_open(open, now);
-        }
     }
 
-    fn observe_open(&mut self, open: u32, now: Duration) {
+    /// Takes in how many descriptors the lane's worker has open: an estimate of how many connections it holds.
+    pub fn count(&mut self, open: u32, now: Duration) {
         self.open = open;
         if self.floor.is_none() {
             self.first = open;
@@ -140,6 +161,7 @@ impl LaneWatch {
         self.alive_at = now;
         self.relieved_until = now;
         self.relieved_since = None;
+        self.still_since = (self.depth > 0).then_some(now);
         self.is_busy = self.is_busy && self.depth > 0;
     }
 
@@ -173,16 +195,26 @@ impl LaneWatch {
         self.waiting_since.map_or(Duration::ZERO, |since| now.saturating_sub(since))
     }
 
-    /// For how long its worker has taken nothing though connections waited for it, be it that they still do or that others
-    /// took them.
-    pub fn held_up_for(&self, now: Duration) -> Duration {
-        let relieved = self.relieved_since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
-        if self.is_busy { self.stalled_for(now).max(relieved) } else { Duration::ZERO }
+    /// For how long connections have waited while their worker did nothing that could be seen from outside.
+    pub fn still_for(&self, now: Duration) -> Duration {
+        self.still_since.map_or(Duration::ZERO, |since| now.saturating_sub(since))
     }
 
-    /// For how long its worker has taken nothing though connections waited for it, busy or not.
+    /// For how long its worker has been busy with something else, while connections waited for it or others took them.
+    pub fn held_up_for(&self, now: Duration) -> Duration {
+        if self.is_busy { self.still_for(now) } else { Duration::ZERO }
+    }
+
+    /// How long its worker was on a core in that time, where that is known.
+    pub fn ran_meanwhile(&self) -> Option<Duration> {
+        self.ran.map(|(before, now)| now.saturating_sub(before))
+    }
+
+    /// For how long its worker has taken nothing though connections waited for it, be it that they still do or that others
+    /// took them.
     pub fn standing_for(&self, now: Duration) -> Duration {
-        self.stalled_for(now).max(self.held_up_for(now))
+        let relieved = self.relieved_since.filter(|_| self.is_busy);
+        self.stalled_for(now).max(relieved.map_or(Duration::ZERO, |since| now.saturating_sub(since)))
     }
 
     /// Connections gained beyond the fewest held lately. Forgets within two windows, so that a worker which keeps

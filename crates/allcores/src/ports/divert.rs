@@ -31,7 +31,7 @@ impl Ports {
                 if group.add_room().is_ok()
                     && let Some(room) = group.room()
                 {
-                    let _ = self.steering.watch(room);
+                    let _ = self.steering.watch_desk(room);
                 }
             }
         }

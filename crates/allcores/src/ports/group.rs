@@ -88,6 +88,7 @@ pub(crate) struct Group {
     pub(super) relieved_at: Duration,
     /// Until when it is remembered that a worker was held up by what it does.
     pub(super) held_up_until: Duration,
+    pub(super) alert_until: Duration,
     /// A Unix socket's.
     pub(super) file: SocketFile,
     /// What its first socket is called, where somebody else has bound that and gave it to us.
@@ -166,6 +167,7 @@ impl Group {
             leaving: BTreeSet::new(),
             relieved_at: Duration::ZERO,
             held_up_until: Duration::ZERO,
+            alert_until: Duration::ZERO,
             file,
             given: None,
             openings: Vec::new(),
@@ -327,11 +329,13 @@ impl Group {
         let room = numbered().find(|(_, lane)| is_waiting_room(lane));
         if let Some((number, room)) = room.filter(|_| lanes.iter().all(|lane| lane.kind == Kind::Handed)) {
             let is_known = now < self.held_up_until;
-            let is_held_up =
-                |lane: &&Lane| lane.watch.is_busy() && (is_known || lane.watch.stalled_for(now) >= HELD_UP);
             // Who comes now comes after those who wait already, as long as anybody is held up.
-            let has_waiting = room.watch.depth() > 0 && lanes.iter().any(|lane| lane.watch.is_busy());
-            if !lanes.is_empty() && (has_waiting || lanes.iter().all(is_held_up)) {
+            let has_waiting = room.watch.depth() > 0;
+            let mut busy = lanes.iter().map(|lane| lane.watch.is_busy());
+            if is_known
+                && !lanes.is_empty()
+                && if has_waiting { busy.any(|is| is) } else { busy.all(|is| is) }
+            {
                 return vec![number];
             }
         }

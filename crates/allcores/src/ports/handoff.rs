@@ -74,7 +74,7 @@ impl Ports {
             if let Some(ours) = group.lanes.iter().find(|lane| Some(lane.id) == ours)
                 && group.desk.accept(ours, now)
             {
-                self.steering.arm(ours);
+                self.steering.wind_desk(ours);
             }
             group.desk.assign(lane.id, now, &mut deliveries);
             self.unread.extend(group.desk.take_unread());

@@ -15,10 +15,6 @@ use super::{Delivery, Ports};
 /// How many ticks a worker is left alone after its queue was emptied by others. Then one connection is risked on it.
 pub(super) const RESPITE: u32 = 8;
 
-/// How long a queue must have stood still before connections are taken out of it, unless workers of the address are known to
-/// be held up by what they do. Handing one over costs more than it saves while its worker is only short of a core.
-const STUCK: Duration = Duration::from_millis(2);
-
 /// How long ago a worker may have taken something last to be handed a connection while it is at work.
 const ALIVE: Duration = Duration::from_millis(10);
 
@@ -39,14 +35,14 @@ impl Ports {
         // What waits was looked at, so it is hot.
         for key in self.hot_groups() {
             let Some(group) = self.groups.get_mut(key) else { continue };
+            // Handing one over costs more than it saves while its worker is only short of a core.
             let is_held_up = now < group.held_up_until;
-            let stuck_after = if is_held_up { Duration::ZERO } else { STUCK };
             // What waits there may be a connection of our own, about this very worker, which could not be given back.
             let is_asked = |lane: &Lane| {
                 lane.kind == Kind::Own && group.openings.iter().any(|opening| opening.to == lane.id)
             };
             let is_stuck = |lane: &Lane| {
-                let stands_still = lane.watch.is_busy() && lane.watch.stalled_for(now) >= stuck_after;
+                let stands_still = is_held_up && lane.watch.is_busy();
                 (stands_still || lane.kind == Kind::Waiting) && lane.watch.depth() > 0 && !is_asked(lane)
             };
             if !group.is_spread() || !group.address.is_tcp() || !group.lanes.iter().any(is_stuck) {
@@ -62,17 +58,15 @@ impl Ports {
             let mut takers: Vec<WorkerId> =
                 free.iter().filter(|lane| is_asleep(lane)).filter_map(|lane| user(lane)).collect();
             let is_alive = |lane: &&Lane| now.saturating_sub(lane.watch.alive_at()) < ALIVE;
-            if is_held_up {
-                // Who has just taken what it was handed goes on to the next, in turns, as where the primary accepts
-                // everything. Of who has not for long, nobody knows how long it will be held up.
-                let others = free.iter().filter(|lane| is_alive(lane)).filter_map(|lane| user(lane));
-                let mut others: Vec<WorkerId> = others.filter(|user| !takers.contains(user)).collect();
-                let by_turns = |worker: &WorkerId| std::cmp::Reverse(group.desk.core().turn_of(*worker));
-                takers.sort_by_key(by_turns);
-                others.sort_by_key(by_turns);
-                // The last is taken first, and that is one that has nothing to do.
-                takers = others.into_iter().chain(takers).collect();
-            }
+            // Who has just taken what it was handed goes on to the next, in turns, as where the primary accepts
+            // everything. Of who has not for long, nobody knows how long it will be held up.
+            let others = free.iter().filter(|lane| is_alive(lane)).filter_map(|lane| user(lane));
+            let mut others: Vec<WorkerId> = others.filter(|user| !takers.contains(user)).collect();
+            let by_turns = |worker: &WorkerId| std::cmp::Reverse(group.desk.core().turn_of(*worker));
+            takers.sort_by_key(by_turns);
+            others.sort_by_key(by_turns);
+            // The last is taken first, and that is one that has nothing to do.
+            takers = others.into_iter().chain(takers).collect();
             if takers.is_empty() && now.saturating_sub(group.relieved_at) >= PATIENCE {
                 // Nobody has nothing to do, and that for long: who took something just now is the least likely to be
                 // held up by it.

@@ -102,7 +102,8 @@ impl Ports {
             let is_steered = group.is_handoff() || group.address.is_tcp() && group.is_spread();
             let is_watched = |lane: &Lane| is_steered || lane.kind == Kind::Waiting;
             for lane in group.lanes.iter().filter(|lane| is_watched(lane) && lane.is_listening) {
-                ports.steering.watch_again(lane)?;
+                let is_desk = group.desk_lane().is_some_and(|desk| desk.id == lane.id);
+                if is_desk { ports.steering.watch_desk(lane)? } else { ports.steering.watch(lane)? }
             }
         }
         let keys: Vec<Key> = ports.groups.iter().map(|group| group.key).collect();

@@ -1,13 +1,14 @@
 //! Watching the lanes' queues: which workers are busy, which hang.
 //!
-//! Nothing is polled while no lane has a queue. A lane with connections waiting makes the epoll descriptor readable,
-//! once; from then on it is looked at on each tick until it is found empty, and then armed again.
+//! Nothing is polled while no lane has a queue. The first connection that waits rings a bell, once; from then on the kernel is
+//! asked on each tick which lanes have a queue, until none has, and then the bell is wound up again. So a tick costs no
+//! more for the connections that came and were taken since the last.
 
 mod saved;
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use allcores_core::steering::Reading;
@@ -40,10 +41,10 @@ pub(crate) struct Stall {
     pub(crate) lane: LaneId,
 }
 
-/// How often a connection came to a worker that was busy with another, while a third had none.
+/// How often a connection waited for a worker that was busy with another, while a third had none.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Misfit {
-    /// Times that connections came to a lane where none waited.
+    /// Times that connections were seen to wait in a lane where none had.
     pub(crate) arrivals: u64,
     /// Those of them after which the worker was found busy, and another free.
     pub(crate) misplaced: u64,
@@ -52,7 +53,14 @@ pub(crate) struct Misfit {
 #[derive(Debug)]
 pub(super) struct Steering {
     pub(super) tuning: Tuning,
-    epoll: Watch,
+    /// Watches `lanes`, and the listeners from which the primary itself accepts, each until it has told of it once.
+    bell: Watch,
+    /// Watches the workers' lanes.
+    lanes: OwnedFd,
+    /// The bell has rung for lanes, and is not wound up for them.
+    has_rung: bool,
+    /// Whose worker's descriptors were counted last.
+    counted: LaneId,
     misfit: Misfit,
     /// Lanes whose queue was emptied since this was last taken.
     emptied: Vec<LaneId>,
@@ -69,21 +77,44 @@ struct Process {
     descriptors: OwnedFd,
     /// `/proc/PID/stat`: its third field is what the main thread does.
     stat: OwnedFd,
+    /// `/proc/PID/schedstat`: its first field is how long the main thread was on a core, in nanoseconds. Of one that is
+    /// there, the kernel says what it knew at its last clock tick.
+    schedstat: Option<OwnedFd>,
+    /// `/proc/PID/io`: how often it has read and written.
+    io: Option<OwnedFd>,
 }
 
 /// How long it is remembered that a worker was held up by what it does.
-const MEMORY: Duration = Duration::from_secs(1);
+const MEMORY: Duration = Duration::from_millis(200);
+
+/// How many times rarer lanes are looked at while nobody is held up.
+const RELAXED: u32 = 4;
 
 /// How many addresses are maintained at a time.
 const AT_ONCE: usize = 256;
 
-const ARMED: EventFlags = EventFlags::IN.union(EventFlags::ONESHOT);
+/// Of how many lanes' workers the descriptors are counted on a tick.
+const COUNTED: usize = 8;
+
+/// How many lanes the kernel may name at a time.
+const NAMED: usize = 1024;
+
+/// In place of a lane's name: connections wait in some lane.
+const ANY: LaneId = LaneId(u64::MAX);
+
+const ONCE: EventFlags = EventFlags::IN.union(EventFlags::ONESHOT);
 
 impl Steering {
     pub(super) fn new(tuning: Tuning) -> io::Result<Self> {
+        let lanes = epoll::create(CreateFlags::CLOEXEC)?;
+        let bell = epoll::create(CreateFlags::CLOEXEC)?;
+        epoll::add(&bell, &lanes, EventData::new_u64(ANY.0), ONCE)?;
         Ok(Self {
             tuning,
-            epoll: Watch::readable(epoll::create(CreateFlags::CLOEXEC)?)?,
+            bell: Watch::readable(bell)?,
+            lanes,
+            has_rung: false,
+            counted: LaneId(0),
             misfit: Misfit::default(),
             emptied: Vec::new(),
             hot: BTreeSet::new(),
@@ -91,20 +122,35 @@ impl Steering {
         })
     }
 
+    /// Watches a lane from which a worker accepts.
     pub(super) fn watch(&self, lane: &Lane) -> io::Result<()> {
-        match epoll::add(&self.epoll, &lane.socket, EventData::new_u64(lane.id.0), ARMED) {
-            Err(rustix::io::Errno::EXIST) | Ok(()) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        add(&self.lanes, lane, EventFlags::IN)
     }
 
-    pub(super) fn arm(&self, lane: &Lane) {
-        let _ = epoll::modify(&self.epoll, &lane.socket, EventData::new_u64(lane.id.0), ARMED);
+    /// Watches a listener from which the primary accepts.
+    pub(super) fn watch_desk(&self, lane: &Lane) -> io::Result<()> {
+        add(&self.bell, lane, ONCE)
+    }
+
+    /// Has the bell ring once more for a listener from which the primary accepts.
+    pub(super) fn wind_desk(&self, lane: &Lane) {
+        let _ = epoll::modify(&self.bell, &lane.socket, EventData::new_u64(lane.id.0), ONCE);
+    }
+
+    fn wind(&mut self) {
+        let _ = epoll::modify(&self.bell, &self.lanes, EventData::new_u64(ANY.0), ONCE);
+        self.has_rung = false;
     }
 
     pub(super) fn forget(&mut self, lane: &Lane) {
-        let _ = epoll::delete(&self.epoll, &lane.socket);
+        let _ = epoll::delete(&self.bell, &lane.socket);
+        let _ = epoll::delete(&self.lanes, &lane.socket);
         self.hot.remove(&lane.id);
+    }
+
+    /// The lanes in which connections wait at this moment: all of them, if they are fewer than [`NAMED`].
+    fn waiting(&self) -> BTreeSet<LaneId> {
+        named::<NAMED>(&self.lanes).unwrap_or_default().into_iter().collect()
     }
 
     pub(super) fn set_process(&mut self, worker: WorkerId, pid: u32) {
@@ -117,12 +163,51 @@ impl Steering {
         };
         let descriptors = open("fd", OFlags::PATH | OFlags::DIRECTORY);
         if let (Ok(descriptors), Ok(stat)) = (descriptors, open("stat", OFlags::RDONLY)) {
-            self.processes.insert(worker, Process { pid, descriptors, stat });
+            let schedstat = open("schedstat", OFlags::RDONLY).ok();
+            let io = open("io", OFlags::RDONLY).ok();
+            self.processes.insert(worker, Process { pid, descriptors, stat, schedstat, io });
         }
     }
 
     pub(super) fn forget_process(&mut self, worker: WorkerId) {
         self.processes.remove(&worker);
+    }
+
+    fn read(&self, lane: &Lane, depth: u32) -> Reading {
+        let user = lane.users.last().copied();
+        // Of interest while something waits, or did until others took it.
+        let is_wanted = depth > 0 || lane.watch.is_relieved();
+        let ran = user.filter(|_| is_wanted).and_then(|user| self.time_on_a_core(user));
+        let work = user.filter(|_| lane.kind == Kind::Handed).and_then(|user| self.work(user));
+        Reading { depth, work, ran }
+    }
+
+    /// How often the worker has written something; where the kernel does not tell, how many descriptors it has.
+    fn work(&self, worker: WorkerId) -> Option<u64> {
+        self.writes(worker).or_else(|| self.descriptors_of(worker).map(u64::from))
+    }
+
+    fn writes(&self, worker: WorkerId) -> Option<u64> {
+        let mut text = [0; 256];
+        let length = rustix::io::pread(self.processes.get(&worker)?.io.as_ref()?, &mut text, 0).ok()?;
+        let mut lines = std::str::from_utf8(&text[..length]).ok()?.lines();
+        lines.find_map(|line| line.strip_prefix("syscw: "))?.parse().ok()
+    }
+
+    /// How long the worker's main thread has been on a core.
+    fn time_on_a_core(&self, worker: WorkerId) -> Option<Duration> {
+        let mut text = [0; 64];
+        let length =
+            rustix::io::pread(self.processes.get(&worker)?.schedstat.as_ref()?, &mut text, 0).ok()?;
+        let nanos = std::str::from_utf8(&text[..length]).ok()?.split(' ').next()?.parse().ok()?;
+        Some(Duration::from_nanos(nanos))
+    }
+
+    /// Whether the worker has something to do that takes so long, rather than to wait for a core.
+    fn is_held_up(&self, lane: &Lane, time: Duration, now: Duration) -> bool {
+        lane.watch.held_up_for(now) >= time
+            && (lane.watch.ran_meanwhile().is_none_or(|ran| ran >= time)
+                || lane.users.last().is_some_and(|user| self.is_asleep(*user)))
     }
 
     fn open_descriptors(&self, lane: &Lane) -> Option<u32> {
@@ -149,46 +234,58 @@ impl Steering {
 }
 
 impl Ports {
-    /// Waits until connections wait in lanes that were found empty before, and says which.
+    /// Waits until connections wait where none did: at which listeners of the primary's own, and whether in any lane.
     ///
     /// # Cancel safety
     ///
-    /// Safe: a lane that was said to be ready is not armed again before it has been looked at.
+    /// Safe: what was named rings again only once it has been looked at.
     pub(crate) async fn next_ready(&self) -> Vec<LaneId> {
-        let ready = self.steering.epoll.read(|epoll| {
-            let mut events = [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; 64];
-            let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-            let count = epoll::wait(epoll, &mut events[..], Some(&now))?;
-            if count == 0 {
-                return Err(io::ErrorKind::WouldBlock.into());
-            }
-            Ok(events[..count].iter().map(|event| LaneId({ event.data }.u64())).collect())
+        let ready = self.steering.bell.read(|bell| {
+            let names = named::<64>(bell)?;
+            if names.is_empty() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(names) }
         });
         match ready.await {
-            Ok(lanes) => lanes,
+            Ok(names) => names,
             Err(_) => std::future::pending().await,
         }
     }
 
-    /// Takes note of lanes that have connections waiting, and has a first look at them.
-    pub(crate) fn note_ready(&mut self, lanes: &[LaneId], now: Duration) {
-        for id in lanes {
-            let Some((key, at)) = self.locate(*id) else { continue };
+    /// Takes note of where connections wait, and has a first look.
+    pub(crate) fn note_ready(&mut self, names: &[LaneId], now: Duration) {
+        for name in names {
+            if *name == ANY {
+                self.steering.has_rung = true;
+                self.look(now);
+                continue;
+            }
+            let Some((key, _)) = self.locate(*name) else { continue };
             let group = &mut self.groups[key];
-            if group.desk_lane().is_some_and(|lane| lane.id == *id) {
+            if group.desk_lane().is_some_and(|lane| lane.id == *name) {
                 group.desk.note_ready();
                 self.groups.stir(key);
+            }
+        }
+    }
+
+    /// Has a first look at lanes in which connections wait and that were found empty before. Gives all in which some wait, as far
+    /// as the kernel names them.
+    fn look(&mut self, now: Duration) -> BTreeSet<LaneId> {
+        let waiting = self.steering.waiting();
+        for id in &waiting {
+            let Some((key, at)) = self.locate(*id) else { continue };
+            if self.steering.hot.contains(id) {
                 continue;
             }
             self.steering.hot.insert(*id);
             self.steering.misfit.arrivals += 1;
-            if self.steering.tuning.is_on && !group.is_handoff() {
-                let lane = &mut group.lanes[at];
+            let lane = &mut self.groups[key].lanes[at];
+            if self.steering.tuning.is_on {
                 lane.watch.note_arrival();
-                let depth = lane.depth().unwrap_or(0);
-                lane.watch.observe(Reading { depth, open: None }, now);
+                let reading = self.steering.read(lane, lane.depth().unwrap_or(0));
+                lane.watch.observe(reading, now);
             }
         }
+        waiting
     }
 
     /// Sends a worker no connections for a while, unless it shows life before: it was handed one and does not answer.
@@ -219,12 +316,23 @@ impl Ports {
 
     /// Whether there is something to look at on ticks.
     pub(crate) fn is_hot(&self) -> bool {
-        !self.steering.hot.is_empty()
+        self.steering.has_rung || !self.steering.hot.is_empty()
     }
 
-    /// How often to look.
+    /// How often to look: rarely as long as nobody was held up lately, as each look costs the workers a piece of their cores.
     pub(crate) fn tick_interval(&self) -> Duration {
-        self.steering.tuning.tick
+        let is_alert = |key: &Key| self.groups.get(*key).is_some_and(|group| self.now < group.alert_until);
+        if self.hot_groups().iter().any(is_alert) {
+            self.steering.tuning.tick
+        } else {
+            self.steering.tuning.tick * RELAXED
+        }
+    }
+
+    /// The lanes that are looked at on ticks.
+    #[cfg(test)]
+    pub(super) fn hot_lanes(&self) -> Vec<LaneId> {
+        self.steering.hot.iter().copied().collect()
     }
 
     /// The groups of lanes that are looked at on ticks, each once.
@@ -238,16 +346,19 @@ impl Ports {
     /// Looks at the lanes that had connections waiting, and steers.
     pub(crate) fn tick(&mut self, now: Duration) {
         self.now = now;
+        // What was known to wait is looked at again; what came since then for the first time, and so its worker is not busy yet.
+        let known = self.steering.hot.clone();
+        let waiting = self.look(now);
+        let counted = self.count(now);
         let mut cooled = Vec::new();
         let hot = self.hot_groups();
         for key in &hot {
             let Some(group) = self.groups.get_mut(*key).filter(|group| group.is_spread()) else { continue };
             let mut newly_busy = 0;
-            for lane in group.lanes.iter_mut().filter(|lane| self.steering.hot.contains(&lane.id)) {
-                let depth = lane.depth().unwrap_or(0);
+            for lane in group.lanes.iter_mut().filter(|lane| known.contains(&lane.id)) {
+                let has_queue = waiting.len() >= NAMED || waiting.contains(&lane.id);
+                let reading = self.steering.read(lane, if has_queue { lane.depth().unwrap_or(0) } else { 0 });
                 if self.steering.tuning.is_on {
-                    // Who is left out anyway need not be counted.
-                    let open = if lane.watch.is_busy() { None } else { self.steering.open_descriptors(lane) };
                     if lane.kind == Kind::Handed
                         && lane.watch.is_relieved()
                         && lane.users.last().is_none_or(|user| self.steering.is_asleep(*user))
@@ -255,17 +366,22 @@ impl Ports {
                         lane.watch.note_life(now);
                     }
                     let was_busy = lane.watch.is_busy();
-                    lane.watch.observe(Reading { depth, open }, now);
+                    lane.watch.observe(reading, now);
                     newly_busy += u64::from(lane.watch.is_busy() && !was_busy);
                 }
                 // One that has no channel is left alone for long, and there is nothing to look at meanwhile.
-                if depth == 0 && (lane.kind == Kind::Own || !lane.watch.is_relieved()) {
+                if reading.depth == 0 && (lane.kind == Kind::Own || !lane.watch.is_relieved()) {
                     cooled.push(lane.id);
-                    self.steering.arm(lane);
                 }
             }
-            if group.lanes.iter().any(|lane| lane.watch.held_up_for(now) >= HELD_UP) {
+            // Nobody but the primary takes what is in the waiting room.
+            let mut of_workers = group.lanes.iter().filter(|lane| lane.kind != Kind::Waiting);
+            if of_workers.clone().any(|lane| self.steering.is_held_up(lane, HELD_UP, now)) {
                 group.held_up_until = now + MEMORY;
+            }
+            if of_workers.any(|lane| self.steering.is_held_up(lane, self.steering.tuning.tick * RELAXED, now))
+            {
+                group.alert_until = now + MEMORY;
             }
             let mut served =
                 group.lanes.iter().filter(|lane| lane.users.iter().any(|user| self.serving.contains(user)));
@@ -277,9 +393,33 @@ impl Ports {
             self.steering.hot.remove(id);
         }
         self.steering.emptied = cooled;
-        for key in hot {
+        if self.steering.hot.is_empty() {
+            self.steering.wind();
+        }
+        for key in hot.into_iter().chain(counted).collect::<BTreeSet<Key>>() {
             self.refresh(key);
         }
+    }
+
+    /// Counts what some of the workers hold, of others on the next tick. Gives the groups of their lanes.
+    fn count(&mut self, now: Duration) -> Vec<Key> {
+        let lanes = if self.steering.tuning.is_on {
+            self.groups.lanes_after(self.steering.counted, COUNTED)
+        } else {
+            Vec::new()
+        };
+        for id in &lanes {
+            let Some((key, at)) = self.locate(*id) else { continue };
+            let group = &mut self.groups[key];
+            let is_steered = group.address.is_tcp() && group.is_spread();
+            if let Some(lane) = Some(&mut group.lanes[at]).filter(|lane| is_steered && lane.is_listening)
+                && let Some(open) = self.steering.open_descriptors(lane)
+            {
+                lane.watch.count(open, now);
+            }
+        }
+        self.steering.counted = lanes.last().copied().unwrap_or(LaneId(0));
+        lanes.into_iter().map(LaneId::group).collect()
     }
 
     /// Workers whose connections have waited for longer than `limit` without any being taken.
@@ -332,10 +472,12 @@ impl Ports {
             if group.address.is_tcp() && group.is_spread() && self.steering.tuning.is_on {
                 for lane in group.lanes.iter_mut().filter(|lane| lane.is_listening && !lane.users.is_empty())
                 {
-                    let open = self.steering.open_descriptors(lane);
-                    let depth = lane.depth().unwrap_or(0);
-                    lane.watch.observe(Reading { depth, open }, now);
-                    if depth > 0 {
+                    let reading = self.steering.read(lane, lane.depth().unwrap_or(0));
+                    lane.watch.observe(reading, now);
+                    if let Some(open) = self.steering.open_descriptors(lane) {
+                        lane.watch.count(open, now);
+                    }
+                    if reading.depth > 0 {
                         self.steering.hot.insert(lane.id);
                     }
                 }
@@ -349,6 +491,21 @@ impl Ports {
         }
         self.maintained = keys.last().copied().unwrap_or_default();
     }
+}
+
+fn add(epoll: impl AsFd, lane: &Lane, flags: EventFlags) -> io::Result<()> {
+    match epoll::add(epoll, &lane.socket, EventData::new_u64(lane.id.0), flags) {
+        Err(rustix::io::Errno::EXIST) | Ok(()) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What an epoll descriptor has to tell at this moment, `MOST` names of lanes at most.
+fn named<const MOST: usize>(epoll: impl AsFd) -> io::Result<Vec<LaneId>> {
+    let mut events = [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; MOST];
+    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    let count = epoll::wait(epoll, &mut events[..], Some(&now))?;
+    Ok(events[..count].iter().map(|event| LaneId({ event.data }.u64())).collect())
 }
 
 /// How long the kernel lets an accept queue be.

@@ -136,6 +136,14 @@ impl Table {
         *self = Self { last: self.last, ..Self::default() };
     }
 
+    /// Lanes that come after this one, or before it once all others have had their turn, so many at most.
+    pub(super) fn lanes_after(&self, id: LaneId, count: usize) -> Vec<LaneId> {
+        let after = self.groups.range(id.group()..).flat_map(|(_, group)| &group.lanes);
+        let before = self.groups.range(..=id.group()).flat_map(|(_, group)| &group.lanes);
+        let after = after.map(|lane| lane.id).filter(|lane| *lane > id);
+        after.chain(before.map(|lane| lane.id).take_while(|lane| *lane <= id)).take(count).collect()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.groups.len()
     }

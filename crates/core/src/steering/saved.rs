@@ -31,6 +31,10 @@ impl From<LaneWatch> for LaneWatchSaved {
         let LaneWatch {
             depth,
             waiting_since,
+            // For moments only: what was not looked at in between says nothing.
+            still_since: _,
+            work: _,
+            ran: _,
             is_busy,
             alive_at,
             relieved_until,
@@ -64,6 +68,7 @@ impl LaneWatch {
     pub fn excuse(&mut self, time: Duration) {
         let later = |at: Duration| at.saturating_add(time);
         self.waiting_since = self.waiting_since.map(later);
+        self.still_since = self.still_since.map(later);
         self.relieved_since = self.relieved_since.map(later);
         self.relieved_until = later(self.relieved_until);
     }
@@ -74,6 +79,9 @@ impl From<LaneWatchSaved> for LaneWatch {
         Self {
             depth: saved.depth,
             waiting_since: saved.waiting_since,
+            still_since: saved.waiting_since,
+            work: None,
+            ran: None,
             is_busy: saved.is_busy,
             alive_at: saved.alive_at,
             relieved_until: saved.relieved_until,

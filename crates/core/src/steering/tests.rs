@@ -9,7 +9,7 @@ fn at(ticks: u32) -> Duration {
 }
 
 fn depth(depth: u32) -> Reading {
-    Reading { depth, open: None }
+    Reading { depth, work: None, ran: None }
 }
 
 #[test]
@@ -99,6 +99,51 @@ fn stalled_time_counts_from_the_last_sign_of_life() {
 }
 
 #[test]
+fn who_answers_what_it_took_is_not_busy_with_something_else() {
+    let working = |work| Reading { depth: 3, work: Some(work), ran: None };
+    let mut lane = LaneWatch::default();
+    lane.observe(working(10), at(0));
+    lane.observe(working(14), at(1));
+    lane.observe(working(19), at(2));
+    assert!(!lane.is_busy());
+    assert_eq!(lane.still_for(at(2)), at(0));
+    assert_eq!(lane.stalled_for(at(2)), at(2), "it has taken none for all that");
+    lane.observe(working(19), at(5));
+    assert!(lane.is_busy());
+    assert_eq!(lane.held_up_for(at(5)), at(3));
+    lane.observe(working(20), at(6));
+    assert_eq!(lane.held_up_for(at(6)), at(0), "it goes on, though its queue is not empty yet");
+}
+
+#[test]
+fn who_stands_still_may_have_been_on_a_core_or_not() {
+    let ran = |millis| Reading { depth: 1, work: Some(1), ran: Some(Duration::from_millis(millis)) };
+    let mut lane = LaneWatch::default();
+    lane.observe(ran(50), at(0));
+    assert_eq!(lane.ran_meanwhile(), Some(at(0)));
+    lane.observe(ran(53), at(4));
+    lane.observe(ran(59), at(12));
+    assert_eq!((lane.held_up_for(at(12)), lane.ran_meanwhile()), (at(12), Some(at(9))));
+    lane.observe(Reading { work: Some(2), ..ran(60) }, at(13));
+    lane.observe(Reading { work: Some(2), ..ran(61) }, at(14));
+    assert_eq!((lane.held_up_for(at(14)), lane.ran_meanwhile()), (at(1), Some(at(1))));
+    lane.observe(depth(1), at(15));
+    assert_eq!(lane.ran_meanwhile(), None, "not known any more");
+}
+
+#[test]
+fn an_empty_queue_says_nothing_of_who_was_relieved_of_it() {
+    let mut lane = LaneWatch::default();
+    lane.observe(depth(1), at(0));
+    lane.observe(depth(1), at(2));
+    lane.relieve(at(20));
+    lane.observe(depth(0), at(3));
+    assert_eq!(lane.held_up_for(at(10)), at(10));
+    lane.note_life(at(11));
+    assert_eq!(lane.held_up_for(at(12)), at(0));
+}
+
+#[test]
 fn all_busy_means_all_in() {
     let mut lane = LaneWatch::default();
     lane.observe(depth(1), at(0));
@@ -119,8 +164,8 @@ fn a_busy_lane_is_left_out() {
 fn a_worker_ahead_in_connections_is_passed_over_until_the_others_catch_up() {
     let open = |open: u32| {
         let mut lane = LaneWatch::default();
-        lane.observe(Reading { depth: 0, open: Some(20) }, at(0));
-        lane.observe(Reading { depth: 0, open: Some(20 + open) }, at(1));
+        lane.count(20, at(0));
+        lane.count(20 + open, at(1));
         lane
     };
     assert_eq!(choose(&[&open(9), &open(1), &open(1), &open(1)]), [false, true, true, true]);
@@ -130,13 +175,12 @@ fn a_worker_ahead_in_connections_is_passed_over_until_the_others_catch_up() {
 #[test]
 fn descriptors_open_for_other_reasons_are_forgotten_after_two_windows() {
     let mut hoarder = LaneWatch::default();
-    let reading = |open| Reading { depth: 0, open: Some(open) };
-    hoarder.observe(reading(10), at(0));
-    hoarder.observe(reading(500), at(1));
+    hoarder.count(10, at(0));
+    hoarder.count(500, at(1));
     let other = LaneWatch::default();
     assert_eq!(choose(&[&hoarder, &other]), [false, true]);
     for window in 1..=3 {
-        hoarder.observe(reading(500), WINDOW * window + at(2));
+        hoarder.count(500, WINDOW * window + at(2));
     }
     assert_eq!(choose(&[&hoarder, &other]), [true, true]);
 }
@@ -144,17 +188,16 @@ fn descriptors_open_for_other_reasons_are_forgotten_after_two_windows() {
 #[test]
 fn what_a_worker_opens_as_it_begins_to_serve_is_not_held_against_it() {
     let mut lane = LaneWatch::default();
-    let reading = |open| Reading { depth: 0, open: Some(open) };
     let other = LaneWatch::default();
     // Seen while it started, on the lane of the worker before it.
-    lane.observe(reading(4), at(0));
+    lane.count(4, at(0));
     lane.begin(at(10));
     lane.note_arrival();
-    lane.observe(reading(9), at(11));
+    lane.count(9, at(11));
     lane.note_arrival();
-    lane.observe(reading(16), at(20));
+    lane.count(16, at(20));
     assert_eq!(choose(&[&lane, &other]), [true, true]);
-    lane.observe(reading(36), at(21) + SETTLING);
+    lane.count(36, at(21) + SETTLING);
     assert_eq!(choose(&[&lane, &other]), [false, true], "from now on all that it gains counts");
 }
 
@@ -164,7 +207,7 @@ fn connections_count_from_the_first() {
     lane.begin(at(0));
     for connection in 1..=9 {
         lane.note_arrival();
-        lane.observe(Reading { depth: 0, open: Some(20 + connection) }, at(connection));
+        lane.count(20 + connection, at(connection));
     }
     assert_eq!(choose(&[&lane, &LaneWatch::default()]), [false, true]);
 }
@@ -174,8 +217,8 @@ fn connections_that_come_all_at_once_are_not_taken_for_the_workers_own() {
     let mut lane = LaneWatch::default();
     lane.begin(at(0));
     lane.note_arrival();
-    lane.observe(Reading { depth: 0, open: Some(21) }, at(1));
-    lane.observe(Reading { depth: 0, open: Some(80) }, at(2));
+    lane.count(21, at(1));
+    lane.count(80, at(2));
     assert_eq!(choose(&[&lane, &LaneWatch::default()]), [false, true]);
 }
 
@@ -186,8 +229,12 @@ proptest! {
     ) {
         let lanes: Vec<LaneWatch> = readings.iter().map(|readings| {
             let mut lane = LaneWatch::default();
-            for (tick, (depth, open)) in readings.iter().enumerate() {
-                lane.observe(Reading { depth: *depth, open: *open }, at(u32::try_from(tick).unwrap()));
+            for (tick, (queue, open)) in readings.iter().enumerate() {
+                let now = at(u32::try_from(tick).unwrap());
+                lane.observe(depth(*queue), now);
+                if let Some(open) = open {
+                    lane.count(*open, now);
+                }
             }
             lane
         }).collect();

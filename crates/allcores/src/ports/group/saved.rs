@@ -170,6 +170,7 @@ impl Group {
             relieved_at: saved.relieved_at,
             leaving: saved.leaving.into_iter().map(WorkerId).collect(),
             held_up_until: saved.held_up_until,
+            alert_until: saved.held_up_until,
             file: SocketFile::resume(
                 saved.file.map(|(named, spare)| (path(named), path(spare))),
                 saved.given.is_some(),

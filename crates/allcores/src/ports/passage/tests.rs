@@ -186,11 +186,12 @@ fn with_one_that_waits(to: usize) -> (Ports, Vec<LaneId>, TcpStream, Duration) {
     ports.join(lanes[1], WorkerId(2), Slot(1));
     let stream = connect(&mut ports, lanes[to]);
     let mut now = Duration::from_millis(100);
-    ports.note_ready(&[lanes[to]], now);
-    for _ in 0..10 {
+    for _ in 0..12 {
         now += Duration::from_millis(1);
         ports.tick(now);
-        ports.note_life(WorkerId(2), now);
+        if to == 0 {
+            ports.note_life(WorkerId(2), now);
+        }
     }
     (ports, lanes, stream, now)
 }

@@ -29,7 +29,7 @@ fn waiting() -> (Ports, [LaneId; 2], SocketAddr, TcpStream) {
     let listener = TcpListener::from(ports.socket(lanes[0]).unwrap().try_clone_to_owned().unwrap());
     let address = listener.local_addr().unwrap();
     let client = TcpStream::connect(address).unwrap();
-    ports.note_ready(&lanes, at(0));
+    ports.tick(at(0));
     ports.tick(at(1));
     (ports, lanes, address, client)
 }

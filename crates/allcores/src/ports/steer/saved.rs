@@ -3,12 +3,10 @@
 use std::io;
 
 use allcores_core::worker::WorkerId;
-use rustix::event::epoll::{self, EventData, EventFlags};
 use serde::{Deserialize, Serialize};
 
-use super::{ARMED, Misfit, Steering, Tuning};
+use super::{Misfit, Steering, Tuning};
 use crate::ports::LaneId;
-use crate::ports::lane::Lane;
 
 /// What steering remembers, as data.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -44,11 +42,5 @@ impl Steering {
             steering.set_process(WorkerId(worker), pid);
         }
         Ok(steering)
-    }
-
-    /// Watches a lane as it was watched before: one that is looked at on each tick is not armed.
-    pub(in crate::ports) fn watch_again(&self, lane: &Lane) -> io::Result<()> {
-        let flags = if self.hot.contains(&lane.id) { EventFlags::ONESHOT } else { ARMED };
-        Ok(epoll::add(&self.epoll, &lane.socket, EventData::new_u64(lane.id.0), flags)?)
     }
 }

@@ -41,9 +41,9 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
             return;
         }
         let text = format!(
-            "of {} connections {} came to a worker that was busy with another while a third was free: if the program \
-             takes one connection at a time, `--policy shared` serves it better",
-            misfit.arrivals, misfit.misplaced
+            "{} of {} times that connections were seen to wait, their worker was busy with another one while a third was \
+             free: if the program takes one connection at a time, `--policy shared` serves it better",
+            misfit.misplaced, misfit.arrivals
         );
         (self.observe)(Event::Notice { text: &text });
         self.hints.text = Some(text);
