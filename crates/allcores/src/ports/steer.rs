@@ -48,6 +48,8 @@ pub(crate) struct Misfit {
     pub(crate) arrivals: u64,
     /// Those of them after which the worker was found busy, and another free.
     pub(crate) misplaced: u64,
+    /// Times that a worker took several connections from one look to the next: then it does not take one at a time.
+    pub(crate) gulps: u64,
 }
 
 #[derive(Debug)]
@@ -92,6 +94,10 @@ const RELAXED: u32 = 4;
 
 /// How many addresses are maintained at a time.
 const AT_ONCE: usize = 256;
+
+/// How many connections one that takes one at a time does not take from one look to the next, unless it is so quick that nobody waits
+/// for long.
+const SEVERAL: u32 = 2;
 
 /// Of how many lanes' workers the descriptors are counted on a tick.
 const COUNTED: usize = 8;
@@ -365,6 +371,7 @@ impl Ports {
                     {
                         lane.watch.note_life(now);
                     }
+                    self.steering.misfit.gulps += u64::from(lane.watch.depth() >= reading.depth + SEVERAL);
                     let was_busy = lane.watch.is_busy();
                     lane.watch.observe(reading, now);
                     newly_busy += u64::from(lane.watch.is_busy() && !was_busy);

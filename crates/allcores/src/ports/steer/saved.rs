@@ -35,7 +35,7 @@ impl Steering {
 
     pub(in crate::ports) fn restore(tuning: Tuning, saved: SteeringSaved) -> io::Result<Self> {
         let mut steering = Self::new(tuning)?;
-        steering.misfit = Misfit { arrivals: saved.arrivals, misplaced: saved.misplaced };
+        steering.misfit = Misfit { arrivals: saved.arrivals, misplaced: saved.misplaced, gulps: 0 };
         steering.emptied = saved.emptied.into_iter().map(LaneId).collect();
         steering.hot = saved.hot.into_iter().map(LaneId).collect();
         for (worker, pid) in saved.processes {

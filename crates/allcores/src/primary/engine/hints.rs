@@ -24,6 +24,10 @@ const ENOUGH: u64 = 500;
 /// short of cores, a quarter at the most.
 const TELLING: u64 = 33;
 
+/// One that takes one connection at a time has taken several between two looks in one of so many of these cases at most: looks may come
+/// late.
+const RARELY: u64 = 10;
+
 /// How long a worker that was given its sockets may have taken nothing before that is worth a word: programs need some
 /// seconds to load, and where there are clients, one of them comes.
 const UNSEEN: Duration = Duration::from_secs(5);
@@ -37,7 +41,8 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
             return;
         }
         let misfit = self.ports.misfit();
-        if misfit.arrivals < ENOUGH || misfit.misplaced * 100 < misfit.arrivals * TELLING {
+        let takes_several = misfit.gulps * RARELY > misfit.misplaced;
+        if takes_several || misfit.arrivals < ENOUGH || misfit.misplaced * 100 < misfit.arrivals * TELLING {
             return;
         }
         let text = format!(

@@ -64,3 +64,16 @@ fn a_server_that_takes_many_requests_at_a_time_is_left_in_peace() {
     assert_eq!(app.status().unwrap()["hint"], serde_json::Value::Null, "{:?}", hints(&app.events()));
     assert_eq!(app.stop().unwrap().code(), Some(0), "{:#?}", app.lines());
 }
+
+#[test]
+fn one_that_has_more_than_it_can_do_and_takes_many_requests_at_a_time_is_left_in_peace() {
+    let Some(uvicorn) = require(Runtime::Uvicorn) else { return };
+    let _turn = machine::alone();
+    let address = address::unused();
+    let app = app::server(uvicorn, address).workers(WORKERS).policy("auto").start().unwrap();
+    app.wait_ready(WORKERS.into()).unwrap();
+    let report = Load::new(address).clients(64).requests(8000).run_blocking();
+    assert!(report.is_clean(), "{report}");
+    assert_eq!(app.status().unwrap()["hint"], serde_json::Value::Null, "{:?}", hints(&app.events()));
+    assert_eq!(app.stop().unwrap().code(), Some(0), "{:#?}", app.lines());
+}
