@@ -84,10 +84,9 @@ pub(crate) struct Group {
     attached: Option<Vec<u32>>,
     /// Workers that share its listener and are to get nothing more.
     pub(super) leaving: BTreeSet<WorkerId>,
-    /// When a connection was last taken for a worker that was free.
-    pub(super) relieved_at: Duration,
     /// Until when it is remembered that a worker was held up by what it does.
     pub(super) held_up_until: Duration,
+    /// Until when it is looked at often: somebody stood still for as long as it is not looked at otherwise.
     pub(super) alert_until: Duration,
     /// A Unix socket's.
     pub(super) file: SocketFile,
@@ -165,7 +164,6 @@ impl Group {
             order: Vec::new(),
             attached: None,
             leaving: BTreeSet::new(),
-            relieved_at: Duration::ZERO,
             held_up_until: Duration::ZERO,
             alert_until: Duration::ZERO,
             file,

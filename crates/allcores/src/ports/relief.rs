@@ -18,9 +18,6 @@ pub(super) const RESPITE: u32 = 8;
 /// How long ago a worker may have taken something last to be handed a connection while it is at work.
 const ALIVE: Duration = Duration::from_millis(10);
 
-/// How long connections wait for a worker that has nothing to do, before they are risked on another.
-const PATIENCE: Duration = Duration::from_millis(1);
-
 impl Ports {
     /// Takes connections that wait for busy workers, one for each worker that is free and can be handed one.
     pub(crate) fn relieve(&mut self, now: Duration) -> Vec<Delivery> {
@@ -48,13 +45,13 @@ impl Ports {
             if !group.is_spread() || !group.address.is_tcp() || !group.lanes.iter().any(is_stuck) {
                 continue;
             }
-            let mut free: Vec<&Lane> = group.lanes.iter().filter(|lane| is_free(lane)).collect();
+            let free = group.lanes.iter().filter(|lane| is_free(lane));
             let is_asleep =
                 |lane: &&Lane| lane.users.last().is_some_and(|user| self.steering.is_asleep(*user));
             let user = |lane: &Lane| lane.users.last().copied();
             // Once the pool stops nobody gets new connections, and those that have come are still to be served.
             let is_able = |worker: &WorkerId| group.desk.core().is_free(*worker, now);
-            free.retain(|lane| user(lane).as_ref().is_some_and(is_able));
+            let free: Vec<&Lane> = free.filter(|lane| user(lane).as_ref().is_some_and(is_able)).collect();
             let mut takers: Vec<WorkerId> =
                 free.iter().filter(|lane| is_asleep(lane)).filter_map(|lane| user(lane)).collect();
             let is_alive = |lane: &&Lane| now.saturating_sub(lane.watch.alive_at()) < ALIVE;
@@ -67,12 +64,6 @@ impl Ports {
             others.sort_by_key(by_turns);
             // The last is taken first, and that is one that has nothing to do.
             takers = others.into_iter().chain(takers).collect();
-            if takers.is_empty() && now.saturating_sub(group.relieved_at) >= PATIENCE {
-                // Nobody has nothing to do, and that for long: who took something just now is the least likely to be
-                // held up by it.
-                let liveliest = free.into_iter().filter(is_alive).max_by_key(|lane| lane.watch.alive_at());
-                takers = liveliest.and_then(user).into_iter().collect();
-            }
             let mut stuck: Vec<&mut Lane> = group.lanes.iter_mut().filter(|lane| is_stuck(lane)).collect();
             // The waiting room last: what waits in a lane has waited for longer, as the room is for when all are busy.
             stuck.sort_by_key(|lane| (lane.kind == Kind::Waiting, std::cmp::Reverse(lane.watch.depth())));
@@ -88,7 +79,6 @@ impl Ports {
                         reliefs.push(group.desk.give(lane.id, connection, own, now));
                         continue;
                     }
-                    group.relieved_at = now;
                     lane.watch.relieve(until);
                     reliefs.push(group.desk.give(lane.id, connection, taker, now));
                 }

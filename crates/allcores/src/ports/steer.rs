@@ -28,7 +28,7 @@ pub(super) use saved::SteeringSaved;
 /// How the lanes are steered.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tuning {
-    /// How long after a connection came its lane is looked at, and again.
+    /// How often lanes in which connections wait are looked at, where somebody was held up lately.
     pub(crate) tick: Duration,
     /// False leaves the choice to chance, for comparison.
     pub(crate) is_on: bool,

@@ -39,7 +39,6 @@ pub(in crate::ports) struct GroupSaved {
     order: Vec<u64>,
     #[serde(default)]
     attached: Option<Vec<u32>>,
-    relieved_at: Duration,
     #[serde(default)]
     leaving: Vec<u32>,
     #[serde(default)]
@@ -137,7 +136,6 @@ impl Group {
             next_lane: self.next_lane,
             order: self.order.iter().map(|lane| lane.0).collect(),
             attached: self.attached.clone(),
-            relieved_at: self.relieved_at,
             leaving: self.leaving.iter().map(|worker| worker.0).collect(),
             held_up_until: self.held_up_until,
             file: self.file.names().map(|(path, spare)| (bytes(path), bytes(spare))),
@@ -167,7 +165,6 @@ impl Group {
             lanes,
             order: saved.order.into_iter().map(LaneId).collect(),
             attached: saved.attached,
-            relieved_at: saved.relieved_at,
             leaving: saved.leaving.into_iter().map(WorkerId).collect(),
             held_up_until: saved.held_up_until,
             alert_until: saved.held_up_until,
