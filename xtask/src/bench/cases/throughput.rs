@@ -35,8 +35,8 @@ pub(super) const CASE: Case = Case {
     remarks: "\
 On two cores, which the clients use too, the work of the workers bounds what a manager can make a difference of: node's `http` \
 takes most of the time of a connection. Beside it stands a server on node's `net` that answers with a fixed text, where more \
-of the difference is seen. With more clients than the workers can serve at once `auto` falls behind \
-SO_REUSEPORT, and its primary costs more: part of the connections are handed over then; why so many has not been found out. With kept connections nobody who hands over or accepts has anything to do, apart from nginx, which every byte passes.
+of the difference is seen. With connections that last for one request, what `auto` \
+costs the primary is looking after the queues, a few times in a hundredth of a second whoever comes. With kept connections nobody who hands over or accepts has anything to do, apart from nginx, which every byte passes.
 
 node:cluster shared and SO_REUSEPORT have nothing between kernel and worker: the one lets all workers accept from one socket, \
 the other spreads by hash alone; what they cost in other cases is seen in *mixed* and *fairness*.",
