@@ -58,11 +58,11 @@ pub(crate) fn handle(
 
 /// Whether a call binds a path of the file system.
 pub(crate) fn binds_a_file(notification: &Notification) -> bool {
-    let Call::Bind { address, .. } = notification.call else { return false };
-    let mut head = [0; 3];
-    let is_read = read_memory(notification.thread, address, &mut head).is_ok_and(|count| count == head.len());
-    let [low, high, first] = head;
-    is_read && i32::from(u16::from_ne_bytes([low, high])) == libc::AF_UNIX && first != 0
+    let Call::Bind { address, length } = notification.call else { return false };
+    match read_sockaddr(notification.thread, address, length) {
+        Ok(Some(Sockaddr::Unix(name))) => name.first() != Some(&0),
+        _ => false,
+    }
 }
 
 /// A thread that waits for our answer.
@@ -103,10 +103,7 @@ impl Caller<'_> {
         length: u32,
     ) -> io::Result<Adopted> {
         let thread = self.notification.thread;
-        let mut buffer = [0_u8; 128];
-        let wanted = buffer.len().min(usize::try_from(length).unwrap_or(0));
-        let count = read_memory(thread, address, &mut buffer[..wanted])?;
-        let Some(sockaddr) = parse(&buffer[..count]) else {
+        let Some(sockaddr) = read_sockaddr(thread, address, length)? else {
             self.answer(Answer::Continue);
             return Ok(Adopted::Nothing);
         };
@@ -252,6 +249,14 @@ fn protocol_named(name: &str) -> Protocol {
 enum Sockaddr {
     Ip(SocketAddr),
     Unix(Vec<u8>),
+}
+
+/// Reads what a thread names in a call: see [`parse`].
+fn read_sockaddr(thread: u32, address: u64, length: u32) -> io::Result<Option<Sockaddr>> {
+    let mut buffer = [0_u8; 128];
+    let wanted = buffer.len().min(usize::try_from(length).unwrap_or(0));
+    let count = read_memory(thread, address, &mut buffer[..wanted])?;
+    Ok(parse(&buffer[..count]))
 }
 
 /// Reads a `struct sockaddr`. `None` for families that are not adopted, port 0, and unnamed Unix sockets.

@@ -1,8 +1,8 @@
 //! Which of the lanes of one address should get new connections, from the depth of their accept queues.
 //!
 //! Pure: is told what was read and when, and says what should be. A lane whose queue was found non-empty at two
-//! looks a tick apart, without having shrunk in between, belongs to a worker that is busy with something else; it is left out
-//! until its queue has been emptied. When all are busy, all are in.
+//! looks a tick apart, without having shrunk or its worker having been seen to work in between, belongs to a worker that is busy
+//! with something else; it is left out until its queue has been emptied. When all are busy, all are in.
 
 mod saved;
 

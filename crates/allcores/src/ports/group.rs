@@ -330,10 +330,8 @@ impl Group {
             // Who comes now comes after those who wait already, as long as anybody is held up.
             let has_waiting = room.watch.depth() > 0;
             let mut busy = lanes.iter().map(|lane| lane.watch.is_busy());
-            if is_known
-                && !lanes.is_empty()
-                && if has_waiting { busy.any(|is| is) } else { busy.all(|is| is) }
-            {
+            let are_busy = if has_waiting { busy.any(|is| is) } else { busy.all(|is| is) };
+            if is_known && are_busy && !lanes.is_empty() {
                 return vec![number];
             }
         }

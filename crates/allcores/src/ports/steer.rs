@@ -181,9 +181,10 @@ impl Steering {
 
     fn read(&self, lane: &Lane, depth: u32) -> Reading {
         let user = lane.users.last().copied();
-        // Of interest while something waits, or did until others took it.
-        let is_wanted = depth > 0 || lane.watch.is_relieved();
-        let ran = user.filter(|_| is_wanted).and_then(|user| self.time_on_a_core(user));
+        // Of interest while something waits, or did until others took it: of idle workers nothing is read.
+        let is_wanted = depth > 0 || lane.watch.relieved_since().is_some();
+        let user = user.filter(|_| is_wanted);
+        let ran = user.and_then(|user| self.time_on_a_core(user));
         let work = user.filter(|_| lane.kind == Kind::Handed).and_then(|user| self.work(user));
         Reading { depth, work, ran }
     }
