@@ -12,6 +12,7 @@ use std::os::fd::OwnedFd;
 use allcores_core::worker::WorkerId;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use super::group::Group;
 use super::lane::Kind;
 use super::table::Key;
 use super::{LaneId, Ports};
@@ -47,6 +48,8 @@ pub(super) struct Opening {
     pub(super) from: SocketAddr,
     pub(super) to: LaneId,
     pub(super) is_connected: bool,
+    /// Another worker has got the lane since, and may be the one that answers.
+    pub(super) is_doubtful: bool,
 }
 
 impl Opening {
@@ -100,7 +103,7 @@ impl Ports {
         let socket = Socket::new(Domain::for_address(target), kind, Some(Protocol::TCP))?;
         socket.bind(&SocketAddr::new(target.ip(), 0).into())?;
         let from = socket.local_addr()?.as_socket().ok_or_else(|| io::Error::from(io::ErrorKind::Other))?;
-        group.openings.push(Opening { from, to: lane, is_connected: false });
+        group.openings.push(Opening { from, to: lane, is_connected: false, is_doubtful: false });
         group.reattach();
         if self.is_gated && !self.is_closing {
             group.hold(&self.serving);
@@ -132,18 +135,31 @@ impl Ports {
         groups.map(|group| group.key).collect()
     }
 
-    /// The passage from here is over.
-    pub(crate) fn close_passage(&mut self, from: SocketAddr) {
+    /// The passage from here is over. False if another worker came to its lane meanwhile: who answered is not known.
+    pub(crate) fn close_passage(&mut self, from: SocketAddr) -> bool {
         let is_meant = |opening: &Opening| opening.from == from;
+        let mut is_sure = true;
         for key in self.opened(is_meant) {
             let group = &mut self.groups[key];
             let was_connecting =
                 group.openings.iter().any(|opening| is_meant(opening) && !opening.is_connected);
+            is_sure &= !group.openings.iter().any(|opening| is_meant(opening) && opening.is_doubtful);
             group.openings.retain(|opening| !is_meant(opening));
             if was_connecting {
                 group.reattach();
             }
             self.refresh(key);
+        }
+        is_sure
+    }
+}
+
+impl Group {
+    /// Another worker gets this lane, beside who has it: one that hangs is replaced so, and what waits there is the
+    /// newcomer's to answer.
+    pub(super) fn doubt_openings(&mut self, lane: LaneId) {
+        for opening in self.openings.iter_mut().filter(|opening| opening.to == lane) {
+            opening.is_doubtful = true;
         }
     }
 }

@@ -186,7 +186,10 @@ impl Table {
     /// Gives a worker the use of a lane.
     pub(super) fn lend(&mut self, lane: LaneId, worker: WorkerId) {
         if let Some((key, at)) = self.locate(lane) {
-            self[key].lanes[at].users.insert(worker);
+            let group = &mut self[key];
+            if group.lanes[at].users.insert(worker) && group.lanes[at].users.len() > 1 {
+                group.doubt_openings(lane);
+            }
             self.by_worker.entry(worker).or_default().insert(lane);
         }
     }

@@ -174,6 +174,27 @@ fn while_nobody_is_ready_only_our_own_connections_get_through() {
     assert_eq!(attempt().unwrap_err().kind(), io::ErrorKind::TimedOut);
 }
 
+#[test]
+fn what_another_may_have_answered_since_it_came_to_the_lane_is_not_believed() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let _entered = runtime.enter();
+    let (mut ports, lanes, _) = table("127.0.0.1:0");
+    let before = connect(&mut ports, lanes[0]).local_addr().unwrap();
+    let besides = connect(&mut ports, lanes[1]).local_addr().unwrap();
+    let address = ports.describe(lanes[0]).unwrap().address.clone();
+    let newcomer = Applicant {
+        worker: WorkerId(WORKERS + 1),
+        slot: Slot(0),
+        replaces: Some(WorkerId(1)),
+        is_by_channel: false,
+        policy: None,
+    };
+    let profile = Profile { is_nonblocking: Some(false), ..Profile::default() };
+    assert_eq!(ports.obtain(&newcomer, &address, 0, &profile, |_, _| true).unwrap(), lanes[0]);
+    let since = connect(&mut ports, lanes[0]).local_addr().unwrap();
+    assert_eq!([before, besides, since].map(|from| ports.close_passage(from)), [false, true, true]);
+}
+
 /// A table of two, the second of whom can be handed connections and is free, with a passage to `to` that nobody accepts and
 /// that has waited for long. Returns the passage's source, and when that is.
 fn with_one_that_waits(to: usize) -> (Ports, Vec<LaneId>, TcpStream, Duration) {

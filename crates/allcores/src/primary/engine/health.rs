@@ -229,11 +229,13 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         from: Option<SocketAddr>,
         result: &Result<(), Failing>,
     ) {
-        if let Some(from) = from {
-            self.ports.close_passage(from);
-        }
+        let is_sure = from.is_none_or(|from| self.ports.close_passage(from));
         self.care.under_way = self.care.under_way.saturating_sub(1);
-        self.judge(subject, result);
+        match subject {
+            // Its replacement may have answered in its stead.
+            Subject::Worker(_) if !is_sure => self.care.checks.skip(subject, self.started.elapsed()),
+            _ => self.judge(subject, result),
+        }
     }
 
     fn judge(&mut self, subject: Subject, result: &Result<(), Failing>) {

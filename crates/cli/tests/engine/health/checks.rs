@@ -1,8 +1,12 @@
 //! Workers that are asked how they are.
 
-use allcores_testing::app::{App, RunningApp};
+use std::time::Instant;
+
+use allcores_testing::app::{App, Event, RunningApp};
 use allcores_testing::runtimes::{Runtime, require};
 use allcores_testing::{address, machine};
+use rustix::process::{self, Pid, Signal};
+use serde_json::Value;
 
 use super::{PATIENCE, count, get, pid, server, touch, wait_for, worker};
 use crate::app;
@@ -22,7 +26,8 @@ fn only_slot_1_is_replaced(app: &RunningApp, sick: u32) {
     let workers = app::workers(&app.status().unwrap());
     assert_eq!(workers.len(), 3);
     assert!(!workers.values().any(|pid| *pid == sick));
-    assert_eq!((count(app, "unhealthy"), count(app, "renewing"), count(app, "exited")), (1, 1, 1));
+    let counts = ["unhealthy", "renewing", "exited"].map(|kind| count(app, kind));
+    assert_eq!(counts, [1, 1, 1], "{sick}: {:#?}", app.lines());
     assert!(app.events().iter().all(|event| event.kind() != "exited" || event.value["expected"] == true));
 }
 
@@ -69,6 +74,37 @@ fn one_that_is_silent_is_replaced(policy: &str, check: &str) {
 #[test]
 fn one_that_does_not_answer_in_its_lane_is_replaced() {
     one_that_is_silent_is_replaced("lanes", "--health-http=/health");
+}
+
+/// It is being asked again when its replacement comes to its lane, and answers what waits there.
+#[test]
+fn one_that_does_not_answer_is_not_taken_for_well_when_its_replacement_answers() {
+    let Some(python) = require(Runtime::Python) else { return };
+    let _turn = machine::together();
+    let (folder, address) = (tempfile::tempdir().unwrap(), address::unused());
+    let app = often(server(python, folder.path(), address).workers(3)).env("LOADS", "0.7");
+    let app = ["--wait-ready", "--health-http=/", "--drain-timeout=300ms", "--kill-timeout=300ms"]
+        .into_iter()
+        .fold(app, App::option)
+        .start()
+        .unwrap();
+    for slot in 0..3 {
+        touch(folder.path(), &format!("ready-{slot}"));
+    }
+    app.wait_ready(3).unwrap();
+    let word = folder.path().join("ready-1");
+    std::fs::remove_file(&word).unwrap();
+    let sick = pid(&worker(&app, 1));
+    process::kill_process(Pid::from_raw(sick.cast_signed()).unwrap(), Signal::STOP).unwrap();
+    let newcomer = app.wait_count("online", 4, PATIENCE).unwrap()[3].worker_pid();
+    let end = Instant::now() + PATIENCE;
+    let has_passed = |worker: &Value| Some(pid(worker)) == newcomer && worker["health"]["failures"] == 0;
+    while !app.status().unwrap()["workers"].as_array().unwrap().iter().any(has_passed) {
+        assert!(Instant::now() < end, "{:#?}", app.lines());
+    }
+    std::fs::write(word, "").unwrap();
+    only_slot_1_is_replaced(&app, sick);
+    assert_eq!(app.stop().unwrap().code(), Some(0), "{:#?}", app.lines());
 }
 
 #[test]
@@ -185,15 +221,13 @@ fn behind_one_listener_failures_are_told_and_nobody_is_replaced() {
     let app = app.option("--health-http=/nowhere").start().unwrap();
     app.wait_ready(2).unwrap();
     let is_told = |part: &'static str| {
-        move |event: &allcores_testing::app::Event| {
-            event.value["text"].as_str().is_some_and(|text| text.contains(part))
-        }
+        move |event: &Event| event.value["text"].as_str().is_some_and(|text| text.contains(part))
     };
     app.wait_for(is_told("ask the app and not a worker"), PATIENCE).unwrap();
     // It has never passed, so it is not said to have become unhealthy; the status knows.
-    let end = std::time::Instant::now() + PATIENCE;
+    let end = Instant::now() + PATIENCE;
     while app.status().unwrap()["health"]["failures"].as_u64() < Some(3) {
-        assert!(std::time::Instant::now() < end, "{:#?}", app.lines());
+        assert!(Instant::now() < end, "{:#?}", app.lines());
     }
     let status = app.status().unwrap();
     assert_eq!(status["health"]["reason"], "it answered 404 Not Found");
