@@ -17,6 +17,7 @@ mod passage;
 mod questions;
 mod relief;
 mod saved;
+mod selection;
 mod socket_file;
 mod starving;
 mod steer;
@@ -328,6 +329,11 @@ impl Ports {
     /// What a lane listens on, and whether it is one of several.
     pub(crate) fn describe(&self, id: LaneId) -> Option<Listener> {
         self.lane(id).map(|(group, _)| group.listener())
+    }
+
+    /// The workers that use a lane.
+    pub(crate) fn users(&self, id: LaneId) -> impl Iterator<Item = WorkerId> + '_ {
+        self.lane(id).into_iter().flat_map(|(_, lane)| lane.users.iter().copied())
     }
 
     /// Says whether `worker` may get connections.

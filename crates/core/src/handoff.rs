@@ -19,7 +19,7 @@ mod saved;
 mod sticky;
 mod taker;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::worker::{Slot, WorkerId};
@@ -68,13 +68,19 @@ pub struct Handoff {
     is_closing: bool,
     next: u64,
     takers: BTreeMap<WorkerId, Taker>,
-    /// All takers; who has been free for longest comes first among those that are free.
-    turns: VecDeque<WorkerId>,
+    /// All takers as they are asked: first those with the fewest connections, of these who has had none for longest.
+    ranks: BTreeSet<Rank>,
+    last_turn: u64,
+    /// When it was last looked whether anybody is held up.
+    looked_at: Duration,
     waiting: BTreeMap<Ticket, Key>,
     sent: BTreeMap<Ticket, Sent>,
     /// Of those that wait, who waits for whom: under `Sticky` only.
     queues: BTreeMap<WorkerId, BTreeSet<Ticket>>,
 }
+
+/// The fewest connections first, then whose turn came first.
+type Rank = (usize, u64, WorkerId);
 
 #[derive(Clone, Copy, Debug)]
 struct Sent {
@@ -93,7 +99,9 @@ impl Handoff {
             is_closing: false,
             next: 0,
             takers: BTreeMap::new(),
-            turns: VecDeque::new(),
+            ranks: BTreeSet::new(),
+            last_turn: 0,
+            looked_at: Duration::ZERO,
             waiting: BTreeMap::new(),
             sent: BTreeMap::new(),
             queues: BTreeMap::new(),
@@ -102,9 +110,9 @@ impl Handoff {
 
     /// A worker listens here. It gets nothing before it serves.
     pub fn join(&mut self, worker: WorkerId, slot: Slot, is_serving: bool) {
-        self.takers.entry(worker).or_insert_with(|| Taker::new(slot)).is_serving = is_serving;
-        if !self.turns.contains(&worker) {
-            self.turns.push_back(worker);
+        match self.takers.get_mut(&worker) {
+            Some(taker) => taker.is_serving = is_serving,
+            None => self.seat(worker, Taker::new(slot, is_serving)),
         }
         self.place_all();
     }
@@ -129,10 +137,8 @@ impl Handoff {
     /// A worker does not listen here any more, or is gone: what it has not said yes to waits for others, in its old
     /// place.
     pub fn leave(&mut self, worker: WorkerId) {
-        if self.takers.remove(&worker).is_none() {
-            return;
-        }
-        self.turns.retain(|other| *other != worker);
+        let Some(taker) = self.takers.remove(&worker) else { return };
+        self.ranks.remove(&taker.rank(worker));
         let is_its = |_: &Ticket, sent: &mut Sent| sent.worker == worker;
         let returned: Vec<_> = self.sent.extract_if(.., is_its).collect();
         self.waiting.extend(returned.into_iter().map(|(ticket, sent)| (ticket, sent.key)));
@@ -161,9 +167,16 @@ impl Handoff {
         self.takers.values().any(|taker| self.may_get(taker))
     }
 
-    /// How many connections could be handed over at this moment, whosever they are.
-    pub fn capacity(&self, now: Duration) -> usize {
-        self.takers.values().map(|taker| self.capacity_of(taker, now)).sum()
+    /// How many connections could be handed over at this moment, whosever they are. Not counted beyond `most`.
+    pub fn capacity(&self, most: usize, now: Duration) -> usize {
+        let mut capacity = 0;
+        for taker in self.ranks.iter().filter_map(|(_, _, worker)| self.takers.get(worker)) {
+            if capacity >= most {
+                break;
+            }
+            capacity += self.capacity_of(taker, now);
+        }
+        capacity.min(most)
     }
 
     /// A connection has come.
@@ -186,17 +199,13 @@ impl Handoff {
             return None;
         }
         self.readmit(now);
-        if self.sent.values().any(|sent| now.saturating_sub(sent.since) >= HELD_UP) {
-            self.held_up_until = now + MEMORY;
-        }
-        let is_able = |worker: &&WorkerId| {
-            let taker = &self.takers[*worker];
+        self.look(now);
+        let is_able = |(_, _, worker): &&Rank| {
             let has_work =
-                self.order == Order::Turns || self.queues.get(*worker).is_some_and(|queue| !queue.is_empty());
-            has_work && self.capacity_of(taker, now) > 0
+                self.order == Order::Turns || self.queues.get(worker).is_some_and(|queue| !queue.is_empty());
+            has_work && self.takers.get(worker).is_some_and(|taker| self.capacity_of(taker, now) > 0)
         };
-        // The first of those that have the fewest.
-        let worker = *self.turns.iter().filter(is_able).min_by_key(|worker| self.takers[*worker].sent)?;
+        let (_, _, worker) = *self.ranks.iter().find(is_able)?;
         let ticket = match self.order {
             Order::Turns => *self.waiting.first_key_value()?.0,
             Order::Sticky => self.queues.get_mut(&worker)?.pop_first()?,
@@ -209,8 +218,8 @@ impl Handoff {
     /// A worker took a connection: it is its own now. False if that is no news.
     pub fn accepted(&mut self, ticket: Ticket, now: Duration) -> bool {
         let Some(sent) = self.take_answer(ticket, now) else { return false };
-        let was_avoided = self.takers.get_mut(&sent.worker).is_some_and(|taker| taker.accept(now));
-        if was_avoided {
+        let was_avoided = self.change(sent.worker, |taker| taker.accept(now));
+        if was_avoided == Some(true) {
             self.place_all();
         }
         true
@@ -220,8 +229,8 @@ impl Handoff {
     /// is left alone for a while.
     pub fn refused(&mut self, ticket: Ticket, now: Duration) {
         let Some(sent) = self.take_answer(ticket, now) else { return };
-        let is_newly_avoided = self.takers.get_mut(&sent.worker).is_some_and(|taker| taker.refuse(now));
-        if is_newly_avoided {
+        let is_newly_avoided = self.change(sent.worker, |taker| taker.refuse(now));
+        if is_newly_avoided == Some(true) {
             self.place_all();
         }
         self.wait(ticket, sent.key);
@@ -250,8 +259,8 @@ impl Handoff {
     }
 
     /// Where a worker stands in the order of turns: lower is sooner.
-    pub fn turn_of(&self, worker: WorkerId) -> usize {
-        self.turns.iter().position(|other| *other == worker).unwrap_or(usize::MAX)
+    pub fn turn_of(&self, worker: WorkerId) -> u64 {
+        self.takers.get(&worker).map_or(u64::MAX, |taker| taker.turn)
     }
 
     /// Whether connections go to this worker at all, be it busy or not.
@@ -309,7 +318,6 @@ impl Handoff {
         if now.saturating_sub(sent.since) >= HELD_UP {
             self.held_up_until = now + MEMORY;
         }
-        self.queue_last(sent.worker);
         Some(sent)
     }
 
@@ -330,17 +338,33 @@ impl Handoff {
 
     fn send(&mut self, ticket: Ticket, key: Key, worker: WorkerId, now: Duration) {
         self.sent.insert(ticket, Sent { worker, key, since: now });
-        self.queue_last(worker);
-        if let Some(taker) = self.takers.get_mut(&worker) {
-            taker.sent += 1;
+        self.change(worker, |taker| taker.sent += 1);
+    }
+
+    /// Takes note if a worker is held up. What was sent does not grow older while nothing but this is asked.
+    fn look(&mut self, now: Duration) {
+        if std::mem::replace(&mut self.looked_at, now) != now
+            && self.sent.values().any(|sent| now.saturating_sub(sent.since) >= HELD_UP)
+        {
+            self.held_up_until = now + MEMORY;
         }
     }
 
-    fn queue_last(&mut self, worker: WorkerId) {
-        if let Some(at) = self.turns.iter().position(|other| *other == worker) {
-            self.turns.remove(at);
-            self.turns.push_back(worker);
-        }
+    /// Changes what is known of a worker, whose turn comes last from now on.
+    fn change<R>(&mut self, worker: WorkerId, change: impl FnOnce(&mut Taker) -> R) -> Option<R> {
+        let taker = self.takers.get_mut(&worker)?;
+        self.ranks.remove(&taker.rank(worker));
+        let result = change(taker);
+        self.last_turn += 1;
+        taker.turn = self.last_turn;
+        self.ranks.insert(taker.rank(worker));
+        Some(result)
+    }
+
+    /// Adds a worker, whose turn comes last.
+    fn seat(&mut self, worker: WorkerId, taker: Taker) {
+        self.takers.insert(worker, taker);
+        self.change(worker, |_| ());
     }
 }
 

@@ -70,6 +70,8 @@ pub struct Pool {
     has_ever_been_ready: bool,
     /// All workers were sent away, and none has been wanted since.
     is_refusing: bool,
+    /// Found out once for each input: it is asked for all the time.
+    next_deadline: Option<Duration>,
 }
 
 /// ```text
@@ -122,6 +124,7 @@ impl Pool {
             crashes: Crashes::None,
             has_ever_been_ready: false,
             is_refusing: false,
+            next_deadline: None,
         }
     }
 
@@ -160,10 +163,15 @@ impl Pool {
             self.phase = Phase::Finished;
             turn.perform(Effect::Finished(verdict));
         }
+        self.next_deadline = self.find_next_deadline();
     }
 
     /// When [`Input::Wake`] must be delivered next, if nothing else happens. After it, the next one is later.
     pub fn next_deadline(&self) -> Option<Duration> {
+        self.next_deadline
+    }
+
+    fn find_next_deadline(&self) -> Option<Duration> {
         let workers = self.workers.values().filter_map(Worker::deadline);
         let proofs = self.workers.values().filter_map(|worker| self.proven_at(worker));
         let respawns = self.slots.iter().filter_map(|slot| slot.respawn_at);

@@ -197,7 +197,8 @@ impl Desk {
         if !self.is_ready || is_short {
             return 0;
         }
-        let wanted = match (self.core.capacity(now), &self.by) {
+        let most = self.core.waiting() + AT_ONCE;
+        let wanted = match (self.core.capacity(most, now), &self.by) {
             (0, _) if now < self.collect_at(now) => 0,
             // Whose they are is seen when they have been accepted.
             (0, _) | (_, Some(_)) => self.room(),
@@ -219,7 +220,7 @@ impl Desk {
         }
         self.collected_at.get_or_insert(now);
         let wanted = self.wanted(now);
-        if wanted > 0 && self.core.capacity(now) == 0 {
+        if wanted > 0 && self.core.capacity(1, now) == 0 {
             self.collected_at = Some(now);
         }
         for _ in 0..wanted {

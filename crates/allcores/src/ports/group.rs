@@ -2,7 +2,7 @@
 
 mod saved;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use super::desk::Desk;
 use super::hold::Hold;
 use super::lane::{self, Kind, Lane, Profile, Unavailable, Vacancy};
 use super::passage::Opening;
+use super::selection::Served;
 use super::socket_file::{self, SocketFile};
 use super::table::Key;
 use super::{Applicant, LaneId};
@@ -79,9 +80,11 @@ pub(crate) struct Group {
     pub(super) lanes: Vec<Lane>,
     next_lane: u64,
     /// Lanes in the order in which they began to listen: the kernel's numbering.
-    order: Vec<LaneId>,
+    pub(super) order: Vec<LaneId>,
+    /// Of these, the ones whose workers serve.
+    pub(super) served: Served,
     /// The numbers that the program in force picks from.
-    attached: Option<Vec<u32>>,
+    pub(super) attached: Option<Vec<u32>>,
     /// Workers that share its listener and are to get nothing more.
     pub(super) leaving: BTreeSet<WorkerId>,
     /// Until when it is remembered that a worker was held up by what it does.
@@ -162,6 +165,7 @@ impl Group {
             lanes: Vec::new(),
             next_lane: 1,
             order: Vec::new(),
+            served: Served::default(),
             attached: None,
             leaving: BTreeSet::new(),
             held_up_until: Duration::ZERO,
@@ -182,7 +186,7 @@ impl Group {
         self.lanes.binary_search_by_key(&lane, |lane| lane.id).ok()
     }
 
-    fn lane(&self, id: LaneId) -> Option<&Lane> {
+    pub(super) fn lane(&self, id: LaneId) -> Option<&Lane> {
         self.position(id).map(|at| &self.lanes[at])
     }
 
@@ -300,56 +304,6 @@ impl Group {
             self.order.push(lane.id);
         }
         Ok(())
-    }
-
-    /// Brings the program in line with who serves.
-    pub(super) fn refresh(&mut self, serving: &HashSet<WorkerId>, target: u16, now: Duration) {
-        if !self.address.is_tcp() || !self.is_spread() || self.order.is_empty() {
-            return;
-        }
-        let wanted = self.wanted(serving, target, now);
-        if self.attached.as_ref() != Some(&wanted) && (self.order.len() > 1 || self.attached.is_some()) {
-            self.attach(wanted);
-        }
-    }
-
-    /// The kernel's numbers of the lanes that should get connections: of workers that serve and are not busy; if
-    /// none serves, of those that a worker will come back to.
-    fn wanted(&self, serving: &HashSet<WorkerId>, target: u16, now: Duration) -> Vec<u32> {
-        let numbered = || {
-            let lanes = self.order.iter().filter_map(|id| self.lane(*id));
-            (0_u32..).zip(lanes)
-        };
-        let serves = |lane: &Lane| lane.users.iter().any(|user| serving.contains(user));
-        let (numbers, lanes): (Vec<u32>, Vec<&Lane>) = numbered().filter(|(_, lane)| serves(lane)).unzip();
-        let watches: Vec<_> = lanes.iter().map(|lane| &lane.watch).collect();
-        let is_waiting_room = |lane: &Lane| lane.kind == Kind::Waiting;
-        let room = numbered().find(|(_, lane)| is_waiting_room(lane));
-        if let Some((number, room)) = room.filter(|_| lanes.iter().all(|lane| lane.kind == Kind::Handed)) {
-            let is_known = now < self.held_up_until;
-            // Who comes now comes after those who wait already, as long as anybody is held up.
-            let has_waiting = room.watch.depth() > 0;
-            let mut busy = lanes.iter().map(|lane| lane.watch.is_busy());
-            let are_busy = if has_waiting { busy.any(|is| is) } else { busy.all(|is| is) };
-            if is_known && are_busy && !lanes.is_empty() {
-                return vec![number];
-            }
-        }
-        if !numbers.is_empty() {
-            let chosen = allcores_core::steering::choose(&watches);
-            return numbers
-                .into_iter()
-                .zip(chosen)
-                .filter(|(_, is_chosen)| *is_chosen)
-                .map(|(number, _)| number)
-                .collect();
-        }
-        let expected: Vec<u32> = numbered()
-            .filter(|(_, lane)| lane.slot.0 < target && lane.vacancy == Vacancy::Awaited)
-            .map(|(number, _)| number)
-            .collect();
-        let any = numbered().filter(|(_, lane)| !is_waiting_room(lane));
-        if expected.is_empty() { any.map(|(number, _)| number).collect() } else { expected }
     }
 
     /// Whether the kernel picks from these; `None` where it is not told yet.

@@ -362,7 +362,9 @@ impl Ports {
         for key in &hot {
             let Some(group) = self.groups.get_mut(*key).filter(|group| group.is_spread()) else { continue };
             let mut newly_busy = 0;
-            for lane in group.lanes.iter_mut().filter(|lane| known.contains(&lane.id)) {
+            for id in known.iter().filter(|id| id.group() == *key) {
+                let Some(at) = group.position(*id) else { continue };
+                let lane = &mut group.lanes[at];
                 let has_queue = waiting.len() >= NAMED || waiting.contains(&lane.id);
                 let reading = self.steering.read(lane, if has_queue { lane.depth().unwrap_or(0) } else { 0 });
                 if self.steering.tuning.is_on {
@@ -383,13 +385,17 @@ impl Ports {
                 }
             }
             // Nobody but the primary takes what is in the waiting room.
-            let mut of_workers = group.lanes.iter().filter(|lane| lane.kind != Kind::Waiting);
-            if of_workers.clone().any(|lane| self.steering.is_held_up(lane, HELD_UP, now)) {
-                group.held_up_until = now + MEMORY;
-            }
-            if of_workers.any(|lane| self.steering.is_held_up(lane, self.steering.tuning.tick * RELAXED, now))
-            {
+            let of_workers = group.lanes.iter().filter(|lane| lane.kind != Kind::Waiting);
+            let is_still = |lane: &&Lane| {
+                let relaxed = self.steering.tuning.tick * RELAXED;
+                self.steering.is_held_up(lane, relaxed.min(HELD_UP), now)
+            };
+            let mut still = of_workers.filter(is_still).peekable();
+            if still.peek().is_some() {
                 group.alert_until = now + MEMORY;
+            }
+            if still.any(|lane| self.steering.is_held_up(lane, HELD_UP, now)) {
+                group.held_up_until = now + MEMORY;
             }
             let mut served =
                 group.lanes.iter().filter(|lane| lane.users.iter().any(|user| self.serving.contains(user)));
@@ -405,7 +411,9 @@ impl Ports {
             self.steering.wind();
         }
         for key in hot.into_iter().chain(counted).collect::<BTreeSet<Key>>() {
-            self.refresh(key);
+            if let Some(group) = self.groups.get_mut(key) {
+                group.reselect(self.target, now);
+            }
         }
     }
 

@@ -69,12 +69,15 @@ impl Handoff {
             since: sent.since,
         });
         let queues = self.queues.iter().filter(|(_, queue)| !queue.is_empty());
+        let mut turns: Vec<(u64, u32)> =
+            self.takers.iter().map(|(worker, taker)| (taker.turn, worker.0)).collect();
+        turns.sort_unstable();
         HandoffSaved {
             held_up_until: self.held_up_until,
             is_closing: self.is_closing,
             next: self.next,
             takers: self.takers.iter().map(|(worker, taker)| taker.save(*worker)).collect(),
-            turns: self.turns.iter().map(|worker| worker.0).collect(),
+            turns: turns.into_iter().map(|(_, worker)| worker).collect(),
             waiting: self.waiting.iter().map(|(ticket, key)| (ticket.0, key.number())).collect(),
             sent: sent.collect(),
             queues: queues
@@ -107,8 +110,6 @@ impl Handoff {
             held_up_until: saved.held_up_until,
             is_closing: saved.is_closing,
             next: saved.next,
-            takers,
-            turns: saved.turns.into_iter().map(WorkerId).collect(),
             waiting: saved
                 .waiting
                 .into_iter()
@@ -118,6 +119,11 @@ impl Handoff {
             queues: BTreeMap::new(),
             ..Self::new(order, bound)
         };
+        for worker in saved.turns.into_iter().map(WorkerId) {
+            if let Some(taker) = takers.remove(&worker) {
+                handoff.seat(worker, taker);
+            }
+        }
         if order == Order::Sticky {
             handoff.queues =
                 saved.queues.into_iter().map(|(worker, queue)| (WorkerId(worker), tickets(queue))).collect();

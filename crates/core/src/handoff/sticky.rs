@@ -80,6 +80,9 @@ impl Handoff {
 
     /// Gives workers their clients back that refused too often, and have been left alone for long enough.
     pub(super) fn readmit(&mut self, now: Duration) {
+        if self.order != Order::Sticky {
+            return;
+        }
         let mut has_changed = false;
         for taker in self.takers.values_mut() {
             has_changed |= taker.readmit(now);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::Rank;
 use super::saved::TakerSaved;
 use crate::worker::{Slot, WorkerId};
 
@@ -25,6 +26,8 @@ pub(super) struct Taker {
     pub(super) is_dismissed: bool,
     /// Connections that it has not answered for.
     pub(super) sent: usize,
+    /// The higher, the later it was handed one or answered.
+    pub(super) turn: u64,
     refusals: u32,
     paused_until: Option<Duration>,
     is_avoided: bool,
@@ -34,18 +37,23 @@ pub(super) struct Taker {
 }
 
 impl Taker {
-    pub(super) fn new(slot: Slot) -> Self {
+    pub(super) fn new(slot: Slot, is_serving: bool) -> Self {
         Self {
             slot,
-            is_serving: false,
+            is_serving,
             is_dismissed: false,
             sent: 0,
+            turn: 0,
             refusals: 0,
             paused_until: None,
             is_avoided: false,
             answered_at: Duration::ZERO,
             streak: 0,
         }
+    }
+
+    pub(super) fn rank(&self, worker: WorkerId) -> Rank {
+        (self.sent, self.turn, worker)
     }
 
     /// How many connections it has taken lately: of who has said nothing for a while nobody knows what it is doing.
@@ -125,6 +133,7 @@ impl Taker {
             is_serving: saved.is_serving,
             is_dismissed: saved.is_dismissed,
             sent: 0,
+            turn: 0,
             refusals: saved.refusals,
             paused_until: saved.paused_until,
             is_avoided: saved.is_avoided,

@@ -89,8 +89,8 @@ fn after_somebody_was_held_up_nobody_has_more_than_one_for_a_while() {
         handoff.accepted(*expected, later);
     }
     handoff.accepted(slow, later);
-    assert_eq!(handoff.capacity(later), 2);
-    assert_eq!(handoff.capacity(later + MEMORY), 2, "nobody has answered lately");
+    assert_eq!(handoff.capacity(9, later), 2);
+    assert_eq!(handoff.capacity(9, later + MEMORY), 2, "nobody has answered lately");
 }
 
 #[test]

@@ -203,7 +203,7 @@ impl Pool {
     /// If it contradicts itself.
     pub fn restore(settings: PoolSettings, saved: PoolSaved) -> Result<Self, Unsound> {
         saved.check()?;
-        Ok(Self {
+        let mut pool = Self {
             settings,
             phase: saved.phase.into(),
             jitter: Jitter::new(saved.jitter),
@@ -217,7 +217,10 @@ impl Pool {
             crashes: saved.crashes.into(),
             has_ever_been_ready: saved.has_ever_been_ready,
             is_refusing: saved.is_refusing,
-        })
+            next_deadline: None,
+        };
+        pool.next_deadline = pool.find_next_deadline();
+        Ok(pool)
     }
 
     /// Whether all that is under way are workers on their way up: no reload, no renewal, nobody who is to go. So no

@@ -63,14 +63,21 @@ pub struct LastExit {
 impl Pool {
     /// Lists the live workers, draining ones too, in the order of their slots, then ids.
     pub fn workers(&self) -> impl Iterator<Item = WorkerView> {
-        let mut views: Vec<_> = self.workers.values().map(|worker| self.view(worker)).collect();
+        // Mostly nobody leaves, and then nobody need be asked whose place it takes.
+        let is_leaving = |worker: &Worker| worker.is_hung() || worker.is_outgoing();
+        let is_anybody = self.workers.values().any(is_leaving);
+        let view = |worker| {
+            let replaced = if is_anybody { self.replaced_by(worker) } else { None };
+            Self::view(worker, replaced)
+        };
+        let mut views: Vec<_> = self.workers.values().map(view).collect();
         views.sort_by_key(|view| (view.slot, view.id));
         views.into_iter()
     }
 
     /// Looks at one live worker.
     pub fn worker(&self, id: WorkerId) -> Option<WorkerView> {
-        self.workers.get(&id).map(|worker| self.view(worker))
+        self.workers.get(&id).map(|worker| Self::view(worker, self.replaced_by(worker)))
     }
 
     /// Lists the target slots.
@@ -86,7 +93,7 @@ impl Pool {
         })
     }
 
-    fn view(&self, worker: &Worker) -> WorkerView {
+    fn view(worker: &Worker, is_replacing: Option<WorkerId>) -> WorkerView {
         WorkerView {
             id: worker.id,
             slot: worker.slot,
@@ -95,7 +102,7 @@ impl Pool {
             state: worker.state(),
             since: worker.since,
             started: worker.started,
-            is_replacing: self.replaced_by(worker),
+            is_replacing,
             is_outgoing: worker.is_outgoing(),
             has_failed: worker.has_failed,
         }

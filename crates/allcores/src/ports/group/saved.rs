@@ -9,7 +9,7 @@ use allcores_core::steering::LaneWatchSaved;
 use allcores_core::worker::{Slot, WorkerId};
 use serde::{Deserialize, Serialize};
 
-use super::Group;
+use super::{Group, Served};
 use crate::carry::{BytesSaved, FdSaved, Inherited, Manifest};
 use crate::ports::LaneId;
 use crate::ports::desk::{Desk, DeskSaved};
@@ -164,6 +164,7 @@ impl Group {
             data: saved.data,
             lanes,
             order: saved.order.into_iter().map(LaneId).collect(),
+            served: Served::default(),
             attached: saved.attached,
             leaving: saved.leaving.into_iter().map(WorkerId).collect(),
             held_up_until: saved.held_up_until,

@@ -110,10 +110,13 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
     /// A program that was given its sockets need not call `listen`: it is known to serve by what it accepts.
     pub(super) fn note_first_accepts(&mut self) {
         for lane in self.ports.take_emptied() {
-            let unannounced = self.workers.values().find(|worker| {
-                worker.lanes.get(&lane) == Some(&Rung::Inherited) && !worker.announced.contains(&lane)
-            });
-            if let Some(id) = unannounced.map(|worker| worker.about.id) {
+            let is_unannounced = |id: &WorkerId| {
+                self.workers.get(id).is_some_and(|worker| {
+                    worker.lanes.get(&lane) == Some(&Rung::Inherited) && !worker.announced.contains(&lane)
+                })
+            };
+            let unannounced = self.ports.users(lane).find(is_unannounced);
+            if let Some(id) = unannounced {
                 self.listens(id, lane);
             }
         }

@@ -16,7 +16,7 @@ fn whatever_happens_nothing_is_lost_but_what_a_harmed_worker_had_accepted() {
     }
     let _turn = machine::alone();
     let (binary, policy) = (env!("CARGO_BIN_EXE_allcores").into(), "auto".into());
-    let chaos = Chaos { binary, time: Duration::from_secs(20), seed: SEED, policy };
+    let chaos = Chaos { binary, time: Duration::from_secs(12), seed: SEED, policy };
     let outcome = chaos.run(|action| eprintln!("{action}")).unwrap();
     eprint!("{outcome}");
     assert!(outcome.is_clean(), "{outcome}");

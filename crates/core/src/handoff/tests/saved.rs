@@ -63,7 +63,7 @@ proptest! {
                 if ticket.number() > 20 { break; }
             }
             now += ms(300);
-            let _ = (handoff.next_deadline(now), handoff.room(), handoff.pending(), handoff.capacity(now));
+            let _ = (handoff.next_deadline(now), handoff.room(), handoff.pending(), handoff.capacity(9, now));
         }
         handoff.leave(WorkerId(1));
         handoff.close();

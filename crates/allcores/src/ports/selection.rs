@@ -1,0 +1,88 @@
+//! Which of a group's lanes the kernel picks from.
+//!
+//! Who serves changes rarely, and is found out where it does. How busy those are who serve changes all the time, and is
+//! looked at on each tick: so that is a walk over one list, however many workers there are.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use allcores_core::worker::WorkerId;
+
+use super::LaneId;
+use super::group::Group;
+use super::lane::{Kind, Lane, Vacancy};
+
+/// The lanes whose workers serve, and the waiting room.
+#[derive(Debug, Default)]
+pub(super) struct Served {
+    lanes: Vec<Place>,
+    room: Option<Place>,
+}
+
+/// Where a lane is found.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// The kernel's number.
+    number: u32,
+    id: LaneId,
+    /// Among the lanes of its group.
+    at: usize,
+}
+
+impl Group {
+    /// Brings the program in line with who serves, which may have changed.
+    pub(super) fn refresh(&mut self, serving: &HashSet<WorkerId>, target: u16, now: Duration) {
+        let is_served = |lane: &Lane| lane.users.iter().any(|user| serving.contains(user));
+        let places = |is_meant: &dyn Fn(&Lane) -> bool| -> Vec<Place> {
+            let places = (0_u32..).zip(&self.order).filter_map(|(number, id)| {
+                let place = Place { number, id: *id, at: self.position(*id)? };
+                is_meant(&self.lanes[place.at]).then_some(place)
+            });
+            places.collect()
+        };
+        let room = places(&|lane| lane.kind == Kind::Waiting).first().copied();
+        self.served = Served { lanes: places(&is_served), room };
+        self.reselect(target, now);
+    }
+
+    /// Brings the program in line with how busy those are who serve.
+    pub(super) fn reselect(&mut self, target: u16, now: Duration) {
+        if !self.address.is_tcp() || !self.is_spread() || self.order.is_empty() {
+            return;
+        }
+        let wanted = self.wanted(target, now);
+        if self.attached.as_ref() != Some(&wanted) && (self.order.len() > 1 || self.attached.is_some()) {
+            self.attach(wanted);
+        }
+    }
+
+    /// The kernel's numbers of the lanes that should get connections: of workers that serve and are not busy; if
+    /// none serves, of those that a worker will come back to.
+    fn wanted(&self, target: u16, now: Duration) -> Vec<u32> {
+        let found = |place: &Place| self.lanes.get(place.at).filter(|lane| lane.id == place.id);
+        let served = || self.served.lanes.iter().filter_map(|place| Some((place.number, found(place)?)));
+        let room = self.served.room.and_then(|place| Some((place.number, found(&place)?)));
+        if let Some((number, room)) = room.filter(|_| now < self.held_up_until)
+            && served().all(|(_, lane)| lane.kind == Kind::Handed)
+        {
+            // Who comes now comes after those who wait already, as long as anybody is held up.
+            let mut busy = served().map(|(_, lane)| lane.watch.is_busy());
+            let are_busy = if room.watch.depth() > 0 { busy.any(|is| is) } else { busy.all(|is| is) };
+            if are_busy && !self.served.lanes.is_empty() {
+                return vec![number];
+            }
+        }
+        let watches: Vec<_> = served().map(|(_, lane)| &lane.watch).collect();
+        if !watches.is_empty() {
+            let chosen = allcores_core::steering::choose(&watches);
+            return served().zip(chosen).filter(|(_, is)| *is).map(|((number, _), _)| number).collect();
+        }
+        let numbered = || (0_u32..).zip(self.order.iter().filter_map(|id| self.lane(*id)));
+        let is_expected = |lane: &Lane| lane.slot.0 < target && lane.vacancy == Vacancy::Awaited;
+        let numbers_of = |is_meant: &dyn Fn(&Lane) -> bool| -> Vec<u32> {
+            numbered().filter(|(_, lane)| is_meant(lane)).map(|(number, _)| number).collect()
+        };
+        let expected = numbers_of(&is_expected);
+        if expected.is_empty() { numbers_of(&|lane| lane.kind != Kind::Waiting) } else { expected }
+    }
+}
