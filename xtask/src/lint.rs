@@ -1,5 +1,6 @@
 //! What is checked without running anything: formatting, lints, documentation, what is depended on, and what a release promised.
 
+use crate::release;
 use crate::shell::{self, cargo, output, program, succeeds};
 
 /// The crates that others build on.
@@ -11,8 +12,22 @@ pub(crate) fn run() -> anyhow::Result<()> {
     shell::run(&mut cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     let doc = ["doc", "--workspace", "--all-features", "--no-deps"];
     shell::run(cargo(doc).env("RUSTDOCFLAGS", "-Dwarnings"))?;
+    other_c_library()?;
     dependencies()?;
     semver()
+}
+
+/// The program that is given away is linked with another C library than the one that is tested, which lacks some functions.
+fn other_c_library() -> anyhow::Result<()> {
+    match release::triple() {
+        Ok(triple) => {
+            shell::run(&mut cargo(["check", "--quiet", "--package", release::PACKAGE, "--target", &triple]))
+        }
+        Err(error) => {
+            println!("skipped: the static program: {error:#}");
+            Ok(())
+        }
+    }
 }
 
 /// Looks at the licences and sources of what is depended on, and at what is known against it where that can be had:

@@ -1,9 +1,10 @@
-//! The project's own tasks: `cargo xtask setup`, `test`, `lint`, `ci`, `bench`, `chaos`, `soak`, `fuzz`.
+//! The project's own tasks: `cargo xtask setup`, `test`, `lint`, `ci`, `bench`, `chaos`, `soak`, `fuzz`, `release`.
 
 mod bench;
 mod chaos;
 mod fuzz;
 mod lint;
+mod release;
 mod setup;
 mod shell;
 mod soak;
@@ -36,6 +37,8 @@ enum Task {
     Soak(soak::Arguments),
     /// Try to break what reads the bytes of others, by arbitrary bytes.
     Fuzz(fuzz::Arguments),
+    /// Build the one static binary that is given away, and say what is in it.
+    Release(release::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -53,6 +56,7 @@ fn perform(task: Task) -> anyhow::Result<ExitCode> {
         Task::Chaos(arguments) => chaos::run(&arguments)?,
         Task::Soak(arguments) => soak::run(&arguments)?,
         Task::Fuzz(arguments) => fuzz::run(&arguments)?,
+        Task::Release(arguments) => release::run(&arguments)?,
         Task::Test { filter } => return test::run(filter.as_deref()),
         Task::Ci => {
             lint::run()?;

@@ -113,7 +113,15 @@ pub(crate) fn forget_variables(names: &[&str]) {
 ///
 /// Kernels before 5.11 know no such call.
 pub(crate) fn close_others_on_exec() -> io::Result<()> {
+    // Not every C library has a function for it.
     // SAFETY: nothing is closed here, and no memory is passed; a mark is set on descriptors, whoever owns them.
-    let result = unsafe { libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC.cast_signed()) };
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            3,
+            libc::c_uint::MAX,
+            libc::c_long::from(libc::CLOSE_RANGE_CLOEXEC),
+        )
+    };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

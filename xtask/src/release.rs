@@ -1,0 +1,124 @@
+//! `cargo xtask release`: the program as it is given away. One static binary, the same bytes whoever builds it and where, and a
+//! list of what is in it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use allcores_testing::runtimes::{target, workspace};
+use anyhow::{Context, bail, ensure};
+use clap::Args;
+
+use crate::shell::{self, cargo, output, program, succeeds};
+
+/// A C library that is linked in, so that any Linux of the architecture can run it.
+const ABI: &str = "unknown-linux-musl";
+
+pub(crate) const PACKAGE: &str = "allcores-cli";
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Build the last commit once more, in another folder, and see that every byte is the same
+    #[arg(long)]
+    check: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let triple = triple()?;
+    let binary = build(&workspace(), &target(), &triple)?;
+    is_static(&binary)?;
+    let sum = sum(&binary)?;
+    let size = fs::metadata(&binary).with_context(|| format!("look at {}", binary.display()))?.len();
+    println!("{}: {size} bytes, static, sha256 {sum}", binary.display());
+    list_contents()?;
+    if arguments.check {
+        check(&triple, &sum)?;
+    }
+    Ok(())
+}
+
+/// The target, whose standard library is installed if it is not there.
+pub(crate) fn triple() -> anyhow::Result<String> {
+    let triple = format!("{}-{ABI}", std::env::consts::ARCH);
+    let has_library = |triple: &str| {
+        let folder = output(&mut program("rustc", ["--print", "target-libdir", "--target", triple]));
+        folder.is_some_and(|folder| Path::new(&folder).is_dir())
+    };
+    if !has_library(&triple) {
+        shell::run(&mut program("rustup", ["target", "add", &triple]))?;
+    }
+    Ok(triple)
+}
+
+/// Builds what is in one folder into another. Of neither, nor of where cargo keeps its things, is anything in the program.
+fn build(source: &Path, target: &Path, triple: &str) -> anyhow::Result<PathBuf> {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home =
+        home.or_else(|| Some(std::env::home_dir()?.join(".cargo"))).context("there is no CARGO_HOME")?;
+    let hidden = [(source, "/allcores"), (target, "/target"), (&home, "/cargo")];
+    let flags = hidden.map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()));
+    let mut build = cargo(["build", "--release", "--locked", "--target", triple, "--package", PACKAGE]);
+    build.arg("--target-dir").arg(target).current_dir(source);
+    // Separated by what no path has in it.
+    build.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
+    shell::run(&mut build)?;
+    Ok(target.join(triple).join("release/allcores"))
+}
+
+/// It asks for no interpreter, which is who would find its libraries: `PT_INTERP`, elf(5).
+fn is_static(binary: &Path) -> anyhow::Result<()> {
+    let headers = program("readelf", ["--wide", "--program-headers"]).arg(binary).output();
+    let headers = headers.context("start readelf, of the package binutils")?;
+    ensure!(headers.status.success(), "readelf can't read {}", binary.display());
+    let is_dynamic = String::from_utf8_lossy(&headers.stdout).contains("INTERP");
+    ensure!(!is_dynamic, "{} needs libraries of the machine that it runs on", binary.display());
+    Ok(())
+}
+
+fn sum(file: &Path) -> anyhow::Result<String> {
+    let line = output(program("sha256sum", ["--"]).arg(file));
+    let sum = line.as_deref().and_then(|line| line.split(' ').next()).context("run sha256sum")?;
+    Ok(sum.trim_start_matches('\\').to_owned())
+}
+
+/// Writes down what the program is made of, where the tool for it is installed.
+fn list_contents() -> anyhow::Result<()> {
+    if !succeeds(&mut cargo(["cyclonedx", "--version"])) {
+        println!(
+            "skipped: list of contents (SBOM): `cargo install --locked cargo-cyclonedx` brings what it takes"
+        );
+        return Ok(());
+    }
+    let manifest = "crates/cli/Cargo.toml";
+    let form = ["--format", "json", "--spec-version", "1.5", "--override-filename", "allcores.cdx"];
+    shell::run(cargo(["cyclonedx", "--manifest-path", manifest]).args(form))?;
+    for entry in fs::read_dir(workspace())?.chain(fs::read_dir(workspace().join("crates"))?) {
+        // It writes beside each manifest of the workspace, whatever it was asked for.
+        let folder = entry?.path();
+        let written = folder.join("allcores.cdx.json");
+        if folder.ends_with("crates/cli") {
+            let kept = target().join("allcores.cdx.json");
+            fs::rename(&written, &kept).with_context(|| format!("move {}", written.display()))?;
+            println!("{}: what it is made of", kept.display());
+        } else if written.is_file() {
+            fs::remove_file(&written).with_context(|| format!("remove {}", written.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Builds the last commit in a folder of its own, and compares.
+fn check(triple: &str, sum: &str) -> anyhow::Result<()> {
+    let folder = target().join("release-again");
+    if folder.exists() {
+        fs::remove_dir_all(&folder).with_context(|| format!("remove {}", folder.display()))?;
+    }
+    let source = folder.join("a clone");
+    shell::run(program("git", ["clone", "--quiet", "."]).arg(&source))?;
+    let again = build(&source, &folder.join("target"), triple)?;
+    let other = self::sum(&again)?;
+    if other != sum {
+        bail!("{} differs: sha256 {other}; are there changes that are not committed?", again.display());
+    }
+    println!("the same bytes from {}", source.display());
+    fs::remove_dir_all(&folder).with_context(|| format!("remove {}", folder.display()))
+}
