@@ -64,7 +64,7 @@ impl Chaos {
         let mut stage = Stage::open(app(&self.binary, &self.policy, address)?, address, None)?;
         let end = Instant::now() + self.time;
         let mut outcome = stage.begin()?;
-        for action in Plan::new(self.seed) {
+        for action in Plan::new(self.seed).map(|action| action.under(&self.policy)) {
             if Instant::now() >= end {
                 break;
             }

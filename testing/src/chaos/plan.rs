@@ -31,6 +31,20 @@ pub enum Action {
     Pass(Duration),
 }
 
+impl Action {
+    /// The same under a policy. Where all workers accept from one listener, nobody can tell that one of them has stopped: it is
+    /// killed there.
+    pub(super) fn under(self, policy: &str) -> Self {
+        match self {
+            Self::Harm(Harm::Hang, pick) if policy == "shared" => Self::Harm(Harm::Kill, pick),
+            Self::ReloadAmid(Harm::Hang, pick, after) if policy == "shared" => {
+                Self::ReloadAmid(Harm::Kill, pick, after)
+            }
+            other => other,
+        }
+    }
+}
+
 /// What is done to a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Harm {
