@@ -37,7 +37,7 @@ enum Task {
     Soak(soak::Arguments),
     /// Try to break what reads the bytes of others, by arbitrary bytes.
     Fuzz(fuzz::Arguments),
-    /// Build the one static binary that is given away, and say what is in it.
+    /// Build the one static binary that is given away.
     Release(release::Arguments),
 }
 

@@ -1,5 +1,4 @@
-//! `cargo xtask release`: the program as it is given away. One static binary, the same bytes whoever builds it and where, and a
-//! list of what is in it.
+//! `cargo xtask release`: the program as it is given away. One static binary, the same bytes whoever builds it and where.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +7,7 @@ use allcores_testing::runtimes::{target, workspace};
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 
-use crate::shell::{self, cargo, output, program, succeeds};
+use crate::shell::{self, cargo, output, program};
 
 /// A C library that is linked in, so that any Linux of the architecture can run it.
 const ABI: &str = "unknown-linux-musl";
@@ -29,7 +28,6 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let sum = sum(&binary)?;
     let size = fs::metadata(&binary).with_context(|| format!("look at {}", binary.display()))?.len();
     println!("{}: {size} bytes, static, sha256 {sum}", binary.display());
-    list_contents()?;
     if arguments.check {
         check(&triple, &sum)?;
     }
@@ -78,32 +76,6 @@ fn sum(file: &Path) -> anyhow::Result<String> {
     let line = output(program("sha256sum", ["--"]).arg(file));
     let sum = line.as_deref().and_then(|line| line.split(' ').next()).context("run sha256sum")?;
     Ok(sum.trim_start_matches('\\').to_owned())
-}
-
-/// Writes down what the program is made of, where the tool for it is installed.
-fn list_contents() -> anyhow::Result<()> {
-    if !succeeds(&mut cargo(["cyclonedx", "--version"])) {
-        println!(
-            "skipped: list of contents (SBOM): `cargo install --locked cargo-cyclonedx` brings what it takes"
-        );
-        return Ok(());
-    }
-    let manifest = "crates/cli/Cargo.toml";
-    let form = ["--format", "json", "--spec-version", "1.5", "--override-filename", "allcores.cdx"];
-    shell::run(cargo(["cyclonedx", "--manifest-path", manifest]).args(form))?;
-    for entry in fs::read_dir(workspace())?.chain(fs::read_dir(workspace().join("crates"))?) {
-        // It writes beside each manifest of the workspace, whatever it was asked for.
-        let folder = entry?.path();
-        let written = folder.join("allcores.cdx.json");
-        if folder.ends_with("crates/cli") {
-            let kept = target().join("allcores.cdx.json");
-            fs::rename(&written, &kept).with_context(|| format!("move {}", written.display()))?;
-            println!("{}: what it is made of", kept.display());
-        } else if written.is_file() {
-            fs::remove_file(&written).with_context(|| format!("remove {}", written.display()))?;
-        }
-    }
-    Ok(())
 }
 
 /// Builds the last commit in a folder of its own, and compares.
