@@ -19,7 +19,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
 
 /// The program that is given away is linked with another C library than the one that is tested, which lacks some functions.
 fn other_c_library() -> anyhow::Result<()> {
-    match release::triple() {
+    match release::installed_target() {
         Ok(triple) => {
             shell::run(&mut cargo(["check", "--quiet", "--package", release::PACKAGE, "--target", &triple]))
         }

@@ -1,10 +1,10 @@
-//! `cargo xtask release`: the program as it is given away. One static binary, the same bytes whoever builds it and where.
+//! `cargo xtask release`: the program as it is given away. One static binary, the same bytes in whatever folder it is built.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use allcores_testing::runtimes::{target, workspace};
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use clap::Args;
 
 use crate::shell::{self, cargo, output, program};
@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let triple = triple()?;
+    let triple = installed_target()?;
     let binary = build(&workspace(), &target(), &triple)?;
     is_static(&binary)?;
     let sum = sum(&binary)?;
@@ -35,7 +35,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 /// The target, whose standard library is installed if it is not there.
-pub(crate) fn triple() -> anyhow::Result<String> {
+pub(crate) fn installed_target() -> anyhow::Result<String> {
     let triple = format!("{}-{ABI}", std::env::consts::ARCH);
     let has_library = |triple: &str| {
         let folder = output(&mut program("rustc", ["--print", "target-libdir", "--target", triple]));
@@ -79,7 +79,7 @@ fn sum(file: &Path) -> anyhow::Result<String> {
 }
 
 /// Builds the last commit in a folder of its own, and compares.
-fn check(triple: &str, sum: &str) -> anyhow::Result<()> {
+fn check(triple: &str, expected: &str) -> anyhow::Result<()> {
     let folder = target().join("release-again");
     if folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| format!("remove {}", folder.display()))?;
@@ -87,10 +87,12 @@ fn check(triple: &str, sum: &str) -> anyhow::Result<()> {
     let source = folder.join("a clone");
     shell::run(program("git", ["clone", "--quiet", "."]).arg(&source))?;
     let again = build(&source, &folder.join("target"), triple)?;
-    let other = self::sum(&again)?;
-    if other != sum {
-        bail!("{} differs: sha256 {other}; are there changes that are not committed?", again.display());
-    }
+    let sum = sum(&again)?;
+    ensure!(
+        sum == expected,
+        "{} differs: sha256 {sum}; are there changes that are not committed?",
+        again.display()
+    );
     println!("the same bytes from {}", source.display());
     fs::remove_dir_all(&folder).with_context(|| format!("remove {}", folder.display()))
 }

@@ -35,12 +35,13 @@ impl Action {
     /// The same under a policy. Where all workers accept from one listener, nobody can tell that one of them has stopped or is
     /// ill: such a worker is killed there, and such a version throws.
     pub(super) fn under(self, policy: &str) -> Self {
+        if policy != "shared" {
+            return self;
+        }
         match self {
-            Self::Harm(Harm::Hang, pick) if policy == "shared" => Self::Harm(Harm::Kill, pick),
-            Self::ReloadAmid(Harm::Hang, pick, after) if policy == "shared" => {
-                Self::ReloadAmid(Harm::Kill, pick, after)
-            }
-            Self::Bad(Fault::Ill) if policy == "shared" => Self::Bad(Fault::Throws),
+            Self::Harm(Harm::Hang, pick) => Self::Harm(Harm::Kill, pick),
+            Self::ReloadAmid(Harm::Hang, pick, after) => Self::ReloadAmid(Harm::Kill, pick, after),
+            Self::Bad(Fault::Ill) => Self::Bad(Fault::Throws),
             other => other,
         }
     }

@@ -84,7 +84,7 @@ pub(crate) struct Group {
     /// Of these, the ones whose workers serve.
     pub(super) served: Served,
     /// The numbers that the program in force picks from.
-    pub(super) attached: Option<Vec<u32>>,
+    attached: Option<Vec<u32>>,
     /// Workers that share its listener and are to get nothing more.
     pub(super) leaving: BTreeSet<WorkerId>,
     /// Until when it is remembered that a worker was held up by what it does.

@@ -141,11 +141,9 @@ impl Ports {
         let mut is_sure = true;
         for key in self.opened(is_meant) {
             let group = &mut self.groups[key];
-            let was_connecting =
-                group.openings.iter().any(|opening| is_meant(opening) && !opening.is_connected);
-            is_sure &= !group.openings.iter().any(|opening| is_meant(opening) && opening.is_doubtful);
-            group.openings.retain(|opening| !is_meant(opening));
-            if was_connecting {
+            let closed: Vec<Opening> = group.openings.extract_if(.., |opening| is_meant(opening)).collect();
+            is_sure &= !closed.iter().any(|opening| opening.is_doubtful);
+            if closed.iter().any(|opening| !opening.is_connected) {
                 group.reattach();
             }
             self.refresh(key);

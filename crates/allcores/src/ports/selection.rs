@@ -32,16 +32,18 @@ struct Place {
 impl Group {
     /// Brings the program in line with who serves, which may have changed.
     pub(super) fn refresh(&mut self, serving: &HashSet<WorkerId>, target: u16, now: Duration) {
-        let is_served = |lane: &Lane| lane.users.iter().any(|user| serving.contains(user));
-        let places = |is_meant: &dyn Fn(&Lane) -> bool| -> Vec<Place> {
-            let places = (0_u32..).zip(&self.order).filter_map(|(number, id)| {
-                let place = Place { number, id: *id, at: self.position(*id)? };
-                is_meant(&self.lanes[place.at]).then_some(place)
-            });
-            places.collect()
-        };
-        let room = places(&|lane| lane.kind == Kind::Waiting).first().copied();
-        self.served = Served { lanes: places(&is_served), room };
+        let mut served = Served::default();
+        for (number, id) in (0_u32..).zip(&self.order) {
+            let Some(at) = self.position(*id) else { continue };
+            let (lane, place) = (&self.lanes[at], Place { number, id: *id, at });
+            if lane.kind == Kind::Waiting {
+                served.room.get_or_insert(place);
+            }
+            if lane.users.iter().any(|user| serving.contains(user)) {
+                served.lanes.push(place);
+            }
+        }
+        self.served = served;
         self.reselect(target, now);
     }
 
@@ -51,7 +53,9 @@ impl Group {
             return;
         }
         let wanted = self.wanted(target, now);
-        if self.attached.as_ref() != Some(&wanted) && (self.order.len() > 1 || self.attached.is_some()) {
+        // One socket alone needs no program.
+        let is_in_force = self.is_attached(&wanted).unwrap_or(self.order.len() <= 1);
+        if !is_in_force {
             self.attach(wanted);
         }
     }

@@ -362,7 +362,7 @@ impl Ports {
         for key in &hot {
             let Some(group) = self.groups.get_mut(*key).filter(|group| group.is_spread()) else { continue };
             let mut newly_busy = 0;
-            for id in known.iter().filter(|id| id.group() == *key) {
+            for id in known.range(key.lane(0)..).take_while(|id| id.group() == *key) {
                 let Some(at) = group.position(*id) else { continue };
                 let lane = &mut group.lanes[at];
                 let has_queue = waiting.len() >= NAMED || waiting.contains(&lane.id);
