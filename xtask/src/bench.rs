@@ -44,9 +44,9 @@ pub(crate) struct Arguments {
     quick: bool,
     #[command(flatten)]
     given: Given,
-    /// Only contenders whose name contains this, e.g. `node:cluster`
+    /// Only contenders whose name contains this, e.g. `node:cluster`; can be given again
     #[arg(long)]
-    only: Option<String>,
+    only: Vec<String>,
     /// The program to measure; built in release mode if not given
     #[arg(long)]
     binary: Option<PathBuf>,

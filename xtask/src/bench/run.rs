@@ -88,7 +88,7 @@ impl Arguments {
     fn is_whole(&self) -> bool {
         let Self { quick, only, binary, node_server, python_server, .. } = self;
         let is_usual = node_server == Path::new(NODE_SERVER) && python_server == Path::new(PYTHON_SERVER);
-        !quick && only.is_none() && binary.is_none() && is_usual
+        !quick && only.is_empty() && binary.is_none() && is_usual
     }
 }
 
@@ -96,7 +96,7 @@ fn plans(arguments: &Arguments) -> anyhow::Result<Vec<(&'static Case, Plan)>> {
     let plan = |case: &&'static Case| {
         let mut plan = (case.plan)(arguments);
         plan.contenders.retain(|contender| {
-            arguments.only.as_ref().is_none_or(|only| contender.name.contains(only.as_str()))
+            arguments.only.is_empty() || arguments.only.iter().any(|only| contender.name.contains(only))
         });
         ensure!(!plan.contenders.is_empty(), "{}: no contender is left by --only", case.name);
         for left_out in plan.provide()? {
