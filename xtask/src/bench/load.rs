@@ -11,7 +11,7 @@ use super::metric::Metric;
 use super::record::Metrics;
 
 /// How long a server is warmed up at most, with the load that it is then measured with.
-const WARM_UP: Duration = Duration::from_secs(1);
+const WARM_UP: Duration = Duration::from_secs(3);
 
 /// What stands between kernel and workers costs for each request that is answered.
 pub(super) const COST: &str = "manager's CPU µs/request";
