@@ -26,14 +26,15 @@ mod table;
 
 use std::collections::HashSet;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use allcores_core::worker::{Slot, WorkerId};
 
 use crate::address::Address;
-use crate::primary::Policy;
+use crate::primary::{Depot, Policy, name_of};
 use crate::proc;
+use crate::sys::socket as raw;
 
 pub(crate) use group::Listener;
 use group::{Group, Way};
@@ -104,6 +105,8 @@ pub(crate) struct Ports {
     is_closing: bool,
     /// Workers have to show that they are ready.
     is_gated: bool,
+    /// Where listeners are put away.
+    depot: Option<Box<dyn Depot>>,
     /// When the lanes were last looked at.
     now: Duration,
 }
@@ -127,6 +130,7 @@ impl Ports {
             maintained: Key::default(),
             is_closing: false,
             is_gated: false,
+            depot: None,
             now: Duration::ZERO,
         })
     }
@@ -139,9 +143,20 @@ impl Ports {
         Ok(())
     }
 
-    /// Takes in a socket that somebody else has bound. Says whether workers have lanes there, or share it.
-    pub(crate) fn take_in(&mut self, address: &Address, socket: OwnedFd, name: String) -> io::Result<bool> {
-        let way = Way { policy: self.policy.clone(), is_by_channel: false, pending: self.pending };
+    /// Has listeners put away from now on.
+    pub(crate) fn put_away_in(&mut self, depot: Box<dyn Depot>) {
+        self.depot = Some(depot);
+    }
+
+    /// Takes in a socket that somebody else has bound, who has a name for it, or a primary before this one. Says whether workers
+    /// have lanes there, or share it.
+    pub(crate) fn take_in(
+        &mut self,
+        address: &Address,
+        socket: OwnedFd,
+        name: Option<String>,
+    ) -> io::Result<bool> {
+        let way = self.way(None);
         let group = Group::take_in(self.groups.next_key(), address, &way, (socket, name))?;
         let is_spread = group.is_spread();
         self.groups.insert(group);
@@ -171,7 +186,11 @@ impl Ports {
     ) -> Result<LaneId, Unavailable> {
         self.check_share(applicant, &mut still_has)?;
         let key = match self.groups.find(address, index) {
-            Some(key) => key,
+            Some(key) => {
+                let way = self.way(Some(applicant));
+                self.groups[key].settle(&way);
+                key
+            }
             None => self.open_group(address, index, profile, Some(applicant))?,
         };
         let group = &self.groups[key];
@@ -221,6 +240,16 @@ impl Ports {
         Ok(id)
     }
 
+    /// How an address is to be served that this is the first to ask for.
+    fn way(&self, applicant: Option<&Applicant>) -> Way {
+        let wish = applicant.and_then(|applicant| applicant.policy.clone());
+        Way {
+            policy: wish.unwrap_or_else(|| self.policy.clone()),
+            is_by_channel: applicant.is_some_and(|applicant| applicant.is_by_channel),
+            pending: self.pending,
+        }
+    }
+
     fn open_group(
         &mut self,
         address: &Address,
@@ -229,12 +258,7 @@ impl Ports {
         applicant: Option<&Applicant>,
     ) -> Result<Key, Unavailable> {
         self.check_room()?;
-        let wish = applicant.and_then(|applicant| applicant.policy.clone());
-        let way = Way {
-            policy: wish.unwrap_or_else(|| self.policy.clone()),
-            is_by_channel: applicant.is_some_and(|applicant| applicant.is_by_channel),
-            pending: self.pending,
-        };
+        let way = self.way(applicant);
         let key = self.groups.next_key();
         Ok(self.groups.insert(Group::open(key, address, index, &way, profile)?))
     }
@@ -242,7 +266,11 @@ impl Ports {
     /// Makes a lane listen, if it does not yet, and lets its users have connections.
     pub(crate) fn listen(&mut self, id: LaneId, backlog: i32) -> io::Result<()> {
         let Some((group, at)) = self.locate(id) else { return Ok(()) };
+        let is_first = at == 0 && !self.groups[group].lanes[0].is_listening;
         self.groups[group].listen(at, backlog)?;
+        if is_first && let Some((depot, name)) = self.depot.as_ref().zip(name_put_away(&self.groups[group])) {
+            depot.put(&name, self.groups[group].lanes[0].socket.as_fd());
+        }
         if self.groups[group].wants_waiting_room() {
             let room = self.groups[group].add_lane(Slot(u16::MAX))?;
             self.groups[group].lanes[room].kind = Kind::Waiting;
@@ -271,7 +299,6 @@ impl Ports {
 
     /// A lane's socket.
     pub(crate) fn socket(&self, id: LaneId) -> Option<BorrowedFd<'_>> {
-        use std::os::fd::AsFd;
         self.lane(id).map(|(_, lane)| lane.socket.as_fd())
     }
 
@@ -432,8 +459,24 @@ impl Ports {
     }
 
     fn close_group(&mut self, key: Key) {
-        for lane in self.groups.remove(key).iter().flat_map(|group| &group.lanes) {
+        let Some(group) = self.groups.remove(key) else { return };
+        for lane in &group.lanes {
             self.steering.forget(lane);
+        }
+        if let Some((depot, name)) = self.depot.as_ref().zip(name_put_away(&group)) {
+            // Of what is put away there is another descriptor for a while, and it is not to be found listening.
+            let _ = rustix::net::shutdown(&group.lanes[0].socket, rustix::net::Shutdown::Both);
+            drop(group);
+            depot.discard(&name);
+        }
+    }
+
+    /// Closes an address unless a worker has a lane there.
+    pub(crate) fn close_if_unused(&mut self, address: &Address) {
+        if let Some(key) = self.groups.find(address, 0)
+            && self.groups[key].lanes.iter().all(|lane| lane.users.is_empty())
+        {
+            self.close_group(key);
         }
     }
 
@@ -487,13 +530,27 @@ impl Ports {
         self.steering.set_process(worker, pid);
     }
 
-    /// Closes everything and removes the files of Unix sockets. What is asked for afterwards is made anew.
+    /// Closes everything and removes the files of Unix sockets. What is asked for afterwards is made anew. Who connects to a
+    /// socket that somebody else has bound waits there for whoever is next.
     pub(crate) fn close(&mut self) {
         for lane in self.groups.iter().flat_map(|group| &group.lanes) {
             self.steering.forget(lane);
         }
+        let firsts = self.groups.iter().filter(|group| group.given.is_some()).map(|group| &group.lanes[0]);
+        let given: Vec<OwnedFd> = firsts.filter_map(|lane| lane.socket.try_clone().ok()).collect();
         self.groups.clear();
+        // Not before: what comes then could still be a lane's.
+        for socket in &given {
+            let _ = raw::detach_filter(socket);
+        }
     }
+}
+
+/// What the first listener of an address is called where it is put away. A port that the kernel has chosen means nothing to
+/// the next primary, and what others have bound they keep themselves.
+fn name_put_away(group: &Group) -> Option<String> {
+    let is_kept = group.address.is_tcp() && group.asked.is_none() && group.given.is_none();
+    group.address.socket().filter(|_| is_kept).map(name_of)
 }
 
 /// Sockets of `pids` that are still open, looked up once for several questions.

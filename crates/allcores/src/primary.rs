@@ -3,6 +3,7 @@
 //! One task owns everything; all others hold a [`Handle`]. What happened is told through [`Event`]s, after it is true.
 
 mod census;
+mod depot;
 mod engine;
 mod event;
 mod flow;
@@ -35,6 +36,8 @@ use engine::{Command, Engine, Upgrades};
 pub use allcores_core::health::HealthSettings;
 pub use allcores_core::policy::Policy;
 pub use allcores_core::pool::{Fault, Lack, Reason};
+pub(crate) use depot::name_of;
+pub use depot::{Depot, was_put_away};
 pub use event::{Event, Holder, Outcome, Stream, WorkerRef};
 pub(crate) use flow::Flow;
 pub(crate) use guest::{Guest, Link, Said};
@@ -250,6 +253,7 @@ pub struct Primary {
     /// What the program before has left.
     legacy: Option<Legacy>,
     upgrades: Upgrades,
+    depot: Option<Box<dyn Depot>>,
     commands: mpsc::UnboundedSender<Command>,
     received: mpsc::UnboundedReceiver<Command>,
 }
@@ -258,7 +262,7 @@ impl Primary {
     /// Takes the settings. Nothing is started.
     pub fn new(settings: Settings) -> Self {
         let (commands, received) = mpsc::unbounded_channel();
-        Self { settings, legacy: None, upgrades: Upgrades::default(), commands, received }
+        Self { settings, legacy: None, upgrades: Upgrades::default(), depot: None, commands, received }
     }
 
     /// Goes on with what the program before has left, after an [upgrade](Upgrade).
@@ -277,6 +281,13 @@ impl Primary {
         program: impl Program + Send + 'static,
     ) -> Self {
         self.upgrades.allow(executable.into(), Box::new(program));
+        self
+    }
+
+    /// Has listeners put away, for the primary after this one.
+    #[must_use]
+    pub fn putting_away(mut self, depot: impl Depot + 'static) -> Self {
+        self.depot = Some(Box::new(depot));
         self
     }
 
@@ -327,6 +338,9 @@ impl Primary {
             }
         };
         engine.upgrades = self.upgrades;
+        if let Some(depot) = self.depot {
+            engine.put_away_in(depot);
+        }
         // A task like those that tell it of something: the runtime looks for events in between whenever the future that it
         // was begun with is woken. It ends with this one.
         let mut task = JoinSet::new();

@@ -32,7 +32,7 @@ use crate::log::{self, LogFile, LogSettings};
 use crate::metrics::{MetricsServer, Tally};
 use crate::report::Reporter;
 use crate::runtime_folder::{AppFolder, Claim, RuntimeFolder};
-use crate::service::Service;
+use crate::service::{Service, Store};
 use crate::settings::AppName;
 use crate::verdict::Verdict;
 
@@ -182,6 +182,10 @@ async fn conduct(
     };
     // Where it can't be found, an upgrade has to name the file.
     let primary = primary.upgradable(own_executable().unwrap_or_default(), luggage);
+    let primary = match Store::find() {
+        Some(store) => primary.putting_away(store),
+        None => primary,
+    };
     let server = Server::start(listener, commander.clone(), lobby);
     let metrics = kept.metrics.map(|listener| MetricsServer::serve(listener, commander.clone()));
     let triggers =

@@ -4,14 +4,46 @@
 //! Says nothing that isn't true: READY=1 when all workers are ready, not before.
 
 use std::ffi::OsString;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use allcores::primary::Event;
+use allcores::primary::{Depot, Event};
 use sd_notify::NotifyState;
 use tokio::task::JoinHandle;
 
 /// The variable that names the socket.
 pub(crate) const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
+
+/// The variable that says how many descriptors it stores for us.
+const FDSTORE: &str = "FDSTORE";
+
+/// systemd's descriptor store, as of sd_notify(3): what is in it is passed to whoever is started next for this unit.
+#[derive(Debug)]
+pub(crate) struct Store(());
+
+impl Store {
+    /// Looks whether there is one, which systemd 254 and later say.
+    pub(crate) fn find() -> Option<Self> {
+        let room: u64 = std::env::var(FDSTORE).ok()?.parse().ok()?;
+        (room > 0 && is_there()).then_some(Self(()))
+    }
+}
+
+impl Depot for Store {
+    fn put(&self, name: &str, listener: BorrowedFd<'_>) {
+        // A worker may shut a listener down, which is made to listen again. What has hung up would be thrown away.
+        let words = [NotifyState::FdStore, NotifyState::FdName(name), NotifyState::Custom("FDPOLL=0")];
+        let _ = sd_notify::notify_with_fds(&words, &[listener]);
+    }
+
+    fn discard(&self, name: &str) {
+        let _ = sd_notify::notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]);
+    }
+}
+
+fn is_there() -> bool {
+    std::env::var_os(NOTIFY_SOCKET).is_some_and(|socket: OsString| !socket.is_empty())
+}
 
 /// Tells a service manager, where there is one.
 #[derive(Debug)]
@@ -25,7 +57,7 @@ impl Service {
     /// Looks whether there is one, and begins to give it signs of life if it wants them. `is_ready` if it was told so
     /// already, by the program before.
     pub(crate) fn find(is_ready: bool) -> Self {
-        let is_there = std::env::var_os(NOTIFY_SOCKET).is_some_and(|socket: OsString| !socket.is_empty());
+        let is_there = is_there();
         let heartbeat =
             sd_notify::watchdog_enabled().filter(|_| is_there).map(|limit| tokio::spawn(beat(limit)));
         Self { is_there, is_ready, heartbeat }

@@ -100,6 +100,10 @@ impl Unit {
         writeln!(text, "\nRestart=always\nRestartSec=1")?;
         writeln!(
             text,
+            "# Who connects while it is restarted waits for the next one.\nFileDescriptorStoreMax=256"
+        )?;
+        writeln!(
+            text,
             "# A command line or a config file that is wrong does not get better by trying again."
         )?;
         writeln!(text, "RestartPreventExitStatus=2 10")?;

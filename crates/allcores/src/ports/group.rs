@@ -70,6 +70,8 @@ pub(crate) struct Group {
     pub(super) asked: Option<(Address, u64)>,
     /// `Lanes`, `Shared`, or one of those where the primary accepts.
     policy: Policy,
+    /// It was taken in, and nobody has asked for it yet, of whom it depends how it is served.
+    is_unsettled: bool,
     /// Its first worker shares the address with strangers.
     is_reuse_address: bool,
     /// Connections that are ours until a worker takes them.
@@ -125,17 +127,20 @@ impl Group {
         Ok(group)
     }
 
-    /// Takes in a socket that somebody else has bound, and that may listen already.
+    /// Takes in a socket that somebody else has bound, or a primary before this one, and that may listen already.
     pub(super) fn take_in(
         key: Key,
         address: &Address,
         way: &Way,
-        (socket, name): (OwnedFd, String),
+        (socket, name): (OwnedFd, Option<String>),
     ) -> io::Result<Self> {
         let file = address.path().map(SocketFile::of_another).unwrap_or_default();
         let mut group = Self::around(key, address, way, socket, file)?;
-        group.given = Some(name);
+        group.given = name;
+        group.is_unsettled = true;
         let socket = socket2::SockRef::from(&group.lanes[0].socket);
+        // A primary that stops, or has nobody ready, lets no connection in.
+        let _ = raw::detach_filter(&group.lanes[0].socket);
         if group.is_spread() {
             // The kernel lets only sockets of one user share an address: where ours can't join, all workers share the one.
             socket.set_reuse_port(true)?;
@@ -152,6 +157,16 @@ impl Group {
         Ok(group)
     }
 
+    /// Has an address that was taken in be served in the way of the first who asks for it.
+    pub(super) fn settle(&mut self, way: &Way) {
+        let policy = way.policy_at(&self.address);
+        // Whether there can be lanes was found out when it was taken in.
+        if std::mem::take(&mut self.is_unsettled) && policy != Policy::Lanes {
+            self.desk = Desk::new(&policy, way.pending);
+            self.policy = policy;
+        }
+    }
+
     fn around(key: Key, address: &Address, way: &Way, socket: OwnedFd, file: SocketFile) -> io::Result<Self> {
         let policy = way.policy_at(address);
         let mut group = Self {
@@ -160,6 +175,7 @@ impl Group {
             asked: None,
             desk: Desk::new(&policy, way.pending),
             policy,
+            is_unsettled: false,
             is_reuse_address: false,
             data: None,
             lanes: Vec::new(),

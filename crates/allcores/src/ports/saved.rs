@@ -95,6 +95,7 @@ impl Ports {
             maintained: Key::default(),
             is_closing: false,
             is_gated: saved.is_gated,
+            depot: None,
             now,
         };
         for group in ports.groups.iter_mut() {

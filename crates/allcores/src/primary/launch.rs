@@ -28,7 +28,7 @@ mod saved;
 pub(super) use saved::LauncherSaved;
 
 /// Variables that belong to us, or to a supervisor over us, and must not reach a worker as they are.
-const PRIVATE: [&str; 13] = [
+const PRIVATE: [&str; 14] = [
     rendezvous::VARIABLE,
     super::upgrade::VARIABLE,
     "ALLCORES_ROLE",
@@ -40,6 +40,7 @@ const PRIVATE: [&str; 13] = [
     "LISTEN_FDNAMES",
     "LISTEN_PIDFDID",
     "NOTIFY_SOCKET",
+    "FDSTORE",
     "WATCHDOG_PID",
     "WATCHDOG_USEC",
 ];

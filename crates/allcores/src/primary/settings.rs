@@ -43,7 +43,8 @@ pub enum Host {
 pub struct GivenSocket {
     /// Of TCP or UDP, or a Unix stream socket; close-on-exec.
     pub socket: Arc<OwnedFd>,
-    /// What it is called, as in `LISTEN_FDNAMES`.
+    /// What it is called, as in `LISTEN_FDNAMES`. If a primary before this one has put it away
+    /// ([`was_put_away`](super::was_put_away)), it is the app's own, and closed unless workers listen there again.
     pub name: String,
 }
 

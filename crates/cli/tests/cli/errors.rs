@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use allcores_testing::app::App;
 use allcores_testing::runtimes::Runtime;
+use allcores_testing::skip;
 
 use crate::program::{Program, Run};
 
@@ -274,6 +275,42 @@ fn a_folder_of_ours_that_others_may_write_to_and_a_file_that_makes_no_sense_are_
         fs::write(&path, "{").unwrap();
         assert_says(program.run().code(11), line, &["understand ", file, "EOF"], "  next: remove the file");
     }
+}
+
+#[test]
+fn folders_that_nothing_names_and_one_whose_path_is_too_long_are_told() {
+    let long = format!("/tmp/{}", "x".repeat(100));
+    let run = program("run --name web true").env("ALLCORES_RUNTIME_DIR", &long).run().code(7);
+    let parts = ["use the runtime folder /tmp/xx", "its control socket's path would have", "can have 107"];
+    assert_says(run, "run", &parts, "  next: set ALLCORES_RUNTIME_DIR");
+    let _ = fs::remove_dir(long);
+
+    let homeless = |line: &str| program(line).env_remove("HOME").env_remove("XDG_CONFIG_HOME");
+    let run = homeless("startup --user").run().code(1);
+    let parts = ["startup --user: neither XDG_CONFIG_HOME nor HOME says where your units are"];
+    assert_says(run, "startup --user", &parts, "  next: say where: --output-folder");
+
+    if !rustix::process::geteuid().is_root() {
+        skip!("a second user: only root can be one");
+    }
+    // Root has a folder without a home.
+    let stateless =
+        |line: &str| homeless(line).env_remove("ALLCORES_STATE_DIR").env_remove("XDG_STATE_HOME").user(54321);
+    let run = stateless("save").run().code(11);
+    assert_says(run, "save", &["find the state folder: HOME is not set"], "  next: set ALLCORES_STATE_DIR");
+    let run = stateless("startup").run().code(1);
+    assert_says(
+        run,
+        "startup",
+        &["startup: only root can write to /etc/systemd"],
+        "  next: run it as root: sudo ",
+    );
+    let mut others = program("save").user(54321);
+    let folder = others.runtime().join(".state");
+    fs::create_dir(&folder).unwrap();
+    fs::set_permissions(&folder, Permissions::from_mode(0o777)).unwrap();
+    let parts = ["use the state folder", "it belongs to user 0 and this is user 54321"];
+    assert_says(others.run().code(11), "save", &parts, "  next: set ALLCORES_STATE_DIR");
 }
 
 #[test]

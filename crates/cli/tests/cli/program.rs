@@ -48,6 +48,21 @@ impl Program {
         self
     }
 
+    pub(crate) fn env_remove(mut self, name: &str) -> Self {
+        self.command.env_remove(name);
+        self
+    }
+
+    /// Runs as another user, who can use the folders.
+    pub(crate) fn user(mut self, uid: u32) -> Self {
+        use std::os::unix::process::CommandExt as _;
+        for folder in [&self.runtime, &self.folder] {
+            std::os::unix::fs::chown(folder.path(), Some(uid), Some(uid)).unwrap();
+        }
+        self.command.uid(uid).gid(uid);
+        self
+    }
+
     /// Writes a file where it runs.
     pub(crate) fn file(self, name: &str, text: impl AsRef<[u8]>) -> Self {
         fs::write(self.folder.path().join(name), text).unwrap();

@@ -43,7 +43,7 @@ fn python() -> String {
 }
 
 /// Waits until somebody listens there.
-fn connect(address: SocketAddr) -> TcpStream {
+pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     let deadline = Instant::now() + LONG;
     loop {
         match TcpStream::connect(address) {
@@ -57,7 +57,7 @@ fn get(address: SocketAddr) -> String {
     answer(connect(address))
 }
 
-fn answer(mut stream: impl std::io::Read + std::io::Write) -> String {
+pub(crate) fn answer(mut stream: impl std::io::Read + std::io::Write) -> String {
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
@@ -189,22 +189,38 @@ fn a_socket_that_nobody_uses_is_said_and_one_that_cannot_be_used_refused() {
     assert!(text.contains("descriptor 3") && text.contains("ListenStream="), "{text}");
 }
 
-/// Starts an app with a socket that stays open here, as systemd does, and waits until it is ready.
-fn with_socket(folder: &Folder, socket: &TcpListener, policy: &str) -> Child {
-    let manager = Manager::new();
-    let pass = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=front exec \"$@\"";
+/// Starts the app `web` as systemd would, told of it over its socket, with a socket that stays open there.
+pub(crate) fn start(
+    folder: &Folder,
+    manager: &Manager,
+    passed: Option<(&str, &OwnedFd)>,
+    (server, address, policy): (Server, SocketAddr, &str),
+) -> Child {
+    let pass = match passed {
+        Some((name, _)) => {
+            format!("exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES='{name}' exec \"$@\"")
+        }
+        None => "exec \"$@\"".to_owned(),
+    };
     let words =
-        ["-c", pass, "sh", env!("CARGO_BIN_EXE_allcores"), "run", "--name=web", "-w=2", "--policy", policy];
+        ["-c", &pass, "sh", env!("CARGO_BIN_EXE_allcores"), "run", "--name=web", "-w=2", "--policy", policy];
     let mut command = folder.command_of("sh".as_ref(), &words);
-    command.arg("--").arg(Runtime::Python.program().unwrap()).arg(fixture("python-http/server.py"));
-    command.env("HOST", folder.address.ip().to_string()).env("PORT", folder.address.port().to_string());
-    command.env("NOTIFY_SOCKET", manager.path()).stdin(OwnedFd::from(socket.try_clone().unwrap()));
-    let child = command.spawn().unwrap();
-    manager.hear("READY=1");
-    child
+    let (runtime, script) = server;
+    command.arg("--").arg(runtime.program().unwrap()).arg(fixture(script));
+    command.env("HOST", address.ip().to_string()).env("PORT", address.port().to_string());
+    command.env("NOTIFY_SOCKET", manager.path()).env("FDSTORE", "16");
+    if let Some((_, socket)) = passed {
+        command.stdin(socket.try_clone().unwrap());
+    }
+    command.spawn().unwrap()
 }
 
-fn workers(folder: &Folder) -> BTreeSet<u32> {
+/// What runs a server, and its file.
+pub(crate) type Server = (Runtime, &'static str);
+
+pub(crate) const PYTHON: Server = (Runtime::Python, "python-http/server.py");
+
+pub(crate) fn workers(folder: &Folder) -> BTreeSet<u32> {
     let status = folder.status("web");
     let pids = status["workers"].as_array().unwrap().iter().map(|worker| worker["pid"].as_u64().unwrap());
     pids.map(|pid| u32::try_from(pid).unwrap()).collect()
@@ -213,23 +229,45 @@ fn workers(folder: &Folder) -> BTreeSet<u32> {
 #[test]
 fn who_connects_while_the_primary_is_dead_waits_in_a_passed_socket_for_the_next_one() {
     for policy in ["lanes", "shared"] {
-        let folder = Folder::new();
-        let socket = TcpListener::bind(folder.address).unwrap();
-        let mut first = with_socket(&folder, &socket, policy);
-        assert!(!get(folder.address).is_empty());
-        let old = workers(&folder);
-        let processes: Vec<_> = old.iter().map(|pid| proc::Process::open(*pid).unwrap()).collect();
-        first.kill().unwrap();
-        first.wait().unwrap();
-        // They go with their primary. Who is with one of them until then goes, too.
-        assert!(processes.iter().all(|process| process.has_ended_within(LONG)), "{policy}");
+        let (folder, manager) = (Folder::new(), Manager::new());
+        let socket = OwnedFd::from(TcpListener::bind(folder.address).unwrap());
+        let begin = || {
+            let child = start(&folder, &manager, Some(("front", &socket)), (PYTHON, folder.address, policy));
+            manager.hear("READY=1");
+            child
+        };
+        let mut first = begin();
+        let old = kill(&folder, &mut first);
         let waiting: Vec<TcpStream> = (0..20).map(|_| TcpStream::connect(folder.address).unwrap()).collect();
-        let mut second = with_socket(&folder, &socket, policy);
-        let answers: BTreeSet<u32> =
-            waiting.into_iter().map(|stream| answer(stream).parse().unwrap()).collect();
-        assert!(!answers.is_empty() && answers.is_subset(&workers(&folder)), "{policy}: {answers:?}");
-        assert!(answers.is_disjoint(&old), "{policy}");
+        let mut second = begin();
+        assert_served(&folder, waiting, &old);
+        // It stops, and the socket is there for who is next.
         folder.allcores(&["stop", "web"]).code(0);
+        manager.hear("STOPPING=1");
         assert!(second.wait().unwrap().success());
+        let waiting: Vec<TcpStream> = (0..20).map(|_| TcpStream::connect(folder.address).unwrap()).collect();
+        manager.hear("STOPPING=1");
+        let mut third = begin();
+        assert_served(&folder, waiting, &old);
+        folder.allcores(&["stop", "web"]).code(0);
+        assert!(third.wait().unwrap().success());
     }
+}
+
+/// Kills the primary; its workers go with it. Gives these. Who is with one of them until then goes, too.
+pub(crate) fn kill(folder: &Folder, primary: &mut Child) -> BTreeSet<u32> {
+    let old = workers(folder);
+    let processes: Vec<_> = old.iter().map(|pid| proc::Process::open(*pid).unwrap()).collect();
+    primary.kill().unwrap();
+    primary.wait().unwrap();
+    assert!(processes.iter().all(|process| process.has_ended_within(LONG)));
+    old
+}
+
+/// All of these are answered by workers that there are now.
+#[track_caller]
+pub(crate) fn assert_served(folder: &Folder, waiting: Vec<TcpStream>, old: &BTreeSet<u32>) {
+    let answers: BTreeSet<u32> = waiting.into_iter().map(|stream| answer(stream).parse().unwrap()).collect();
+    assert!(!answers.is_empty() && answers.is_subset(&workers(folder)), "{answers:?}");
+    assert!(answers.is_disjoint(old), "{answers:?}");
 }

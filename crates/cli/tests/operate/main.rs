@@ -13,4 +13,5 @@ mod journal;
 mod logs;
 mod metrics;
 mod screens;
+mod store;
 mod systemd;

@@ -1,6 +1,9 @@
 //! What systemd is told, over a real NOTIFY_SOCKET; and the units that are written for it, looked at by itself.
 
 use std::fs;
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use allcores_testing::app::App;
 use allcores_testing::{address, skip};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::{Signal, geteuid};
 
 use crate::folder::{Folder, Run};
@@ -43,16 +47,44 @@ impl Manager {
     pub(crate) fn hear(&self, wanted: &str) -> Vec<String> {
         let deadline = Instant::now() + LONG;
         loop {
-            let mut buffer = [0; 4096];
-            let length = self.socket.recv(&mut buffer).unwrap();
-            let text = String::from_utf8(buffer[..length].to_vec()).unwrap();
-            let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            let (lines, _) = self.receive();
             if lines.iter().any(|line| line == wanted) {
                 return lines;
             }
             let is_other = lines.iter().any(|line| line == "WATCHDOG=1" || line.starts_with("STATUS="));
             assert!(is_other && Instant::now() < deadline, "{lines:?} while {wanted} is awaited");
         }
+    }
+
+    /// What is put into its store next, and the name. Nothing else is said before that.
+    pub(crate) fn stored(&self) -> (String, OwnedFd) {
+        loop {
+            let (lines, mut descriptors) = self.receive();
+            if lines.iter().any(|line| line == "WATCHDOG=1" || line.starts_with("STATUS=")) {
+                continue;
+            }
+            let ["FDSTORE=1", name, "FDPOLL=0"] = lines.iter().map(String::as_str).collect::<Vec<_>>()[..]
+            else {
+                panic!("{lines:?}")
+            };
+            assert_eq!(descriptors.len(), 1, "{lines:?}");
+            return (name.strip_prefix("FDNAME=").unwrap().to_owned(), descriptors.remove(0));
+        }
+    }
+
+    fn receive(&self) -> (Vec<String>, Vec<OwnedFd>) {
+        let mut text = [0; 4096];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let parts = &mut [IoSliceMut::new(&mut text)];
+        let got = recvmsg(&self.socket, parts, &mut control, RecvFlags::CMSG_CLOEXEC).unwrap();
+        let rights = control.drain().filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+            _ => None,
+        });
+        let descriptors = rights.flatten().collect();
+        let text = std::str::from_utf8(&text[..got.bytes]).unwrap();
+        (text.lines().map(str::to_owned).collect(), descriptors)
     }
 }
 

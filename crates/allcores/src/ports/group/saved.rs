@@ -160,6 +160,7 @@ impl Group {
             asked: saved.asked.map(|(address, index)| (address.into(), index)),
             desk: Desk::restore(&policy, pending, saved.desk, inherited)?,
             policy,
+            is_unsettled: false,
             is_reuse_address: saved.is_reuse_address,
             data: saved.data,
             lanes,

@@ -9,13 +9,18 @@ use super::Engine;
 use super::taken::PATIENCE;
 use crate::address::Address;
 use crate::ports::{Applicant, LaneId, Profile};
-use crate::primary::{Event, GivenSocket, Outcome, Policy};
+use crate::primary::{Depot, Event, GivenSocket, Outcome, Policy, was_put_away};
 use crate::proc::Taken;
 
 /// What a listener gets where nobody names a number; the kernel caps it.
 const BACKLOG: i32 = 4096;
 
 impl<O: FnMut(Event<'_>)> Engine<O> {
+    /// Has listeners put away from now on.
+    pub(in crate::primary) fn put_away_in(&mut self, depot: Box<dyn Depot>) {
+        self.ports.put_away_in(depot);
+    }
+
     /// Takes in the sockets that we were given, and binds the named addresses, before the first worker starts.
     pub(super) fn bind_inherited(&mut self) -> Option<Outcome> {
         for given in self.settings.given.clone() {
@@ -44,7 +49,8 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         let address = Address::of_socket(&given.socket).map_err(failed)?;
         // The caller's own copy stays as it is.
         let socket = given.socket.try_clone().map_err(failed)?;
-        let is_spread = self.ports.take_in(&address, socket, given.name.clone()).map_err(failed)?;
+        let name = (!was_put_away(&given.name)).then(|| given.name.clone());
+        let is_spread = self.ports.take_in(&address, socket, name).map_err(failed)?;
         if !is_spread && address.socket().is_some() && self.settings.policy != Policy::Shared {
             let text = format!(
                 "{address}, which was passed to us as {}, was bound by another user: the kernel lets us add no lanes, and all \
@@ -57,10 +63,16 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
     }
 
     /// Says which of the sockets that we were given no worker has taken when the first of them is ready: its clients would
-    /// wait for ever.
+    /// wait for ever. Those that were put away are closed.
     pub(super) fn note_unused(&mut self) {
         // Looked at once; and the port table has descriptors of its own.
-        if std::mem::take(&mut self.settings.given).is_empty() || self.settings.pass_given {
+        let given = std::mem::take(&mut self.settings.given);
+        for ours in given.iter().filter(|given| was_put_away(&given.name)) {
+            if let Ok(address) = Address::of_socket(&ours.socket) {
+                self.ports.close_if_unused(&address);
+            }
+        }
+        if given.is_empty() || self.settings.pass_given {
             return;
         }
         for (address, name, _) in self.ports.given().filter(|(_, _, is_used)| !is_used) {
