@@ -1,4 +1,5 @@
-//! `cargo xtask release`: the program as it is given away. One static binary, the same bytes in whatever folder it is built.
+//! `cargo xtask release`: the program as it is given away. One static binary, the same bytes in whatever folder it is built, and beside
+//! it what it is made of (SBOM).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,12 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let sum = sum(&binary)?;
     let size = fs::metadata(&binary).with_context(|| format!("look at {}", binary.display()))?.len();
     println!("{}: {size} bytes, static, sha256 {sum}", binary.display());
+    if shell::succeeds(&mut cargo(["cyclonedx", "--version"])) {
+        let inventory = binary.with_extension("cdx.json");
+        println!("{}: {} packages in it", inventory.display(), take_inventory(&triple, &inventory)?);
+    } else {
+        println!("skipped: SBOM: cargo-cyclonedx is not installed (`cargo install cargo-cyclonedx`)");
+    }
     if arguments.check {
         check(&triple, &sum)?;
     }
@@ -78,14 +85,43 @@ fn sum(file: &Path) -> anyhow::Result<String> {
     Ok(sum.trim_start_matches('\\').to_owned())
 }
 
+/// Writes what the last commit's program is made of, in CycloneDX: the same bytes in whatever folder. Gives the number of packages.
+///
+/// Features that other packages of the workspace ask for are counted in, so there may be more than is in the program, and
+/// never less.
+fn take_inventory(triple: &str, into: &Path) -> anyhow::Result<usize> {
+    // The tool leaves a file beside each manifest.
+    let folder = target().join("release-inventory");
+    let source = cloned_into(&folder)?;
+    let time = output(program("git", ["log", "-1", "--format=%ct"]).current_dir(&source));
+    let mut tool = cargo(["cyclonedx", "--quiet", "--describe", "binaries", "--format", "json"]);
+    tool.args(["--spec-version", "1.5", "--no-build-deps", "--target", triple]).current_dir(&source);
+    tool.env("SOURCE_DATE_EPOCH", time.context("when was the last commit?")?.trim());
+    shell::run(&mut tool)?;
+    let written = source.join("crates/cli/allcores_bin.cdx.json");
+    let text = fs::read_to_string(&written).with_context(|| format!("read {}", written.display()))?;
+    let text = text.replace(&source.display().to_string(), "/allcores");
+    let inventory: serde_json::Value = serde_json::from_str(&text).context("read the inventory")?;
+    let packages = inventory["components"].as_array().context("an inventory without components")?.len();
+    fs::write(into, text).with_context(|| format!("write {}", into.display()))?;
+    fs::remove_dir_all(&folder).with_context(|| format!("remove {}", folder.display()))?;
+    Ok(packages)
+}
+
+/// Clones the last commit into a folder that holds nothing else.
+fn cloned_into(folder: &Path) -> anyhow::Result<PathBuf> {
+    if folder.exists() {
+        fs::remove_dir_all(folder).with_context(|| format!("remove {}", folder.display()))?;
+    }
+    let source = folder.join("clone");
+    shell::run(program("git", ["clone", "--quiet", "."]).arg(&source))?;
+    Ok(source)
+}
+
 /// Builds the last commit in a folder of its own, and compares.
 fn check(triple: &str, expected: &str) -> anyhow::Result<()> {
     let folder = target().join("release-again");
-    if folder.exists() {
-        fs::remove_dir_all(&folder).with_context(|| format!("remove {}", folder.display()))?;
-    }
-    let source = folder.join("a clone");
-    shell::run(program("git", ["clone", "--quiet", "."]).arg(&source))?;
+    let source = cloned_into(&folder)?;
     let again = build(&source, &folder.join("target"), triple)?;
     let sum = sum(&again)?;
     ensure!(

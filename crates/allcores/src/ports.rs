@@ -143,9 +143,20 @@ impl Ports {
         Ok(())
     }
 
-    /// Has listeners put away from now on.
+    /// Has listeners put away from now on, and those that there are. What is there already stays as it is.
     pub(crate) fn put_away_in(&mut self, depot: Box<dyn Depot>) {
         self.depot = Some(depot);
+        for group in self.groups.iter() {
+            self.put_away(group);
+        }
+    }
+
+    /// What does not listen yet is put away when it does: systemd would take it for hung up.
+    fn put_away(&self, group: &Group) {
+        let first = group.lanes.first().filter(|lane| lane.is_listening);
+        if let (Some(depot), Some(name), Some(lane)) = (&self.depot, name_put_away(group), first) {
+            depot.put(&name, lane.socket.as_fd());
+        }
     }
 
     /// Takes in a socket that somebody else has bound, who has a name for it, or a primary before this one. Says whether workers
@@ -268,8 +279,8 @@ impl Ports {
         let Some((group, at)) = self.locate(id) else { return Ok(()) };
         let is_first = at == 0 && !self.groups[group].lanes[0].is_listening;
         self.groups[group].listen(at, backlog)?;
-        if is_first && let Some((depot, name)) = self.depot.as_ref().zip(name_put_away(&self.groups[group])) {
-            depot.put(&name, self.groups[group].lanes[0].socket.as_fd());
+        if is_first {
+            self.put_away(&self.groups[group]);
         }
         if self.groups[group].wants_waiting_room() {
             let room = self.groups[group].add_lane(Slot(u16::MAX))?;
@@ -463,9 +474,11 @@ impl Ports {
         for lane in &group.lanes {
             self.steering.forget(lane);
         }
-        if let Some((depot, name)) = self.depot.as_ref().zip(name_put_away(&group)) {
+        if let (Some(depot), Some(name), Some(lane)) =
+            (&self.depot, name_put_away(&group), group.lanes.first())
+        {
             // Of what is put away there is another descriptor for a while, and it is not to be found listening.
-            let _ = rustix::net::shutdown(&group.lanes[0].socket, rustix::net::Shutdown::Both);
+            let _ = rustix::net::shutdown(&lane.socket, rustix::net::Shutdown::Both);
             drop(group);
             depot.discard(&name);
         }
@@ -536,11 +549,12 @@ impl Ports {
         for lane in self.groups.iter().flat_map(|group| &group.lanes) {
             self.steering.forget(lane);
         }
-        let firsts = self.groups.iter().filter(|group| group.given.is_some()).map(|group| &group.lanes[0]);
-        let given: Vec<OwnedFd> = firsts.filter_map(|lane| lane.socket.try_clone().ok()).collect();
+        let given = self.groups.iter().filter(|group| group.given.is_some());
+        let firsts = given.filter_map(|group| group.lanes.first()?.socket.try_clone().ok());
+        let firsts: Vec<OwnedFd> = firsts.collect();
         self.groups.clear();
         // Not before: what comes then could still be a lane's.
-        for socket in &given {
+        for socket in &firsts {
             let _ = raw::detach_filter(socket);
         }
     }

@@ -117,3 +117,17 @@ fn an_address_that_all_workers_close_is_given_up_and_can_be_had_again_at_once() 
         stop(&folder, &manager, app);
     }
 }
+
+#[test]
+fn what_an_upgraded_primary_has_is_stored_by_the_next_program_too() {
+    let (folder, manager) = (Folder::new(), Manager::new());
+    let app = start(&folder, &manager, None, (PYTHON, folder.address, "lanes"));
+    let (stored, _) = manager.stored();
+    manager.hear("READY=1");
+    folder.allcores(&["upgrade", "web"]).code(0);
+    manager.hear("RELOADING=1");
+    // The program before may have known nothing of it. What is there already, systemd leaves as it is.
+    assert_eq!(manager.stored().0, stored);
+    manager.hear("READY=1");
+    stop(&folder, &manager, app);
+}
