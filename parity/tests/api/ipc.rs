@@ -1,6 +1,7 @@
 //! The channel itself: what goes over it, and what must not.
 
 use allcores::{ErrorKind, Event, ExitStatus, Serialization};
+use allcores_parity::process;
 use serde_json::json;
 
 use crate::{builder, play, stage};
@@ -61,7 +62,10 @@ fn drained() {
         let mut stage = stage(json!([{ "say": "ready" }, "echo"])).await;
         let worker = stage.fork().await;
         assert_eq!(stage.message(&worker).await, "ready");
+        // Else it might read as fast as we write.
+        process::stop(worker.pid());
         assert!(!worker.send(&"x".repeat(4_000_000)).unwrap());
+        process::resume(worker.pid());
         worker.drained().await;
         assert!(worker.send("little").unwrap());
     });

@@ -87,9 +87,9 @@ fn a_stored_socket_that_no_worker_uses_any_more_is_given_up() {
     let second = start(&folder, &manager, Some((&stored, &socket)), (PYTHON, folder.other, "lanes"));
     let (other, _other_socket) = manager.stored();
     assert_eq!(other, name(folder.other));
+    manager.hear("READY=1");
     let lines = manager.hear("FDSTOREREMOVE=1");
     assert!(lines.contains(&format!("FDNAME={stored}")), "{lines:?}");
-    manager.hear("READY=1");
     drop::<OwnedFd>(socket);
     let refused = TcpStream::connect(folder.address).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused, "nobody is left to hang there");

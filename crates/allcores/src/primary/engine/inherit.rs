@@ -63,16 +63,20 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
     }
 
     /// Says which of the sockets that we were given no worker has taken when the first of them is ready: its clients would
-    /// wait for ever. Those that were put away are closed.
+    /// wait for ever. Those that were put away are closed when all are ready.
     pub(super) fn note_unused(&mut self) {
         // Looked at once; and the port table has descriptors of its own.
         let given = std::mem::take(&mut self.settings.given);
-        for ours in given.iter().filter(|given| was_put_away(&given.name)) {
-            if let Ok(address) = Address::of_socket(&ours.socket) {
+        let (ours, others): (Vec<_>, Vec<_>) = given.into_iter().partition(|given| was_put_away(&given.name));
+        if !self.pool.is_settled() {
+            // Who listens on several addresses does so one after the other.
+            self.settings.given = ours;
+        } else {
+            for address in ours.iter().filter_map(|ours| Address::of_socket(&ours.socket).ok()) {
                 self.ports.close_if_unused(&address);
             }
         }
-        if given.is_empty() || self.settings.pass_given {
+        if others.is_empty() || self.settings.pass_given {
             return;
         }
         for (address, name, _) in self.ports.given().filter(|(_, _, is_used)| !is_used) {
