@@ -68,13 +68,13 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         // Looked at once; and the port table has descriptors of its own.
         let given = std::mem::take(&mut self.settings.given);
         let (ours, others): (Vec<_>, Vec<_>) = given.into_iter().partition(|given| was_put_away(&given.name));
-        if !self.pool.is_settled() {
-            // Who listens on several addresses does so one after the other.
-            self.settings.given = ours;
-        } else {
+        if self.pool.is_settled() {
             for address in ours.iter().filter_map(|ours| Address::of_socket(&ours.socket).ok()) {
                 self.ports.close_if_unused(&address);
             }
+        } else {
+            // Who listens on several addresses does so one after the other.
+            self.settings.given = ours;
         }
         if others.is_empty() || self.settings.pass_given {
             return;
