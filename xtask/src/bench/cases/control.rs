@@ -4,14 +4,15 @@
 //! of siege.
 
 use std::io::{Read as _, Write as _};
-use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use allcores_testing::load::Load;
 use allcores_testing::siege::{Means, Siege};
 use allcores_testing::stats::quantile;
 use anyhow::{Context, bail, ensure};
+use tempfile::TempDir;
 
 use crate::bench::case::{Case, Expected, Plan};
 use crate::bench::contender::{Contender, Contestant, Server, Setting, Way};
@@ -47,15 +48,15 @@ pub(super) const CASE: Case = Case {
     expected: &[Expected::Never("failed")],
     remarks: "\
 The app with nobody at its control socket but who asks for the status is the limit here. The clients that mean no good run on the \
-same two cores, so that a part of what they cost is their own work; why malformed requests cost the app's p99 as much as they \
-do has not been found out. With a thousand silent connections a command waits: 256 are served at a time, and none has to \
+same two cores, so that a part of what they cost is their own work: as many malformed requests to a socket of somebody else's, who \
+refuses them without a look, show how much. With a thousand silent connections a command waits: 256 are served at a time, and none has to \
 make room before it had 100 ms to ask.",
     plan,
 };
 
 fn plan(arguments: &Arguments) -> Plan {
     let time = duration(arguments.given.seconds);
-    let contender = |name: &str, siege: Option<Means>| {
+    let contender = |name: &str, siege: Option<(Target, Means)>| {
         let server = Server::Node(arguments.node_server.clone());
         let setting = Setting { way: Way::allcores("auto"), server, workers: WORKERS };
         Contender::serving(name, setting, move |contestant: &Contestant, _| {
@@ -70,20 +71,33 @@ fn plan(arguments: &Arguments) -> Plan {
         packages: &[],
         contenders: vec![
             contender("nobody else", None).role(Role::Limit),
-            contender("2,000 malformed requests a second", Some(Means::Malformed(2000))),
-            contender("200 requests that never end", Some(Means::Slow(200))),
-            contender("1,000 connections that say nothing", Some(Means::Silent(1000))),
+            contender(
+                "as many, at a socket of somebody else's",
+                Some((Target::Other, Means::Malformed(2000))),
+            )
+            .role(Role::Limit),
+            contender("2,000 malformed requests a second", Some((Target::App, Means::Malformed(2000)))),
+            contender("200 requests that never end", Some((Target::App, Means::Slow(200)))),
+            contender("1,000 connections that say nothing", Some((Target::App, Means::Silent(1000)))),
         ],
         left_out: Vec::new(),
         each: load::time_of(time),
     }
 }
 
-fn measure(contestant: &Contestant, siege: Option<Means>, time: Duration) -> anyhow::Result<Metrics> {
+fn measure(
+    contestant: &Contestant,
+    siege: Option<(Target, Means)>,
+    time: Duration,
+) -> anyhow::Result<Metrics> {
     let socket = contestant.control_socket().context("it has no control socket")?;
     let load = Load::new(contestant.address).rate(RATE);
     load::warm_up(&load, time)?;
-    let siege = siege.map(|means| Siege::begin(&socket, means));
+    let other = Refuser::start()?;
+    let siege = siege.map(|(target, means)| match target {
+        Target::App => Siege::begin(&socket, means),
+        Target::Other => Siege::begin(&other.socket, means),
+    });
     let cpu = machine::cpu_time(&contestant.manager_pids());
     let (began, running) = (Instant::now(), load.spawn());
     let mut answers = Vec::new();
@@ -106,6 +120,35 @@ fn measure(contestant: &Contestant, siege: Option<Means>, time: Duration) -> any
         ("primary's CPU %", 100.0 * cpu.as_secs_f64() / report.elapsed.as_secs_f64()),
         ("hostile", float(made)),
     ])
+}
+
+/// Whose control socket is laid siege to.
+#[derive(Clone, Copy, Debug)]
+enum Target {
+    App,
+    Other,
+}
+
+/// A socket at which every request is refused, whatever it is. Ends with the process.
+struct Refuser {
+    socket: PathBuf,
+    _folder: TempDir,
+}
+
+impl Refuser {
+    fn start() -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let socket = folder.path().join("refuser");
+        let listener = UnixListener::bind(&socket)?;
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                // Whoever has gone needs no answer.
+                let _ = stream.read(&mut [0; 4096]);
+                let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n");
+            }
+        });
+        Ok(Self { socket, _folder: folder })
+    }
 }
 
 /// How long an answer takes, from the connection on.
