@@ -123,8 +123,9 @@ fn code(page: &str) -> impl Iterator<Item = &str> {
         let code = if is_fenced { Some(line) } else { line.strip_prefix("    ") };
         let code = code.map(|code| code.trim_start_matches("$ "))?;
         let is_command = ["allcores ", "sudo allcores "].iter().any(|start| code.starts_with(start));
-        // `allcores = …` is a line of a Cargo.toml.
-        (is_command && !code.starts_with("allcores = ")).then_some(code)
+        // A line of a Cargo.toml, and what an app tells.
+        let is_other = ["allcores = ", "allcores  "].iter().any(|start| code.starts_with(start));
+        (is_command && !is_other).then_some(code)
     })
 }
 
