@@ -62,6 +62,13 @@ impl Stage {
         Self { cluster, seen: Vec::new(), said: VecDeque::new() }
     }
 
+    /// Begins to read, before there is anything: only a part of what is said is kept for a reader who has not come yet.
+    pub async fn begin_to_read(&mut self) {
+        if let Ok(Some(event)) = timeout_at(Instant::now(), self.cluster.next_event()).await {
+            self.note(event);
+        }
+    }
+
     /// Forks a worker.
     pub async fn fork(&self) -> WorkerHandle {
         self.cluster.fork().await.expect("a worker is forked")

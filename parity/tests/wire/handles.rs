@@ -199,6 +199,7 @@ async fn pass_fd(run: Run) {
     const WORKERS: usize = 8;
     let (listener, port) = client::listener();
     let mut stage = run.stage_with("handles.js", "sends_many", &json!({ "port": port })).await;
+    stage.begin_to_read().await;
     for worker in stage.fork_many(WORKERS).await {
         stage.online(&worker).await;
     }
