@@ -93,11 +93,13 @@ fn measure(
     let socket = contestant.control_socket().context("it has no control socket")?;
     let load = Load::new(contestant.address).rate(RATE);
     load::warm_up(&load, time)?;
-    let other = Refuser::start()?;
-    let siege = siege.map(|(target, means)| match target {
-        Target::App => Siege::begin(&socket, means),
-        Target::Other => Siege::begin(&other.socket, means),
-    });
+    // Held until all is measured: its socket is in a folder of its own.
+    let refuser = match siege {
+        Some((Target::Other, _)) => Some(Refuser::start()?),
+        _ => None,
+    };
+    let besieged = refuser.as_ref().map_or(&socket, |refuser| &refuser.socket);
+    let siege = siege.map(|(_, means)| Siege::begin(besieged, means));
     let cpu = machine::cpu_time(&contestant.manager_pids());
     let (began, running) = (Instant::now(), load.spawn());
     let mut answers = Vec::new();
@@ -129,7 +131,7 @@ enum Target {
     Other,
 }
 
-/// A socket at which every request is refused, whatever it is. Ends with the process.
+/// A socket at which every request is refused, whatever it is. Its thread ends with the process.
 struct Refuser {
     socket: PathBuf,
     _folder: TempDir,
