@@ -178,9 +178,9 @@ impl Cluster {
     /// Waits for what happens next; `None` once the cluster has stopped and everything has been told.
     ///
     /// What happened before the first call is not lost: up to 4,096 events, or 1 MiB of messages and output, are kept
-    /// for it (a socket counts for 64 KiB); beyond that the oldest of what workers said is dropped, and not what became
-    /// of them. So who forks workers that have much to say asks for the first event early. Later on nothing is dropped: while 4,096 messages and lines (or 16 MiB of them) have not been
-    /// taken, no more is read from workers.
+    /// for it (a socket counts for 64 KiB). Beyond that the oldest is dropped, which [`Event::Missed`] tells first; so who
+    /// forks workers that have much to say asks for the first event early. Later on nothing is dropped: while 4,096 messages
+    /// and lines (or 16 MiB of them) have not been taken, no more is read from workers.
     ///
     /// # Cancel safety
     ///
@@ -189,7 +189,8 @@ impl Cluster {
         self.events.next().await
     }
 
-    /// Tells what happens from now on to one listener more, beside [`next_event`](Cluster::next_event).
+    /// Tells what happens from now on to one listener more, beside [`next_event`](Cluster::next_event). Nothing of it is
+    /// dropped.
     pub fn events(&self) -> Events {
         self.shared.hub.subscribe()
     }

@@ -83,17 +83,31 @@ fn unread_messages_wait() {
     });
 }
 
-/// Before anybody asks, the oldest of what workers say is dropped at some point; what became of them is not.
+/// Before anybody asks, the oldest of what workers say is dropped at some point, and told of; what became of them is not.
 #[test]
 fn unread_messages_drop_no_events() {
     play(async {
-        let script = json!([{ "say_numbers": 100_000 }, { "say_long": 2_000_000 }, "disconnect", "end"]);
-        let mut stage = stage(script).await;
-        let worker = stage.fork().await;
+        const COUNT: u64 = 100_000;
+        let script = json!([{ "say_numbers": COUNT }, { "say_long": 2_000_000 }, "disconnect", "end"]);
+        let mut cluster = builder(script).start().await.unwrap();
+        let worker = cluster.fork().await.unwrap();
         worker.exited().await;
-        stage.gone(&worker).await;
-        let kinds = stage.kinds(&worker);
-        assert_eq!(kinds[..2], ["fork", "online"], "{} events", kinds.len());
+        let Some(Event::Missed { events, handles: 0 }) = cluster.next_event().await else {
+            panic!("it is not told, or not first");
+        };
+        assert!(matches!(cluster.next_event().await, Some(Event::Fork { .. })));
+        assert!(matches!(cluster.next_event().await, Some(Event::Online { .. })));
+        let mut kept = 0;
+        loop {
+            match cluster.next_event().await.expect("the cluster goes on") {
+                Event::Message { .. } => kept += 1,
+                Event::Missed { .. } => panic!("nothing is dropped from the first call on"),
+                Event::Exit { .. } => break,
+                _ => {}
+            }
+        }
+        // The long one, and what it says of that.
+        assert_eq!(events + kept, COUNT + 3);
     });
 }
 

@@ -340,7 +340,7 @@ impl Builder {
         let plan = Plan::new(self.settings, engine)?;
         let primary = Primary::new(plan.engine().clone());
         let shared = Arc::new(Shared::new(primary.handle(), plan));
-        let cluster = Cluster { events: shared.hub.subscribe(), shared: Arc::clone(&shared) };
+        let cluster = Cluster { events: shared.hub.subscribe_ahead(), shared: Arc::clone(&shared) };
         let begun = thread::start(primary, shared)?;
         match begun.await {
             Ok(Ok(())) => Ok(cluster),

@@ -190,6 +190,14 @@ pub enum Event {
         /// In words.
         text: String,
     },
+    /// So much happened before this stream was asked for that the oldest of it was dropped: first of what workers said,
+    /// and of what became of them only where nothing else was left. Comes before everything else, and once.
+    Missed {
+        /// How many events.
+        events: u64,
+        /// How many of them were messages with a handle. It is closed, unless another stream had it too.
+        handles: u64,
+    },
     /// The cluster began to stop.
     Stopping,
 }
@@ -223,6 +231,7 @@ macro_rules! worker_of {
             | Event::Reloaded { .. }
             | Event::ReloadFailed { .. }
             | Event::Notice { .. }
+            | Event::Missed { .. }
             | Event::Stopping => None,
         }
     };

@@ -26,7 +26,8 @@ const HANDLE_BYTES: usize = 64 * 1024;
 /// What happens, as one listener hears it.
 ///
 /// Each stream gets every event. One that is not read holds back what workers write (after 4,096 messages and lines, or
-/// 16 MiB of them), so drop those that you do not read.
+/// 16 MiB of them), so drop those that you do not read. Those that are there before anybody asks for them, the cluster's own
+/// and one of each worker, hold back nobody until then: what they had no room for is [told](Event::Missed) first.
 #[derive(Debug)]
 pub struct Events(Arc<Queue>);
 
@@ -44,6 +45,7 @@ struct State {
     held: usize,
     bytes: usize,
     reader: Reader,
+    missed: Missed,
     /// It holds back what workers write.
     is_full: bool,
     is_over: bool,
@@ -51,13 +53,27 @@ struct State {
     is_untold: bool,
 }
 
+/// What there was no room for while the reader was awaited.
+#[derive(Clone, Copy, Debug, Default)]
+struct Missed {
+    events: u64,
+    handles: u64,
+}
+
+impl Missed {
+    fn take(&mut self) -> Option<Event> {
+        let Self { events, handles } = std::mem::take(self);
+        (events > 0).then_some(Event::Missed { events, handles })
+    }
+}
+
 /// Who reads from a stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Reader {
-    /// Nobody so far: the oldest is dropped where there is too much.
-    #[default]
+    /// Nobody has asked for it so far: the oldest is dropped where there is too much.
     Awaited,
     /// Somebody has: nothing is dropped any more.
+    #[default]
     There,
     /// Nobody will any more.
     Gone,
@@ -70,7 +86,7 @@ impl State {
             self.bytes += bytes;
         }
         self.events.push_back(event);
-        if self.reader != Reader::There {
+        if self.reader == Reader::Awaited {
             while self.events.len() > MOST || self.bytes > KEPT_BYTES {
                 self.drop_oldest();
             }
@@ -78,6 +94,9 @@ impl State {
     }
 
     fn pop(&mut self) -> Option<Event> {
+        if let Some(missed) = self.missed.take() {
+            return Some(missed);
+        }
         let event = self.events.pop_front()?;
         self.unweigh(&event);
         Some(event)
@@ -88,6 +107,8 @@ impl State {
         let oldest = self.events.iter().position(|event| weight(event).is_some());
         if let Some(event) = self.events.remove(oldest.unwrap_or(0)) {
             self.unweigh(&event);
+            self.missed.events += 1;
+            self.missed.handles += u64::from(comes_with_handle(&event));
         }
     }
 
@@ -106,13 +127,17 @@ impl State {
 /// What workers produce without limit has a weight. It is the same whenever it is asked for.
 fn weight(event: &Event) -> Option<usize> {
     match event {
-        Event::Message { message, .. } if message.came_with_handle() => {
-            Some(message.json().len() + HANDLE_BYTES)
+        Event::Message { message, .. } => {
+            let handle = if comes_with_handle(event) { HANDLE_BYTES } else { 0 };
+            Some(message.json().len() + handle)
         }
-        Event::Message { message, .. } => Some(message.json().len()),
         Event::Output { line, .. } => Some(line.len()),
         _ => None,
     }
+}
+
+fn comes_with_handle(event: &Event) -> bool {
+    matches!(event, Event::Message { message, .. } if message.came_with_handle())
 }
 
 impl Queue {
@@ -162,13 +187,14 @@ impl Queue {
 }
 
 impl Events {
-    fn new(flow: Arc<Flow>) -> Self {
-        Self(Arc::new(Queue { state: Mutex::default(), arrived: Notify::new(), flow }))
+    fn new(flow: Arc<Flow>, reader: Reader) -> Self {
+        let state = Mutex::new(State { reader, ..State::default() });
+        Self(Arc::new(Queue { state, arrived: Notify::new(), flow }))
     }
 
     /// A stream of what has happened, to which nothing is added.
     pub(super) fn over(told: impl IntoIterator<Item = Event>) -> Self {
-        let events = Self::new(Arc::default());
+        let events = Self::new(Arc::default(), Reader::There);
         {
             let mut state = events.0.state();
             told.into_iter().for_each(|event| state.push(event));
@@ -177,9 +203,21 @@ impl Events {
         events
     }
 
+    /// The same, of which nothing is dropped any more.
+    pub(super) fn asked_for(self) -> Self {
+        {
+            let mut state = self.0.state();
+            state.reader = Reader::There;
+            self.0.regulate(&mut state);
+        }
+        self
+    }
+
     /// What has not been taken.
     pub(super) fn into_rest(self) -> Vec<Event> {
-        std::mem::take(&mut self.0.state().events).into()
+        let mut state = self.0.state();
+        let missed = state.missed.take();
+        missed.into_iter().chain(std::mem::take(&mut state.events)).collect()
     }
 
     /// Waits for what happens next; `None` when nothing more will.
@@ -251,7 +289,16 @@ impl Hub {
     }
 
     pub(super) fn subscribe(&self) -> Events {
-        let events = Events::new(Arc::clone(&self.flow));
+        self.subscribe_as(Reader::There)
+    }
+
+    /// A stream for who may ask for it later, and may never.
+    pub(super) fn subscribe_ahead(&self) -> Events {
+        self.subscribe_as(Reader::Awaited)
+    }
+
+    fn subscribe_as(&self, reader: Reader) -> Events {
+        let events = Events::new(Arc::clone(&self.flow), reader);
         let mut streams = self.streams();
         if streams.is_over {
             events.0.end();

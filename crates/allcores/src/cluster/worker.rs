@@ -83,7 +83,7 @@ impl WorkerHandle {
             status: None,
         };
         let hub = Hub::new(Arc::clone(&link.flow));
-        let first = Mutex::new(First::Open(hub.subscribe()));
+        let first = Mutex::new(First::Open(hub.subscribe_ahead()));
         Self(Arc::new(Inner { about, link, commands, life: watch::Sender::new(life), hub, first }))
     }
 
@@ -244,7 +244,8 @@ impl WorkerHandle {
     }
 
     /// Tells what happens to this worker: everything since its fork to whoever asks first, also when the worker is gone by
-    /// then (up to 4,096 events, or 1 MiB of messages and output), and from now on to others. Ends when the worker is gone.
+    /// then (up to 4,096 events, or 1 MiB of messages and output; [`Event::Missed`] tells what was beyond), and from now on
+    /// to others. Ends when the worker is gone.
     ///
     /// # Examples
     ///
@@ -261,7 +262,7 @@ impl WorkerHandle {
     /// ```
     pub fn events(&self) -> Events {
         match std::mem::replace(&mut *self.first(), First::Taken) {
-            First::Open(events) => events,
+            First::Open(events) => events.asked_for(),
             First::Over(told) => Events::over(told.into_iter().map(|event| event.of(self.clone()))),
             First::Taken => self.0.hub.subscribe(),
         }

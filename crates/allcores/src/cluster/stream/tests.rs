@@ -121,3 +121,51 @@ fn a_worker_whose_events_nobody_wants_is_forgotten_with_its_last_handle() {
     drop(worker);
     assert!(commands.upgrade().is_none(), "it is kept by what was told of it");
 }
+
+#[tokio::test]
+async fn what_was_dropped_before_anybody_asked_is_told_first() {
+    let worker = worker();
+    let said = |bytes| worker.push(&line(&worker, bytes));
+    worker.push(&Event::Fork { worker: worker.clone() });
+    said(1);
+    said(2);
+    said(KEPT_BYTES - 2);
+    let mut events = worker.events();
+    let missed = events.next().await;
+    assert!(matches!(missed, Some(Event::Missed { events: 1, handles: 0 })), "{missed:?}");
+    // Of what is there now nothing is dropped.
+    said(KEPT_BYTES);
+    worker.end();
+    let rest = all(events).await;
+    let lengths: Vec<usize> = rest.iter().filter_map(weight).collect();
+    assert!(matches!(rest[0], Event::Fork { .. }), "{:?}", rest[0]);
+    assert_eq!(lengths, [2, KEPT_BYTES - 2, KEPT_BYTES]);
+}
+
+#[tokio::test]
+async fn what_a_worker_that_is_gone_could_not_be_heard_saying_is_told_first() {
+    let worker = worker();
+    for _ in 0..=MOST {
+        worker.push(&line(&worker, 1));
+    }
+    worker.push(&Event::Exit { worker: worker.clone(), status: ExitStatus::Code(0) });
+    worker.end();
+    let told = all(worker.events()).await;
+    assert!(matches!(told[0], Event::Missed { events: 2, .. }), "{:?}", told[0]);
+    assert_eq!(told.len(), 1 + MOST);
+    assert!(matches!(told[MOST], Event::Exit { .. }));
+}
+
+#[tokio::test]
+async fn of_a_stream_that_was_asked_for_nothing_is_dropped_before_it_is_read() {
+    let (worker, flow) = (worker(), Arc::new(Flow::default()));
+    let hub = Hub::new(Arc::clone(&flow));
+    let events = hub.subscribe();
+    for _ in 0..MOST {
+        assert!(flow.is_open());
+        hub.push(&line(&worker, 1));
+    }
+    assert!(!flow.is_open(), "nobody is held back");
+    hub.end();
+    assert_eq!(all(events).await.len(), MOST);
+}
