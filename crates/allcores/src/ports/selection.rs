@@ -29,6 +29,12 @@ struct Place {
     at: usize,
 }
 
+impl Served {
+    pub(super) fn count(&self) -> usize {
+        self.lanes.len()
+    }
+}
+
 impl Group {
     /// Brings the program in line with who serves, which may have changed.
     pub(super) fn refresh(&mut self, serving: &HashSet<WorkerId>, target: u16, now: Duration) {

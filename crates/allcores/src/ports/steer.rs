@@ -16,7 +16,7 @@ use allcores_core::worker::WorkerId;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::fs::{Mode, OFlags};
 
-use super::group::HELD_UP;
+use super::group::{Group, HELD_UP};
 use super::lane::{Kind, Lane};
 use super::relief::RESPITE;
 use super::table::Key;
@@ -92,6 +92,13 @@ const MEMORY: Duration = Duration::from_millis(200);
 /// How many times rarer lanes are looked at while nobody is held up.
 const RELAXED: u32 = 4;
 
+/// For each so many workers that serve an address it is looked at one tick later, until that is [`MOST_RELAXED`]: the more
+/// there are, the fewer connections come to the one that is held up before that is seen, and the more a look costs.
+const CROWD: usize = 64;
+
+/// How many times rarer lanes are looked at at most: still more than once in [`HELD_UP`].
+const MOST_RELAXED: u32 = 8;
+
 /// How many addresses are maintained at a time.
 const AT_ONCE: usize = 256;
 
@@ -100,7 +107,7 @@ const AT_ONCE: usize = 256;
 const SEVERAL: u32 = 2;
 
 /// Of how many lanes' workers the descriptors are counted on a tick.
-const COUNTED: usize = 8;
+const COUNTED: usize = 4;
 
 /// How many lanes the kernel may name at a time.
 const NAMED: usize = 1024;
@@ -328,12 +335,12 @@ impl Ports {
 
     /// How often to look: rarely as long as nobody was held up lately, as each look costs the workers a piece of their cores.
     pub(crate) fn tick_interval(&self) -> Duration {
-        let is_alert = |key: &Key| self.groups.get(*key).is_some_and(|group| self.now < group.alert_until);
-        if self.hot_groups().iter().any(is_alert) {
-            self.steering.tuning.tick
-        } else {
-            self.steering.tuning.tick * RELAXED
-        }
+        let tick = self.steering.tuning.tick;
+        let hot = self.hot_groups();
+        let groups = hot.iter().filter_map(|key| self.groups.get(*key));
+        let intervals =
+            groups.map(|group| if self.now < group.alert_until { tick } else { relaxed(group, tick) });
+        intervals.min().unwrap_or(tick * RELAXED)
     }
 
     /// The lanes that are looked at on ticks.
@@ -386,10 +393,8 @@ impl Ports {
             }
             // Nobody but the primary takes what is in the waiting room.
             let of_workers = group.lanes.iter().filter(|lane| lane.kind != Kind::Waiting);
-            let is_still = |lane: &&Lane| {
-                let relaxed = self.steering.tuning.tick * RELAXED;
-                self.steering.is_held_up(lane, relaxed.min(HELD_UP), now)
-            };
+            let relaxed = relaxed(group, self.steering.tuning.tick).min(HELD_UP);
+            let is_still = |lane: &&Lane| self.steering.is_held_up(lane, relaxed, now);
             let mut still = of_workers.filter(is_still).peekable();
             if still.peek().is_some() {
                 group.alert_until = now + MEMORY;
@@ -507,6 +512,12 @@ impl Ports {
         }
         self.maintained = keys.last().copied().unwrap_or_default();
     }
+}
+
+/// How often the lanes of a group are looked at while nobody is held up.
+fn relaxed(group: &Group, tick: Duration) -> Duration {
+    let crowd = u32::try_from(group.served.count() / CROWD).unwrap_or(u32::MAX);
+    tick * RELAXED.saturating_add(crowd).min(MOST_RELAXED)
 }
 
 fn add(epoll: impl AsFd, lane: &Lane, flags: EventFlags) -> io::Result<()> {

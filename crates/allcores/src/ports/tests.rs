@@ -131,6 +131,33 @@ async fn all_addresses_are_maintained_in_their_turn() {
     assert_eq!(seen.len(), 600);
 }
 
+#[tokio::test]
+async fn the_more_workers_serve_an_address_the_rarer_it_is_looked_at_while_nobody_is_held_up() {
+    let at = Duration::from_millis;
+    for (workers, interval) in [(2, 4), (63, 4), (64, 5), (130, 6), (400, 8)] {
+        if !allow_open_files(1024) {
+            return;
+        }
+        let mut ports = empty();
+        let lanes: Vec<LaneId> =
+            (1..=workers).map(|worker| ask(&mut ports, worker, 0, |_, _| true).unwrap()).collect();
+        for (worker, lane) in (1..).zip(&lanes) {
+            ports.listen(*lane, 16).unwrap();
+            ports.serve(WorkerId(worker), true, at(0));
+        }
+        let address = ports.describe(lanes[0]).unwrap().address.socket().unwrap();
+        let client = std::net::TcpStream::connect(address).unwrap();
+        let ready = tokio::time::timeout(Duration::from_secs(20), ports.next_ready()).await.unwrap();
+        ports.note_ready(&ready, at(0));
+        assert_eq!(ports.tick_interval(), at(interval), "{workers} workers");
+        // It is not taken: as soon as that is seen all are looked at often.
+        ports.tick(at(10));
+        ports.tick(at(20));
+        assert_eq!(ports.tick_interval(), at(1), "{workers} workers");
+        drop(client);
+    }
+}
+
 /// A process that has one descriptor more open until it is written to.
 struct Holder {
     child: std::process::Child,
