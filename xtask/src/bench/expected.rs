@@ -1,7 +1,10 @@
 //! Whether a record has the direction that its case expects: what `--quick` checks. Nothing is expected beside who was left
 //! out, which the record tells with its reason.
 
+use std::collections::BTreeSet;
+
 use super::case::{Case, Expected};
+use super::contender::Contender;
 use super::metric::Metric;
 use super::record::{Record, Role, Series};
 
@@ -10,7 +13,25 @@ pub(super) fn broken(case: &Case, record: &Record) -> Vec<String> {
     case.expected.iter().flat_map(|expected| expected.broken(case, record)).collect()
 }
 
+/// Leaves those that the case's expectations are about: who is compared, and the first of ours in each group where something must
+/// never happen.
+pub(super) fn keep_asked(case: &Case, contenders: &mut Vec<Contender>) {
+    let must_never = case.expected.iter().any(|expected| matches!(expected, Expected::Never(_)));
+    let mut seen = BTreeSet::new();
+    contenders.retain(|contender| {
+        let is_first = contender.role == Role::Ours && seen.insert(contender.group.clone());
+        is_first && must_never || case.expected.iter().any(|expected| expected.compares(contender))
+    });
+}
+
 impl Expected {
+    /// Whether it may be about this one. Which group a sample belongs to may be known only with the sample.
+    fn compares(self, contender: &Contender) -> bool {
+        let Self::NotWorse { ours, than, group, .. } = self else { return false };
+        let is_of_group = contender.group.is_empty() || contender.group.contains(group);
+        is_of_group && [ours, than].contains(&&*contender.name)
+    }
+
     fn broken(self, case: &Case, record: &Record) -> Vec<String> {
         let (Self::Never(name) | Self::NotWorse { metric: name, .. }) = self;
         let Some(metric) = case.metric(name) else { return vec![format!("there is no metric `{name}`")] };
@@ -100,6 +121,26 @@ mod tests {
         assert_eq!(told, ["requests/s of `allcores` and `peer` was not measured together"]);
         let told = Expected::Never("failed").broken(&CASE, &rates(1.0, 1.0));
         assert_eq!(told, ["nobody of ours was measured by failed"]);
+    }
+
+    #[test]
+    fn a_quick_look_is_at_who_is_compared_and_at_one_of_ours_that_must_never_fail() {
+        let asked = |expected: &'static [Expected]| {
+            let contender = |name, role, group| Contender::new(name, role, |_| Ok(Vec::new())).group(group);
+            let mut contenders = vec![
+                contender("allcores", Role::Ours, "g"),
+                contender("other", Role::Ours, "g"),
+                contender("peer", Role::Peer, "g"),
+                contender("bystander", Role::Peer, "g"),
+                contender("other", Role::Ours, "h"),
+                contender("allcores", Role::Ours, "h"),
+            ];
+            keep_asked(&Case { expected, ..CASE }, &mut contenders);
+            contenders.into_iter().map(|it| format!("{}: {}", it.group, it.name)).collect::<Vec<_>>()
+        };
+        assert_eq!(asked(&[FASTER]), ["g: allcores", "g: peer"]);
+        assert_eq!(asked(&[Expected::Never("failed")]), ["g: allcores", "h: other"]);
+        assert_eq!(asked(&[Expected::Never("failed"), FASTER]), ["g: allcores", "g: peer", "h: other"]);
     }
 
     #[test]
