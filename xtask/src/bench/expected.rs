@@ -25,11 +25,9 @@ pub(super) fn keep_asked(case: &Case, contenders: &mut Vec<Contender>) {
 }
 
 impl Expected {
-    /// Whether it may be about this one. Which group a sample belongs to may be known only with the sample.
+    /// Whether it may be about this one. Which group a sample belongs to is known only when it is there.
     fn compares(self, contender: &Contender) -> bool {
-        let Self::NotWorse { ours, than, group, .. } = self else { return false };
-        let is_of_group = contender.group.is_empty() || contender.group.contains(group);
-        is_of_group && [ours, than].contains(&&*contender.name)
+        matches!(self, Self::NotWorse { ours, than, .. } if [ours, than].contains(&&*contender.name))
     }
 
     fn broken(self, case: &Case, record: &Record) -> Vec<String> {
@@ -138,9 +136,12 @@ mod tests {
             keep_asked(&Case { expected, ..CASE }, &mut contenders);
             contenders.into_iter().map(|it| format!("{}: {}", it.group, it.name)).collect::<Vec<_>>()
         };
-        assert_eq!(asked(&[FASTER]), ["g: allcores", "g: peer"]);
+        assert_eq!(asked(&[FASTER]), ["g: allcores", "g: peer", "h: allcores"]);
         assert_eq!(asked(&[Expected::Never("failed")]), ["g: allcores", "h: other"]);
-        assert_eq!(asked(&[Expected::Never("failed"), FASTER]), ["g: allcores", "g: peer", "h: other"]);
+        assert_eq!(
+            asked(&[Expected::Never("failed"), FASTER]),
+            ["g: allcores", "g: peer", "h: other", "h: allcores"]
+        );
     }
 
     #[test]
