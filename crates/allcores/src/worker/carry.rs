@@ -63,11 +63,12 @@ async fn greet(link: Arc<Link>, sender: Sender, tell: mpsc::SyncSender<io::Resul
 async fn carry(link: &Arc<Link>, mut carrier: Carrier) {
     loop {
         // The program is behind with its messages, and waits for nothing that may be behind them.
-        let is_behind = link.inbox.is_full() && !link.awaits_answer() && !carrier.awaits_receipt();
+        let is_behind = link.inbox.is_behind() && !link.awaits_answer() && !carrier.awaits_receipt();
         let arrival = if is_behind {
             link.inbox.tell();
             tokio::select! {
                 () = link.stirred() => continue,
+                () = link.inbox.caught_up() => continue,
                 end = carrier.only_write() => Err(end),
             }
         } else {

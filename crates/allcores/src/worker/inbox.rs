@@ -15,6 +15,10 @@ use crate::Message;
 /// How many messages may wait.
 pub(super) const LIMIT: usize = 4096;
 
+/// How many may still wait when more are read for a reader that was behind. If that were done for each that it takes, the
+/// channel's thread would be woken for each.
+const CAUGHT_UP: usize = LIMIT / 2;
+
 /// How many are told of together, while more come.
 const TOGETHER: usize = 64;
 
@@ -22,6 +26,7 @@ const TOGETHER: usize = 64;
 pub(super) struct Inbox {
     state: Mutex<State>,
     arrived: Notify,
+    caught_up: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -30,6 +35,8 @@ struct State {
     /// How many have been put in since a reader was told.
     untold: usize,
     has_reader: bool,
+    /// No more is to be read for now.
+    is_behind: bool,
     /// How many readers wait to be told.
     waiting: usize,
     is_closed: bool,
@@ -57,10 +64,16 @@ impl Inbox {
         }
     }
 
-    /// Whether a reader is so far behind that no more should be read for it.
-    pub(super) fn is_full(&self) -> bool {
-        let state = self.state();
-        state.is_at_limit() && state.has_reader
+    /// Whether a reader is so far behind that no more should be read for it until it has [caught up](Self::caught_up).
+    pub(super) fn is_behind(&self) -> bool {
+        let mut state = self.state();
+        state.is_behind |= state.is_at_limit() && state.has_reader;
+        state.is_behind
+    }
+
+    /// Waits until a reader that was behind is no longer. Others may have made it so again since.
+    pub(super) async fn caught_up(&self) {
+        self.caught_up.notified().await;
     }
 
     /// Takes the message that has waited longest; `None` when all have been taken and none can come any more.
@@ -70,6 +83,10 @@ impl Inbox {
                 let mut state = self.state();
                 state.has_reader = true;
                 let message = state.messages.pop_front();
+                if state.is_behind && state.messages.len() <= CAUGHT_UP {
+                    state.is_behind = false;
+                    self.caught_up.notify_one();
+                }
                 if message.is_some() || state.is_closed {
                     let is_for_others = state.waiting > 0 && (state.is_closed || !state.messages.is_empty());
                     drop(state);

@@ -109,9 +109,7 @@ impl Worker {
     /// # Ok(()) }
     /// ```
     pub async fn next_message(&self) -> Option<Message> {
-        let message = self.link.inbox.next().await;
-        self.link.stir();
-        message
+        self.link.inbox.next().await
     }
 
     /// The primary's messages, to be taken in another place; as [`next_message`](Self::next_message).
@@ -132,8 +130,6 @@ pub struct Messages(Arc<Link>);
 impl Messages {
     /// Waits for the next; as [`Worker::next_message`].
     pub async fn next(&mut self) -> Option<Message> {
-        let message = self.0.inbox.next().await;
-        self.0.stir();
-        message
+        self.0.inbox.next().await
     }
 }

@@ -81,7 +81,7 @@ async fn who_reads_slowly_loses_nothing_and_holds_the_sender_back() {
     let (read, heard) = soon(async {
         let read = async {
             // Not one is taken until no more are read.
-            while !worker.link.inbox.is_full() {
+            while !worker.link.inbox.is_behind() {
                 tokio::task::yield_now().await;
             }
             // What is said meanwhile gets through all the same, and what is behind them too, when it is waited for.
