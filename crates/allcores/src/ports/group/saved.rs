@@ -47,6 +47,8 @@ pub(in crate::ports) struct GroupSaved {
     file: Option<(BytesSaved, BytesSaved)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     given: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_unsettled: bool,
     is_held: bool,
 }
 
@@ -140,6 +142,7 @@ impl Group {
             held_up_until: self.held_up_until,
             file: self.file.names().map(|(path, spare)| (bytes(path), bytes(spare))),
             given: self.given.clone(),
+            is_unsettled: self.is_unsettled,
             is_held: self.held.is_some(),
         }
     }
@@ -160,7 +163,7 @@ impl Group {
             asked: saved.asked.map(|(address, index)| (address.into(), index)),
             desk: Desk::restore(&policy, pending, saved.desk, inherited)?,
             policy,
-            is_unsettled: false,
+            is_unsettled: saved.is_unsettled,
             is_reuse_address: saved.is_reuse_address,
             data: saved.data,
             lanes,

@@ -105,6 +105,23 @@ async fn lanes_go_on_with_what_waits_in_them_and_get_company() {
 }
 
 #[tokio::test]
+async fn how_a_socket_that_was_passed_is_served_is_still_up_to_the_first_who_asks() {
+    let mut ports = table(Policy::RoundRobin);
+    let passed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let socket = passed.local_addr().unwrap();
+    let address = Address::Tcp { socket, is_only_v6: false };
+    ports.take_in(&address, passed.into(), Some("web".into())).unwrap();
+
+    let (mut ports, before) = go_on(ports, Policy::RoundRobin);
+    assert_eq!(value(&ports), before);
+    let lane = listen(&mut ports, 1, true, &address);
+    assert!(ports.is_handoff(lane));
+    // And from then on it is decided.
+    let (ports, _) = go_on(ports, Policy::RoundRobin);
+    assert!(ports.is_handoff(lane));
+}
+
+#[tokio::test]
 async fn connections_that_were_handed_or_wait_go_on_with_their_tickets() {
     let mut ports = table(Policy::RoundRobin);
     let lane = listen(&mut ports, 1, true, &any());
