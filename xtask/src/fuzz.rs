@@ -14,7 +14,7 @@ use allcores_testing::runtimes::workspace;
 use anyhow::{Context, ensure};
 use clap::Args;
 
-use crate::shell::{self, cargo, program};
+use crate::shell::{self, cargo, nightly};
 
 /// An input is no longer than this, or than twice the longest in fuzz/seeds.
 const LONGEST: u64 = 4096;
@@ -56,7 +56,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             tried.slowest
         );
     }
-    if !shell::succeeds(&mut nightly(&["--version"])) {
+    if !shell::succeeds(&mut fuzzer(&["--version"])) {
         println!("libFuzzer: left out: no nightly compiler, or no cargo-fuzz (`cargo install cargo-fuzz`)");
         println!("what is private to a crate: `ALLCORES_TEST_INPUTS=1000000 cargo xtask test fuzz`");
         return Ok(());
@@ -88,7 +88,7 @@ fn by_libfuzzer(name: &str, time: Duration) -> anyhow::Result<()> {
         fs::write(corpus.join(format!("seed-{nth}")), seed)?;
     }
     let kept = kept(name)?;
-    let mut fuzz = nightly(&["run", name]);
+    let mut fuzz = fuzzer(&["run", name]);
     fuzz.arg(&corpus).args(&kept);
     fuzz.args(["--", &format!("-max_total_time={}", time.as_secs()), &longest(&kept)?]);
     fuzz.args(["-timeout=5", "-rss_limit_mb=1024", "-print_final_stats=1"]);
@@ -98,7 +98,7 @@ fn by_libfuzzer(name: &str, time: Duration) -> anyhow::Result<()> {
 /// Adds to what was found before what leads somewhere else than that: the few of it that lead everywhere, however often.
 fn keep(name: &str) -> anyhow::Result<()> {
     let kept = kept(name)?;
-    let mut merge = nightly(&["run", name]);
+    let mut merge = fuzzer(&["run", name]);
     merge.args(&kept).arg(corpus(name));
     merge.args(["--", "-set_cover_merge=1", "-use_counters=0", &longest(&kept)?]);
     shell::run(&mut merge)
@@ -124,9 +124,6 @@ fn longest([_, seeds]: &[PathBuf; 2]) -> anyhow::Result<String> {
     Ok(format!("-max_len={longest}"))
 }
 
-fn nightly(arguments: &[&str]) -> Command {
-    let mut fuzz = program("rustup", ["run", "nightly", "cargo", "fuzz"]);
-    // What names the compiler that we are made with would hide the nightly one.
-    fuzz.args(arguments).env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO").env_remove("RUSTC");
-    fuzz
+fn fuzzer(arguments: &[&str]) -> Command {
+    nightly(std::iter::once(&"fuzz").chain(arguments))
 }

@@ -1,10 +1,12 @@
-//! The project's own tasks: `cargo xtask setup`, `test`, `lint`, `ci`, `bench`, `chaos`, `soak`, `fuzz`, `release`.
+//! The project's own tasks: `cargo xtask setup`, `test`, `lint`, `ci`, `bench`, `chaos`, `soak`, `fuzz`, `sanitize`,
+//! `release`.
 
 mod bench;
 mod chaos;
 mod fuzz;
 mod lint;
 mod release;
+mod sanitize;
 mod setup;
 mod shell;
 mod soak;
@@ -37,6 +39,8 @@ enum Task {
     Soak(soak::Arguments),
     /// Try to break what reads the bytes of others, by arbitrary bytes.
     Fuzz(fuzz::Arguments),
+    /// Run tests under a sanitizer, which finds what `unsafe` code may do wrong with memory.
+    Sanitize(sanitize::Arguments),
     /// Build the one static binary that is given away.
     Release(release::Arguments),
 }
@@ -56,6 +60,7 @@ fn perform(task: Task) -> anyhow::Result<ExitCode> {
         Task::Chaos(arguments) => chaos::run(&arguments)?,
         Task::Soak(arguments) => soak::run(&arguments)?,
         Task::Fuzz(arguments) => fuzz::run(&arguments)?,
+        Task::Sanitize(arguments) => sanitize::run(&arguments)?,
         Task::Release(arguments) => release::run(&arguments)?,
         Task::Test { filter } => return test::run(filter.as_deref()),
         Task::Ci => {

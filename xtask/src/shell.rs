@@ -13,6 +13,14 @@ pub(crate) fn cargo<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> 
     program(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()), arguments)
 }
 
+/// The nightly compiler's cargo, where there is one.
+pub(crate) fn nightly<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
+    let mut cargo = program("rustup", ["run", "nightly", "cargo"]);
+    // What names the compiler that we are made with would hide the nightly one.
+    cargo.args(arguments).env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO").env_remove("RUSTC");
+    cargo
+}
+
 /// A program, to be run in the root of the workspace.
 pub(crate) fn program<S: AsRef<OsStr>>(
     name: impl Into<OsString>,
