@@ -39,7 +39,7 @@ const PYTHON_SERVER: &str = "tests/fixtures/python-http/server.py";
 pub(crate) struct Arguments {
     /// What to measure; everything if none is named
     cases: Vec<&'static Case>,
-    /// Measure for a moment only, and see whether the direction is as expected
+    /// Measure for a moment only, those of whom something is expected, and see whether the direction is as expected
     #[arg(long, conflicts_with_all = ["rounds", "seconds", "only"])]
     quick: bool,
     #[command(flatten)]

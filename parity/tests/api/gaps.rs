@@ -97,12 +97,13 @@ fn unread_messages_drop_no_events() {
         };
         assert!(matches!(cluster.next_event().await, Some(Event::Fork { .. })));
         assert!(matches!(cluster.next_event().await, Some(Event::Online { .. })));
-        let mut kept = 0;
-        loop {
+        let (mut kept, mut has_disconnected, mut has_exited) = (0, false, false);
+        while !(has_disconnected && has_exited) {
             match cluster.next_event().await.expect("the cluster goes on") {
                 Event::Message { .. } => kept += 1,
                 Event::Missed { .. } => panic!("nothing is dropped from the first call on"),
-                Event::Exit { .. } => break,
+                Event::Disconnect { .. } => has_disconnected = true,
+                Event::Exit { .. } => has_exited = true,
                 _ => {}
             }
         }

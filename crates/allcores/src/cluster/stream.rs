@@ -108,7 +108,8 @@ impl State {
         if let Some(event) = self.events.remove(oldest.unwrap_or(0)) {
             self.unweigh(&event);
             self.missed.events += 1;
-            self.missed.handles += u64::from(comes_with_handle(&event));
+            let has_handle = matches!(&event, Event::Message { message, .. } if message.came_with_handle());
+            self.missed.handles += u64::from(has_handle);
         }
     }
 
@@ -127,17 +128,13 @@ impl State {
 /// What workers produce without limit has a weight. It is the same whenever it is asked for.
 fn weight(event: &Event) -> Option<usize> {
     match event {
-        Event::Message { message, .. } => {
-            let handle = if comes_with_handle(event) { HANDLE_BYTES } else { 0 };
-            Some(message.json().len() + handle)
+        Event::Message { message, .. } if message.came_with_handle() => {
+            Some(message.json().len() + HANDLE_BYTES)
         }
+        Event::Message { message, .. } => Some(message.json().len()),
         Event::Output { line, .. } => Some(line.len()),
         _ => None,
     }
-}
-
-fn comes_with_handle(event: &Event) -> bool {
-    matches!(event, Event::Message { message, .. } if message.came_with_handle())
 }
 
 impl Queue {
@@ -240,7 +237,7 @@ impl Events {
         }
     }
 
-    /// Waits for the next message, and passes over everything else; `None` when none will come.
+    /// Waits for the next message, and passes over everything else, [`Event::Missed`] too; `None` when none will come.
     ///
     /// # Cancel safety
     ///

@@ -50,6 +50,7 @@ impl Inbox {
             return;
         }
         state.messages.push_back(message);
+        state.is_behind |= state.has_reader && state.is_at_limit();
         state.untold += 1;
         if state.untold >= TOGETHER {
             drop(state);
@@ -66,9 +67,7 @@ impl Inbox {
 
     /// Whether a reader is so far behind that no more should be read for it until it has [caught up](Self::caught_up).
     pub(super) fn is_behind(&self) -> bool {
-        let mut state = self.state();
-        state.is_behind |= state.is_at_limit() && state.has_reader;
-        state.is_behind
+        self.state().is_behind
     }
 
     /// Waits until a reader that was behind is no longer. Others may have made it so again since.

@@ -80,8 +80,8 @@ impl Worker {
     ///
     /// Each message goes to one caller. Up to 4096 are kept until the program asks for the first, so that none is lost
     /// at the start; what comes beyond that is dropped, as the program may never ask. From then on none is dropped:
-    /// when so many wait, the channel is read no further, and with them waits all else that the primary says. So who
-    /// has asked once should go on.
+    /// when so many wait, the channel is read no further until half have been taken, and with them waits all else that the
+    /// primary says. So who has asked once should go on.
     ///
     /// For a worker that is alone it waits until that has been told to [go](Self::disconnect).
     ///
