@@ -31,7 +31,7 @@ use tokio::task::JoinSet;
 
 use crate::Signal;
 use crate::error::Error;
-use engine::{Command, Engine, Upgrades};
+use engine::{Begun, Command, Engine, Observe, Upgrades};
 
 pub use allcores_core::health::HealthSettings;
 pub use allcores_core::policy::Policy;
@@ -308,15 +308,15 @@ impl Primary {
     ///
     /// If the kernel refuses what every primary needs (a timer, an epoll descriptor).
     pub async fn run(self, observe: impl FnMut(Event<'_>) + Send + 'static) -> Result<Outcome, StartError> {
-        self.run_with(None, observe, |_| {}).await
+        self.run_with(None, Box::new(observe), Box::new(|_| {})).await
     }
 
-    /// The same as a part of a program; `begun` is told once whether the first workers could be started.
+    /// The same as a part of a program.
     pub(crate) async fn run_with(
         self,
         guest: Option<Guest>,
-        observe: impl FnMut(Event<'_>) + Send + 'static,
-        begun: impl FnOnce(Result<(), Error>) + Send + 'static,
+        observe: Observe,
+        begun: Begun,
     ) -> Result<Outcome, StartError> {
         let failed = |action| move |source| StartError { action, source };
         if self.settings.host == Host::Process {

@@ -50,6 +50,8 @@ pub(crate) struct Begin<'a> {
     pub(crate) metrics: Option<SocketAddr>,
     /// Whether `allcores start` has started it.
     pub(crate) is_background: bool,
+    /// What is said once a worker is ready.
+    pub(crate) welcome: Option<String>,
 }
 
 /// What an app has for as long as it runs, whichever program runs it.
@@ -84,17 +86,13 @@ struct Opened {
     complaints: mpsc::UnboundedReceiver<String>,
 }
 
-/// Runs an app until it has ended, and says how it did. `explain` may put in a word after each event. Must be awaited on the
-/// main thread: workers are told of its death.
+/// Runs an app until it has ended, and says how it did. Must be awaited on the main thread: workers are told of its death.
 ///
 /// # Errors
 ///
 /// The app could not be begun. Its end, however bad, is no error: it has been told, and is the exit code.
-pub(crate) async fn run(
-    begin: Begin<'_>,
-    explain: impl FnMut(&Reporter, &Event<'_>) + Send + 'static,
-) -> Result<ExitCode, Failure> {
-    let Begin { mut settings, output, source, log, metrics, is_background } = begin;
+pub(crate) async fn run(begin: Begin<'_>) -> Result<ExitCode, Failure> {
+    let Begin { mut settings, output, source, log, metrics, is_background, welcome } = begin;
     let name = settings.name.clone();
     let runtime_folder = RuntimeFolder::from_env()?;
     runtime_folder.prepare()?;
@@ -137,15 +135,11 @@ pub(crate) async fn run(
         readiness,
         kept,
     };
-    conduct(Primary::new(settings), seat, explain).await
+    conduct(Primary::new(settings), seat, welcome).await
 }
 
 /// Runs a primary until its end.
-async fn conduct(
-    primary: Primary,
-    seat: Seat<'_>,
-    mut explain: impl FnMut(&Reporter, &Event<'_>) + Send + 'static,
-) -> Result<ExitCode, Failure> {
+async fn conduct(primary: Primary, seat: Seat<'_>, mut welcome: Option<String>) -> Result<ExitCode, Failure> {
     let Seat {
         name,
         command,
@@ -205,7 +199,9 @@ async fn conduct(
                 reporter.ready(&text);
                 lock(&service).ready(&text);
             }
-            explain(&reporter, &event);
+            if let Some(text) = welcome.take_if(|_| matches!(event, Event::Ready { .. })) {
+                reporter.explain(&text);
+            }
         }
     };
     // It is large, and everything that awaits this would be, too.

@@ -49,7 +49,7 @@ fn run(
     };
     let observer = Arc::clone(shared);
     let observe = move |event: Event<'_>| observer.observe(&event);
-    let outcome = runtime.block_on(primary.run_with(Some(guest), observe, tell_begun));
+    let outcome = runtime.block_on(primary.run_with(Some(guest), Box::new(observe), Box::new(tell_begun)));
     match outcome {
         Ok(Outcome::Stopped) => Ok(()),
         Ok(outcome) => Err(outcome.into_error()),

@@ -90,8 +90,14 @@ pub(super) enum Command {
     SetUp(Box<Settings>),
 }
 
+/// Who is told what happens. Not known by its type: everything here would be compiled once for each.
+pub(super) type Observe = Box<dyn FnMut(Event<'_>) + Send>;
+
+/// Who is told once whether the first workers could be started.
+pub(super) type Begun = Box<dyn FnOnce(Result<(), Error>) + Send>;
+
 /// Everything that one app is.
-pub(super) struct Engine<O> {
+pub(super) struct Engine {
     settings: Settings,
     generations: Generations,
     reloads: Reloads,
@@ -141,15 +147,15 @@ pub(super) struct Engine<O> {
     outcome: Option<Outcome>,
     wishes: users::Wishes,
     guest: Option<Guest>,
-    observe: O,
+    observe: Observe,
 }
 
-impl<O: FnMut(Event<'_>)> Engine<O> {
+impl Engine {
     pub(super) fn new(
         mut settings: Settings,
         guest: Option<Guest>,
         seen: mpsc::Sender<Seen>,
-        observe: O,
+        observe: Observe,
     ) -> io::Result<Self> {
         settings.pool.wait_healthy = settings.upkeep.health.is_some();
         let open_files = (settings.host == Host::Process).then(raise_open_files).flatten();
@@ -203,7 +209,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         mut self,
         mut commands: mpsc::UnboundedReceiver<Command>,
         mut sightings: mpsc::Receiver<Seen>,
-        begun: impl FnOnce(Result<(), Error>),
+        begun: Begun,
     ) -> Outcome {
         let signals = self.owns_process().then(tokio::signal::unix::SignalKind::child);
         let mut children = signals.and_then(|kind| tokio::signal::unix::signal(kind).ok());

@@ -186,7 +186,7 @@ pub(crate) async fn resume(mut legacy: Legacy) -> Result<ExitCode, Failure> {
         readiness: Readiness::again(workers, saved.readiness),
         kept: Kept { log: saved.log, complaints, metrics, tally: saved.tally },
     };
-    conduct(Primary::resume(legacy), seat, |_, _| {}).await
+    conduct(Primary::resume(legacy), seat, None).await
 }
 
 impl From<&OutputArgs> for OutputSaved {

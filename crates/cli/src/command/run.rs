@@ -25,6 +25,14 @@ pub(super) async fn execute(args: &RunArgs, matches: &ArgMatches) -> Result<Exit
     let log = settings::log_of(&app.options, &name, args.background)?;
     let (output, metrics) = (app.options.output.clone(), app.options.metrics);
     let source = Source::new(typed, app, &settings);
-    let begin = Begin { settings, output: &output, source, log, metrics, is_background: args.background };
-    app::run(begin, |_, _| {}).await
+    let begin = Begin {
+        settings,
+        output: &output,
+        source,
+        log,
+        metrics,
+        is_background: args.background,
+        welcome: None,
+    };
+    app::run(begin).await
 }

@@ -22,7 +22,7 @@ const SOON: Duration = Duration::from_secs(5);
 /// How long who binds a path waits for others that have started with it.
 const TOGETHER: Duration = Duration::from_millis(500);
 
-impl<O: FnMut(Event<'_>)> Engine<O> {
+impl Engine {
     /// Answers a call, at once or together with others. Programs unlink a path before they bind it, and some give its file
     /// another mode or owner as soon as they have: the file must be there then, so nobody goes on while another that
     /// has just been started may still unlink it.

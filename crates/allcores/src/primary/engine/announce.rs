@@ -9,7 +9,7 @@ use allcores_core::worker::{State, WorkerId};
 use super::Engine;
 use crate::primary::{Event, Outcome, Refusal, WorkerRef};
 
-impl<O: FnMut(Event<'_>)> Engine<O> {
+impl Engine {
     pub(super) fn announce(&mut self, announcement: Announcement) {
         match announcement {
             Announcement::Forked { id } => {

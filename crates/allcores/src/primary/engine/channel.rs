@@ -35,7 +35,7 @@ const LONGEST_DATA: usize = 64 * 1024;
 /// `process.send('ready')`
 const READY: &str = "\"ready\"";
 
-impl<O: FnMut(Event<'_>)> Engine<O> {
+impl Engine {
     pub(super) fn take_arrival(&mut self, id: WorkerId, arrival: Arrival<Incoming>) {
         match arrival {
             Arrival::Message { message: Incoming::Handle { message, .. }, descriptor } => {

@@ -11,7 +11,6 @@ use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, 
 
 use super::Engine;
 use crate::ports::{LaneId, Ports, Tuning};
-use crate::primary::Event;
 use crate::sys::Watch;
 
 /// How often what workers may have changed is put back, and counts are read anew.
@@ -81,7 +80,7 @@ pub(super) async fn steering_due(ports: &Ports, clock: &Clock) -> Due {
     }
 }
 
-impl<O: FnMut(Event<'_>)> Engine<O> {
+impl Engine {
     pub(super) fn steer(&mut self, due: Due) {
         match due {
             Due::Ready(lanes) => {

@@ -11,7 +11,6 @@ use allcores_core::worker::WorkerId;
 use rustix::process::Signal;
 
 use super::Engine;
-use crate::primary::Event;
 use crate::proc::{self, Processes};
 
 /// How often the kernel is asked while somebody drains.
@@ -83,7 +82,7 @@ impl Drains {
     }
 }
 
-impl<O: FnMut(Event<'_>)> Engine<O> {
+impl Engine {
     /// A worker that gets no new connections is to be told of when it has finished those that it has.
     pub(super) fn drain(&mut self, id: WorkerId) {
         let since = self.turn;

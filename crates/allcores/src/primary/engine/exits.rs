@@ -18,7 +18,7 @@ use crate::proc;
 /// keeps them.
 const BURIAL: Duration = Duration::from_secs(2);
 
-impl<O: FnMut(Event<'_>)> Engine<O> {
+impl Engine {
     pub(super) fn take_exit(&mut self, id: WorkerId) {
         // Before its exit is taken, while its process group's number can't be another's.
         if self.postpones_exit(id) {

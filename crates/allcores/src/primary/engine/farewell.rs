@@ -16,7 +16,6 @@ use allcores_core::channel::Speaker;
 use allcores_core::worker::{Rung, WorkerId};
 
 use super::Engine;
-use crate::primary::Event;
 
 /// The key of a listener that no worker has.
 const NOBODYS: &str = "allcores:turn";
@@ -87,7 +86,7 @@ impl Farewells {
     }
 }
 
-impl<O: FnMut(Event<'_>)> Engine<O> {
+impl Engine {
     /// Tells a worker to close its servers, finish its connections and go, as soon as nothing is lost by it.
     pub(super) fn say_goodbye(&mut self, id: WorkerId) {
         let now = self.now();

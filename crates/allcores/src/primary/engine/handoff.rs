@@ -38,7 +38,7 @@ pub(super) struct Handoffs {
     pub(super) wishes_told: BTreeSet<String>,
 }
 
-impl<O: FnMut(Event<'_>)> Engine<O> {
+impl Engine {
     /// Accepts where the primary does so itself, and hands over what can be.
     pub(super) fn hand_off(&mut self) {
         let now = self.now();

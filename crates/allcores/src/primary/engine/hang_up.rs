@@ -10,10 +10,9 @@ use rustix::net::Shutdown;
 
 use super::Engine;
 use crate::adopt::take_copy;
-use crate::primary::Event;
 use crate::proc;
 
-impl<O: FnMut(Event<'_>)> Engine<O> {
+impl Engine {
     /// Lets a worker see the end of what its clients send. Where a container forbids to look at its descriptors, it is not
     /// done.
     pub(super) fn hang_up(&mut self, id: WorkerId) {

@@ -93,7 +93,7 @@ impl Care {
     }
 }
 
-impl<O: FnMut(Event<'_>)> Engine<O> {
+impl Engine {
     /// Asks a worker how it is from now on: it listens, or was given sockets that it may accept from.
     pub(super) fn begin_checks(&mut self, id: WorkerId) {
         let Some(health) = &self.settings.upkeep.health else { return };

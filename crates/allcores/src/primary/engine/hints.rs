@@ -32,7 +32,7 @@ const RARELY: u64 = 10;
 /// seconds to load, and where there are clients, one of them comes.
 const UNSEEN: Duration = Duration::from_secs(5);
 
-impl<O: FnMut(Event<'_>)> Engine<O> {
+impl Engine {
     /// Says once if connections keep waiting for busy workers while others are free: the sign of a program that takes
     /// one connection at a time, which one shared listener serves better.
     pub(super) fn hint(&mut self) {

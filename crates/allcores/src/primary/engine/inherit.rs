@@ -15,7 +15,7 @@ use crate::proc::Taken;
 /// What a listener gets where nobody names a number; the kernel caps it.
 const BACKLOG: i32 = 4096;
 
-impl<O: FnMut(Event<'_>)> Engine<O> {
+impl Engine {
     /// Has listeners put away from now on.
     pub(in crate::primary) fn put_away_in(&mut self, depot: Box<dyn Depot>) {
         self.ports.put_away_in(depot);

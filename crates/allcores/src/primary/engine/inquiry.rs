@@ -12,7 +12,6 @@ use tokio::sync::oneshot;
 
 use super::Engine;
 use crate::ports::{Passage, Reach};
-use crate::primary::Event;
 use crate::primary::worker::Seen;
 
 /// Who is being asked, and who has not answered.
@@ -35,7 +34,7 @@ impl Inquiries {
     }
 }
 
-impl<O: FnMut(Event<'_>)> Engine<O> {
+impl Engine {
     /// Asks those that others have relieved, and that have shown no life since.
     pub(super) fn inquire(&mut self, limit: Duration) {
         let now = self.now();

@@ -167,7 +167,7 @@ impl Hearts {
     }
 }
 
-impl<O: FnMut(Event<'_>)> Engine<O> {
+impl Engine {
     /// A process has said something at the socket of a worker.
     pub(super) fn take_said(&mut self, id: WorkerId, sender: Sender, said: Notification) {
         let Some(worker) = self.workers.get_mut(&id) else { return };

@@ -4,12 +4,12 @@ use allcores_core::worker::{Slot, WorkerId};
 
 use super::Engine;
 use crate::Signal;
-use crate::primary::{Event, Refusal, WorkerRef};
+use crate::primary::{Refusal, WorkerRef};
 
 /// Whom an order reached.
 pub(super) type Done = Result<Vec<WorkerRef>, Refusal>;
 
-impl<O: FnMut(Event<'_>)> Engine<O> {
+impl Engine {
     /// Sends a signal to each worker of a slot, or of all.
     pub(super) fn signal_workers(&mut self, slot: Option<Slot>, signal: Signal) -> Done {
         let raw = signal.raw().ok_or_else(|| Refusal(format!("{signal} can't be sent here")))?;

@@ -5,10 +5,10 @@ use allcores_core::worker::State;
 
 use super::{Engine, Subject};
 use crate::primary::census::Census;
-use crate::primary::{AppSnapshot, Event, LaneSnapshot, LastExit, ReloadSnapshot, WorkerSnapshot};
+use crate::primary::{AppSnapshot, LaneSnapshot, LastExit, ReloadSnapshot, WorkerSnapshot};
 use crate::proc;
 
-impl<O: FnMut(Event<'_>)> Engine<O> {
+impl Engine {
     pub(super) fn picture(&self) -> AppSnapshot {
         let usage = proc::usage_by_session();
         let slots: Vec<SlotView> = self.pool.slots().collect();

@@ -43,7 +43,7 @@ impl Relays {
     }
 }
 
-impl<O: FnMut(Event<'_>)> Engine<O> {
+impl Engine {
     /// Takes connections out of lanes that nobody accepts from and passes them on.
     pub(super) fn pass_on_strays(&mut self) {
         let now = self.now();

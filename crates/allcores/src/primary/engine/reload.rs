@@ -46,7 +46,7 @@ impl Reloads {
     }
 }
 
-impl<O: FnMut(Event<'_>)> Engine<O> {
+impl Engine {
     /// Takes a wish. Those that come while a reload is under way are fulfilled together, after it.
     pub(super) fn reload(&mut self, wish: Reload, listener: Listener) {
         if self.pool.is_stopping() {

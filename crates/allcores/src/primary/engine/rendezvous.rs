@@ -17,7 +17,6 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Engine;
 use crate::channel;
-use crate::primary::Event;
 use crate::primary::recall::Recall;
 use crate::primary::worker::{Part, Seen};
 use crate::proc::Stat;
@@ -87,7 +86,7 @@ pub(in crate::primary) struct Visitor {
     welcome: oneshot::Sender<()>,
 }
 
-impl<O: FnMut(Event<'_>)> Engine<O> {
+impl Engine {
     /// Opens a place to meet, and lets workers know of it. Without one they are adopted.
     pub(super) fn open_rendezvous(&mut self) {
         // The next generation may run a program that comes by itself, where this one does not.

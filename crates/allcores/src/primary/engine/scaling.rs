@@ -4,9 +4,9 @@ use allcores_core::pool::Input;
 use tokio::sync::oneshot;
 
 use super::Engine;
-use crate::primary::{AppSnapshot, Event, Refusal};
+use crate::primary::{AppSnapshot, Refusal};
 
-impl<O: FnMut(Event<'_>)> Engine<O> {
+impl Engine {
     pub(super) fn scale(&mut self, workers: u16, reply: oneshot::Sender<Result<AppSnapshot, Refusal>>) {
         if self.pool.is_stopping() {
             let _ = reply.send(Err(Refusal("the app is stopping".into())));

@@ -14,7 +14,7 @@ use crate::primary::worker::{self, Flows, Part, ProcessPart, Surroundings, Worke
 use crate::primary::{Event, Outcome, Said};
 use crate::sys::Watch;
 
-impl<O: FnMut(Event<'_>)> Engine<O> {
+impl Engine {
     pub(super) fn spawn(&mut self, id: WorkerId, slot: Slot, generation: u32, replaces: Option<WorkerId>) {
         let sockets = match self.inherited_for(id, slot, replaces) {
             Ok(sockets) => sockets,

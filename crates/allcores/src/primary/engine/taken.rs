@@ -45,7 +45,7 @@ impl Searches {
     }
 }
 
-impl<O: FnMut(Event<'_>)> Engine<O> {
+impl Engine {
     /// Takes note of an address that a worker could not have, and finds out who has it.
     pub(super) fn address_unavailable(&mut self, id: WorkerId, address: &Address, why: Unavailable) {
         let Some(worker) = self.workers.get_mut(&id) else { return };

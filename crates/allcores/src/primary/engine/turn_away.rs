@@ -11,10 +11,9 @@ use allcores_core::worker::WorkerId;
 
 use super::Engine;
 use crate::adopt::take_copy;
-use crate::primary::Event;
 use crate::{proc, sys};
 
-impl<O: FnMut(Event<'_>)> Engine<O> {
+impl Engine {
     /// Has the event loops of a worker's processes forget what it shares. False if one of them may still accept: it asks
     /// otherwise, or we may not look into it.
     pub(super) fn turn_away(&self, id: WorkerId) -> bool {

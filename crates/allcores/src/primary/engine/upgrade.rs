@@ -157,7 +157,7 @@ impl Identity {
     }
 }
 
-impl<O: FnMut(Event<'_>)> Engine<O> {
+impl Engine {
     /// Takes a wish to become another program.
     pub(super) fn upgrade(&mut self, wish: Upgrade, news: mpsc::UnboundedSender<UpgradeNews>) {
         let refusal = if self.upgrades.program.is_none() {

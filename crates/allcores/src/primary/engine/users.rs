@@ -13,7 +13,7 @@ use super::Engine;
 use crate::error::{Error, ErrorKind};
 use crate::primary::launch::{Extras, LaunchError};
 use crate::primary::worker::Seen;
-use crate::primary::{Event, Host, Outcome, Said, Settings, WorkerRef};
+use crate::primary::{Host, Outcome, Said, Settings, WorkerRef};
 
 /// How long a worker may take from its start to its first word, before it is taken for one that does not speak.
 const BOOT: Duration = Duration::from_secs(2);
@@ -31,7 +31,7 @@ pub(super) struct Wishes {
     departures: Vec<(BTreeSet<WorkerId>, oneshot::Sender<()>)>,
 }
 
-impl<O: FnMut(Event<'_>)> Engine<O> {
+impl Engine {
     /// Whether the process is the primary's own.
     pub(super) fn owns_process(&self) -> bool {
         self.settings.host == Host::Process

@@ -8,7 +8,6 @@ use std::time::Duration;
 use allcores_core::worker::WorkerId;
 use tokio::sync::mpsc;
 
-use crate::primary::Event;
 use crate::primary::engine::rendezvous::Rendezvous;
 use crate::primary::engine::{Command, Engine};
 use crate::primary::relay::Relay;
@@ -30,7 +29,7 @@ pub(in crate::primary::engine) struct Frozen {
     pub(super) is_quiet: bool,
 }
 
-impl<O: FnMut(Event<'_>)> Engine<O> {
+impl Engine {
     /// Calls back all that watches workers, and takes in what it has seen before.
     pub(super) async fn freeze(
         &mut self,

@@ -15,18 +15,18 @@ use super::saved::{CareSaved, EngineSaved, HandoffsSaved, HeartSaved, ToldSaved,
 use crate::carry::Inherited;
 use crate::cgroup::Cgroup;
 use crate::ports::{LaneId, Ports};
+use crate::primary::Settings;
 use crate::primary::engine::clock;
 use crate::primary::engine::generations::Generations;
 use crate::primary::engine::handoff::Handed;
 use crate::primary::engine::notify::Heart;
 use crate::primary::engine::rendezvous::Rendezvous;
-use crate::primary::engine::{Engine, Subject};
+use crate::primary::engine::{Engine, Observe, Subject};
 use crate::primary::relay::Relay;
 use crate::primary::worker::{Seen, Worker};
-use crate::primary::{Event, Settings};
 use crate::sys::Watch;
 
-impl<O: FnMut(Event<'_>)> Engine<O> {
+impl Engine {
     /// Makes the engine again that was taken down. Workers are watched from now on.
     ///
     /// # Errors
@@ -37,7 +37,7 @@ impl<O: FnMut(Event<'_>)> Engine<O> {
         saved: EngineSaved,
         inherited: &mut Inherited,
         seen: mpsc::Sender<Seen>,
-        observe: O,
+        observe: Observe,
     ) -> io::Result<Self> {
         let mut engine = Self::new(settings, None, seen, observe)?;
         let age = monotonic().saturating_sub(saved.started);

@@ -17,7 +17,7 @@ use crate::primary::engine::{Engine, Subject};
 use crate::primary::relay::RelaySaved;
 use crate::primary::upgrade::SettingsSaved;
 use crate::primary::worker::{PartsSaved, Worker};
-use crate::primary::{Event, Holder, Outcome, Settings};
+use crate::primary::{Holder, Outcome, Settings};
 
 /// The engine as data. Times without a name are since the primary's start.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -175,7 +175,7 @@ pub(super) fn monotonic() -> Duration {
     Duration::try_from(rustix::time::clock_gettime(ClockId::Monotonic)).unwrap_or_default()
 }
 
-impl<O: FnMut(Event<'_>)> Engine<O> {
+impl Engine {
     /// Takes down all that it is, and what is to be left to the next program. What watches workers has been called back.
     pub(super) fn save(&self, frozen: &Frozen, manifest: &mut Manifest) -> EngineSaved {
         let now = self.now();
