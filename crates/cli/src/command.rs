@@ -24,6 +24,7 @@ mod upgrade;
 
 use std::future::Future;
 use std::io::{self, Write as _};
+use std::pin::Pin;
 use std::time::{Duration, SystemTime};
 
 use allcores::primary::{Legacy, Unreadable};
@@ -93,6 +94,8 @@ fn block_on(command: impl Future<Output = Result<ExitCode, Failure>>) -> Result<
         .on_thread_start(allcores::primary::deafen)
         .build()
         .context("start the runtime that waits for sockets, signals and timers")?;
+    // Not by its type: tokio's part would be compiled once for each command.
+    let command: Pin<Box<dyn Future<Output = _>>> = Box::pin(command);
     runtime.block_on(command)
 }
 
