@@ -3,8 +3,9 @@
 mod write;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytestring::ByteString;
 use serde::Deserialize;
 
 use crate::error::{Error, ErrorKind};
@@ -12,7 +13,8 @@ use crate::handle::Handle;
 
 /// A message that came over the channel: any JSON value, and perhaps a socket that rode on it.
 ///
-/// Cheap to clone; the socket goes to whoever [takes](Message::take_handle) it first.
+/// Cheap to clone; the socket goes to whoever [takes](Message::take_handle) it first. It shares the memory of what was read
+/// together with it, up to 64 KiB: a program that keeps few of very many for long keeps what it has [parsed](Message::parse).
 ///
 /// # Examples
 ///
@@ -29,23 +31,20 @@ use crate::handle::Handle;
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct Message(Arc<Inner>);
-
-struct Inner {
-    json: Box<str>,
-    handle: Mutex<Option<Handle>>,
-    came_with_handle: bool,
+pub struct Message {
+    json: ByteString,
+    /// Of a message that came with one.
+    handle: Option<Arc<Mutex<Option<Handle>>>>,
 }
 
 impl Message {
-    pub(crate) fn new(json: String, handle: Option<Handle>) -> Self {
-        let came_with_handle = handle.is_some();
-        Self(Arc::new(Inner { json: json.into_boxed_str(), handle: Mutex::new(handle), came_with_handle }))
+    pub(crate) fn new(json: ByteString, handle: Option<Handle>) -> Self {
+        Self { json, handle: handle.map(|handle| Arc::new(Mutex::new(Some(handle)))) }
     }
 
     /// The message as the other side wrote it: one JSON value.
     pub fn json(&self) -> &str {
-        &self.0.json
+        &self.json
     }
 
     /// Reads the message as a value of a type of yours, which may borrow from it.
@@ -54,7 +53,7 @@ impl Message {
     ///
     /// [`ErrorKind::Message`] if it is something else.
     pub fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Error> {
-        serde_json::from_str(&self.0.json).map_err(|error| {
+        serde_json::from_str(&self.json).map_err(|error| {
             let wanted = std::any::type_name::<T>();
             Error::new(ErrorKind::Message, format!("reading a message as {wanted}")).because(error)
         })
@@ -62,17 +61,22 @@ impl Message {
 
     /// Whether a socket came with it, be it taken or not.
     pub(crate) fn came_with_handle(&self) -> bool {
-        self.0.came_with_handle
+        self.handle.is_some()
     }
 
     /// Whether a socket came with it and nobody has taken it yet.
     pub fn has_handle(&self) -> bool {
-        self.0.handle.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        self.held().is_some_and(|held| held.is_some())
     }
 
     /// Takes the socket that came with it. One that nobody takes is closed with the last clone of the message.
     pub fn take_handle(&self) -> Option<Handle> {
-        self.0.handle.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.held()?.take()
+    }
+
+    fn held(&self) -> Option<MutexGuard<'_, Option<Handle>>> {
+        let held = self.handle.as_ref()?.lock();
+        Some(held.unwrap_or_else(PoisonError::into_inner))
     }
 }
 

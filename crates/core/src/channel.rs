@@ -15,8 +15,8 @@ mod worker;
 pub use envelope::{BadLine, Carriage, Message};
 pub use handle::{HANDLE_ACK, HANDLE_NACK, HandleKind, SocketMessage, user_with_handle};
 pub use lines::{Lines, TooLong};
-pub use primary::{Incoming, Query, Speaker, parse};
-pub use worker::{Ask, FromPrimary, WorkerSpeaker, parse_from_primary};
+pub use primary::{Incoming, Query, Speaker};
+pub use worker::{Ask, FromPrimary, WorkerSpeaker};
 
 /// libuv's flag for an IPv6 socket that takes no IPv4.
 pub const FLAG_IPV6_ONLY: u32 = 1;

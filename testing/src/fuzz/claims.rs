@@ -1,11 +1,10 @@
 //! What holds of the decoder, whatever it is given.
 
-use allcores_core::channel::{
-    FromPrimary, Incoming, Lines, Message, Query, Speaker, TooLong, parse, parse_from_primary,
-};
+use allcores_core::channel::{BadLine, FromPrimary, Incoming, Lines, Message, Query, Speaker, TooLong};
 use allcores_core::handoff::head::{self, Found};
 use allcores_core::notify;
 use allcores_core::policy::StickyBy;
+use bytes::Bytes;
 use serde::de::IgnoredAny;
 
 /// Cuts bytes into lines in two ways. The first two bytes say how they arrive and how long a line may be. True if none
@@ -75,10 +74,10 @@ fn take(cutter: &mut Lines, found: &mut Vec<Result<Vec<u8>, TooLong>>) -> bool {
 /// the answer is not one line that a worker understands.
 pub fn messages(data: &[u8]) -> bool {
     // What is cut into lines has no line end inside.
-    let line: Vec<u8> = data.iter().map(|byte| if *byte == b'\n' { b' ' } else { *byte }).collect();
+    let line: Bytes = data.iter().map(|byte| if *byte == b'\n' { b' ' } else { *byte }).collect();
     let is_json = serde_json::from_slice::<IgnoredAny>(&line).is_ok() && std::str::from_utf8(&line).is_ok();
-    let incoming = parse(&line);
-    let from_primary = parse_from_primary(&line);
+    let incoming: Result<Incoming, BadLine> = Message::parse(line.clone());
+    let from_primary: Result<FromPrimary, BadLine> = Message::parse(line.clone());
     if !is_json {
         assert!(
             incoming.is_err() && from_primary.is_err(),
@@ -151,7 +150,8 @@ fn answer(message: &Incoming) {
 
 fn understood(query: &Query, line: &str, expected: i32) {
     assert!(!line.contains('\n'), "{line:?}");
-    let message = parse_from_primary(line.as_bytes()).unwrap_or_else(|error| panic!("{error}: {line:?}"));
+    let message = FromPrimary::parse(Bytes::copy_from_slice(line.as_bytes()))
+        .unwrap_or_else(|error| panic!("{error}: {line:?}"));
     let message = match message {
         FromPrimary::Handle { message, .. } => *message,
         plain => plain,

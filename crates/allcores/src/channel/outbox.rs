@@ -13,7 +13,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use allcores_core::channel::{HANDLE_ACK, HANDLE_NACK};
-use bytes::Bytes;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
 pub(super) use saved::OutboxSaved;
@@ -36,13 +35,17 @@ const MOST_UNREAD: usize = 4 * 1024 * 1024;
 /// So many descriptors may be on their way. A thousand listeners have eight thousand connections unanswered at most.
 const MOST_OUTSTANDING: usize = 16 * 1024;
 
-/// How many messages are written at once.
+/// How many pieces are written at once.
 const GATHERED: usize = 64;
 
-/// A message to be sent, and the descriptor that rides on it.
+/// Up to so many bytes of a user's messages wait as one piece. An acknowledgement waits for the rest of one that is written
+/// in part.
+const JOINED: usize = 4096;
+
+/// A message to be sent, and the descriptor that rides on it; or several without.
 #[derive(Clone, Debug)]
 pub(super) struct Pending {
-    bytes: Bytes,
+    bytes: Vec<u8>,
     sent: usize,
     cargo: Cargo,
     /// It has to be noted when it is written.
@@ -87,7 +90,7 @@ impl Pending {
     fn new(line: String, cargo: Cargo) -> Self {
         let mut bytes = line.into_bytes();
         bytes.push(b'\n');
-        Self { bytes: bytes.into(), sent: 0, cargo, is_metered: true, is_own: true }
+        Self { bytes, sent: 0, cargo, is_metered: true, is_own: true }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -101,6 +104,20 @@ impl Pending {
     /// Whether it may be collected with others: a user's own words may, as nobody's decision hangs on them.
     pub(super) fn may_wait(&self) -> bool {
         !self.is_own && !self.is_handle()
+    }
+
+    /// Takes in what follows it, if it is of the same kind and there is little of both. An allocation for each message
+    /// would be a good part of its cost.
+    fn join(&mut self, next: Self) -> Option<Self> {
+        let is_alike = self.may_wait() && next.may_wait() && self.is_metered == next.is_metered;
+        if !is_alike || self.sent + next.sent > 0 || self.len() + next.len() > JOINED {
+            return Some(next);
+        }
+        if self.bytes.capacity() < JOINED {
+            self.bytes.reserve_exact(JOINED - self.bytes.len());
+        }
+        self.bytes.extend_from_slice(&next.bytes);
+        None
     }
 
     fn is_handle(&self) -> bool {
@@ -176,7 +193,11 @@ impl Outbox {
 
     pub(super) fn push(&mut self, pending: Pending) {
         self.unread += if pending.is_own { pending.len() } else { 0 };
-        self.waiting.push_back(pending);
+        let alone = match self.waiting.back_mut() {
+            Some(last) => last.join(pending),
+            None => Some(pending),
+        };
+        self.waiting.extend(alone);
     }
 
     pub(super) fn acknowledge(&mut self, is_received: bool) {

@@ -91,7 +91,7 @@ async fn end(carrier: &mut Carrier) -> End {
 }
 
 fn user(text: &str) -> Incoming {
-    Incoming::User(text.to_owned())
+    Incoming::User(text.into())
 }
 
 #[tokio::test]
@@ -104,7 +104,10 @@ async fn messages_go_both_ways_in_order() {
     }
     let reads_worker = async {
         for number in 0..1000 {
-            assert_eq!(next::<FromPrimary>(&mut worker).await.0, FromPrimary::User(number.to_string()));
+            assert_eq!(
+                next::<FromPrimary>(&mut worker).await.0,
+                FromPrimary::User(number.to_string().into())
+            );
         }
         // What it has to say is not all said yet perhaps.
         tokio::select! {

@@ -2,10 +2,12 @@
 
 use std::net::SocketAddr;
 
+use bytes::Bytes;
+use bytestring::ByteString;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::envelope::{BadLine, Carriage, Envelope, Message};
+use super::envelope::{BadLine, Carriage, Envelope, Message, share};
 use super::handle::{HandleKind, SocketMessage};
 use super::{AddressKind, Counter, fixed, quoted};
 
@@ -62,7 +64,7 @@ pub enum Incoming {
     /// About connections that were sent with a key.
     Socket(SocketMessage),
     /// A message for the primary's user, as JSON text.
-    User(String),
+    User(ByteString),
     /// Internal and unknown, or of no interest.
     Ignored,
 }
@@ -127,28 +129,20 @@ struct ClusterMessage<'a> {
     allcores: Option<bool>,
 }
 
-/// Reads one line of a worker's, without its line end.
-///
-/// # Errors
-///
-/// If it is not JSON, or claims to be a cluster message and has fields of the wrong types.
-pub fn parse(line: &[u8]) -> Result<Incoming, BadLine> {
-    if let Some((ack, is_accepted)) = fixed::read_answer(line) {
-        return Ok(Incoming::Accepted { ack, is_accepted });
-    }
-    Ok(match Envelope::open(line)? {
-        Envelope::Handle { kind, key, message } => {
-            Incoming::Handle { kind, key, message: Box::new(plain(Envelope::open_text(message)?)?) }
-        }
-        Envelope::HandleAck => Incoming::HandleAck,
-        Envelope::HandleNack => Incoming::HandleNack,
-        other => plain(other)?,
-    })
-}
-
 impl Message for Incoming {
-    fn parse(line: &[u8]) -> Result<Self, BadLine> {
-        parse(line)
+    fn parse(line: Bytes) -> Result<Self, BadLine> {
+        if let Some((ack, is_accepted)) = fixed::read_answer(&line) {
+            return Ok(Incoming::Accepted { ack, is_accepted });
+        }
+        let line = ByteString::try_from(line)?;
+        Ok(match Envelope::open(&line)? {
+            Envelope::Handle { kind, key, message } => {
+                Incoming::Handle { kind, key, message: Box::new(plain(Envelope::open(message)?, &line)?) }
+            }
+            Envelope::HandleAck => Incoming::HandleAck,
+            Envelope::HandleNack => Incoming::HandleNack,
+            other => plain(other, &line)?,
+        })
     }
 
     fn carriage(&self) -> Carriage {
@@ -161,11 +155,11 @@ impl Message for Incoming {
     }
 }
 
-fn plain(envelope: Envelope<'_>) -> Result<Incoming, BadLine> {
+fn plain(envelope: Envelope<'_>, line: &ByteString) -> Result<Incoming, BadLine> {
     Ok(match envelope {
         Envelope::Cluster(text) => parse_cluster(text)?,
         Envelope::Socket(message) => Incoming::Socket(message),
-        Envelope::User(text) => Incoming::User(text.to_owned()),
+        Envelope::User(text) => Incoming::User(share(line, text)),
         // Messages with descriptors are not wrapped in one another.
         Envelope::Handle { .. } | Envelope::HandleAck | Envelope::HandleNack | Envelope::Ignored => {
             Incoming::Ignored

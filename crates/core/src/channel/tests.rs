@@ -1,11 +1,21 @@
 //! What node workers say and are told, by example.
 
+use bytes::Bytes;
+
 use super::*;
 
 mod fixed;
 mod framing;
 mod hostile;
 mod round_trip;
+
+fn parse(line: &[u8]) -> Result<Incoming, BadLine> {
+    Message::parse(Bytes::copy_from_slice(line))
+}
+
+fn parse_from_primary(line: &[u8]) -> Result<FromPrimary, BadLine> {
+    Message::parse(Bytes::copy_from_slice(line))
+}
 
 fn query_of(line: &str) -> Query {
     match parse(line.as_bytes()) {
@@ -49,7 +59,7 @@ fn only_names_longer_than_node_are_internal() {
         r#""x""#,
         r#"{"a":"\ud800"}"#,
     ] {
-        assert_eq!(parse(user.as_bytes()).unwrap(), Incoming::User(user.to_owned()), "{user}");
+        assert_eq!(parse(user.as_bytes()).unwrap(), Incoming::User(user.into()), "{user}");
     }
     assert_eq!(parse(br#"{"cmd":"NODE_FOO"}"#).unwrap(), Incoming::Ignored);
     assert_eq!(parse(br#"{"cmd":"NODE_CLUSTER","ack":-1,"act":"nonsense"}"#).unwrap(), Incoming::Ignored);

@@ -2,10 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use bytes::Bytes;
+use bytestring::ByteString;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::envelope::{BadLine, Carriage, Envelope, Message};
+use super::envelope::{BadLine, Carriage, Envelope, Message, share};
 use super::handle::{HandleKind, SocketMessage};
 use super::{AddressKind, Counter, fixed, quoted};
 
@@ -56,7 +58,7 @@ pub enum FromPrimary {
     /// About connections that were sent with a key.
     Socket(SocketMessage),
     /// A message for the worker's user, as JSON text.
-    User(String),
+    User(ByteString),
     /// Internal and unknown, or of no interest.
     Ignored,
 }
@@ -74,29 +76,21 @@ struct ClusterMessage<'a> {
     sockname: Option<&'a RawValue>,
 }
 
-/// Reads one line of a primary's, without its line end.
-///
-/// # Errors
-///
-/// If it is not JSON, or claims to be a cluster message and has fields of the wrong types.
-pub fn parse_from_primary(line: &[u8]) -> Result<FromPrimary, BadLine> {
-    if let Some((seq, key)) = fixed::read_connection(line) {
-        let message = Box::new(FromPrimary::Connection { seq, key: key.to_owned() });
-        return Ok(FromPrimary::Handle { kind: HandleKind::NetNative, key: None, message });
-    }
-    Ok(match Envelope::open(line)? {
-        Envelope::Handle { kind, key, message } => {
-            FromPrimary::Handle { kind, key, message: Box::new(plain(Envelope::open_text(message)?)?) }
-        }
-        Envelope::HandleAck => FromPrimary::HandleAck,
-        Envelope::HandleNack => FromPrimary::HandleNack,
-        other => plain(other)?,
-    })
-}
-
 impl Message for FromPrimary {
-    fn parse(line: &[u8]) -> Result<Self, BadLine> {
-        parse_from_primary(line)
+    fn parse(line: Bytes) -> Result<Self, BadLine> {
+        if let Some((seq, key)) = fixed::read_connection(&line) {
+            let message = Box::new(FromPrimary::Connection { seq, key: key.to_owned() });
+            return Ok(FromPrimary::Handle { kind: HandleKind::NetNative, key: None, message });
+        }
+        let line = ByteString::try_from(line)?;
+        Ok(match Envelope::open(&line)? {
+            Envelope::Handle { kind, key, message } => {
+                FromPrimary::Handle { kind, key, message: Box::new(plain(Envelope::open(message)?, &line)?) }
+            }
+            Envelope::HandleAck => FromPrimary::HandleAck,
+            Envelope::HandleNack => FromPrimary::HandleNack,
+            other => plain(other, &line)?,
+        })
     }
 
     fn carriage(&self) -> Carriage {
@@ -109,11 +103,11 @@ impl Message for FromPrimary {
     }
 }
 
-fn plain(envelope: Envelope<'_>) -> Result<FromPrimary, BadLine> {
+fn plain(envelope: Envelope<'_>, line: &ByteString) -> Result<FromPrimary, BadLine> {
     Ok(match envelope {
         Envelope::Cluster(text) => parse_cluster(text)?,
         Envelope::Socket(message) => FromPrimary::Socket(message),
-        Envelope::User(text) => FromPrimary::User(text.to_owned()),
+        Envelope::User(text) => FromPrimary::User(share(line, text)),
         // Messages with descriptors are not wrapped in one another.
         Envelope::Handle { .. } | Envelope::HandleAck | Envelope::HandleNack | Envelope::Ignored => {
             FromPrimary::Ignored

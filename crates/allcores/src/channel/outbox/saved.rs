@@ -112,7 +112,7 @@ impl Outbox {
 impl Pending {
     fn save(&self, manifest: &mut Manifest) -> PendingSaved {
         PendingSaved {
-            bytes: self.bytes.as_ref().into(),
+            bytes: self.bytes.as_slice().into(),
             sent: self.sent,
             cargo: match &self.cargo {
                 Cargo::None => None,
@@ -136,7 +136,7 @@ impl Pending {
             return Err(io::Error::other("more of a message was sent than there is of it"));
         }
         Ok(Self {
-            bytes: bytes.into(),
+            bytes,
             sent: saved.sent,
             cargo: match saved.cargo {
                 None => Cargo::None,

@@ -112,7 +112,7 @@ async fn a_users_descriptor_arrives_and_lets_go_what_follows() {
                 "{message:?}"
             );
             assert_eq!(number_of(descriptor), 1);
-            assert_eq!(next::<FromPrimary>(&mut worker).await.0, FromPrimary::User("0".to_owned()));
+            assert_eq!(next::<FromPrimary>(&mut worker).await.0, FromPrimary::User("0".into()));
         }
         let rest = bounded(to_primary.drained());
         tokio::select! {

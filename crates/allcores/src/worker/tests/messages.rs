@@ -28,7 +28,7 @@ async fn messages_go_both_ways_in_order_and_as_any_type() {
         worker.send(&value).unwrap();
     }
     for value in 0..10_000 {
-        assert_eq!(primary.hear().await, Incoming::User(value.to_string()));
+        assert_eq!(primary.hear().await, Incoming::User(value.to_string().into()));
     }
     soon(worker.drained()).await;
 }

@@ -70,7 +70,7 @@ fn depth_costs_no_stack() {
 fn wrappers_in_wrappers_are_opened_no_further_than_node_wraps() {
     let open = r#"{"cmd":"NODE_HANDLE","type":"net.Native","msg":"#;
     let nested = |depth: usize| format!("{}{{}}{}", open.repeat(depth), "}".repeat(depth));
-    let user = Box::new(Incoming::User("{}".to_owned()));
+    let user = Box::new(Incoming::User("{}".into()));
     let handle = |message| Incoming::Handle { kind: HandleKind::NetNative, message, key: None };
     assert_eq!(parse(nested(1).as_bytes()).unwrap(), handle(user.clone()));
     assert_eq!(parse(nested(2).as_bytes()).unwrap(), handle(user));
@@ -85,9 +85,9 @@ fn wrappers_in_wrappers_are_opened_no_further_than_node_wraps() {
 fn a_wrapper_may_lack_everything() {
     let (incoming, from_primary) = take(br#"{"cmd":"NODE_HANDLE"}"#);
     let kind = HandleKind::Unknown;
-    let message = Box::new(Incoming::User("null".to_owned()));
+    let message = Box::new(Incoming::User("null".into()));
     assert_eq!(incoming.unwrap(), Incoming::Handle { kind, message, key: None });
-    let message = Box::new(FromPrimary::User("null".to_owned()));
+    let message = Box::new(FromPrimary::User("null".into()));
     assert_eq!(from_primary.unwrap(), FromPrimary::Handle { kind, message, key: None });
 }
 

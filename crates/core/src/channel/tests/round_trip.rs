@@ -148,10 +148,10 @@ fn a_users_message_with_a_descriptor_arrives_with_kind_and_key() {
         {
             let line = user_with_handle(kind, json, key);
             let key = key.map(str::to_owned);
-            let message = Box::new(Incoming::User(json.to_owned()));
+            let message = Box::new(Incoming::User(json.into()));
             let expected = Incoming::Handle { kind, message, key: key.clone() };
             assert_eq!(parse(line.as_bytes()).unwrap(), expected);
-            let message = Box::new(FromPrimary::User(json.to_owned()));
+            let message = Box::new(FromPrimary::User(json.into()));
             assert_eq!(
                 parse_from_primary(line.as_bytes()).unwrap(),
                 FromPrimary::Handle { kind, message, key }
@@ -163,7 +163,7 @@ fn a_users_message_with_a_descriptor_arrives_with_kind_and_key() {
 #[test]
 fn a_socket_that_node_sends_again_is_unwrapped() {
     let line = r#"{"cmd":"NODE_HANDLE","type":"net.Native","msg":{"cmd":"NODE_HANDLE","type":"net.Socket","msg":{"a":1},"key":"4:::80"}}"#;
-    let message = Box::new(Incoming::User(r#"{"a":1}"#.to_owned()));
+    let message = Box::new(Incoming::User(r#"{"a":1}"#.into()));
     let expected = Incoming::Handle { kind: HandleKind::NetSocket, message, key: Some("4:::80".to_owned()) };
     assert_eq!(parse(line.as_bytes()).unwrap(), expected);
 }
@@ -190,6 +190,6 @@ fn acknowledgements_and_user_messages_arrive_on_both_sides() {
     assert_eq!(parse_from_primary(HANDLE_ACK.as_bytes()).unwrap(), FromPrimary::HandleAck);
     assert_eq!(parse_from_primary(HANDLE_NACK.as_bytes()).unwrap(), FromPrimary::HandleNack);
     for json in ["null", "1", "\"x\"", "[]", r#"{"cmd":"NODE_"}"#, r#"{"cmd":5,"cmd":6}"#] {
-        assert_eq!(parse_from_primary(json.as_bytes()).unwrap(), FromPrimary::User(json.to_owned()));
+        assert_eq!(parse_from_primary(json.as_bytes()).unwrap(), FromPrimary::User(json.into()));
     }
 }
