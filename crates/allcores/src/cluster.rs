@@ -227,7 +227,7 @@ impl Cluster {
         let engine = plan.change(settings)?;
         // Under the lock, so that the engine hears of changes in their order.
         self.shared.commands.set_up(engine);
-        self.shared.hub.push(&Event::Setup { settings: Box::new(plan.settings()) });
+        self.shared.hub.push(Event::Setup { settings: Box::new(plan.settings()) });
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! Streams of events, one for each listener, and what holds workers back while one has taken too little.
 //!
-//! Of messages that come together listeners are told together: one who is woken for each is asleep again before the next.
+//! Messages that come together are told together, and taken together: a listener who is woken for each is asleep again
+//! before the next, and two threads that take a lock for each stand in each other's way.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -20,6 +21,10 @@ const MOST_BYTES: usize = 16 * 1024 * 1024;
 /// How many bytes of them are kept for a listener that has not come yet.
 const KEPT_BYTES: usize = 1024 * 1024;
 
+/// How many messages are told together, and how many events are taken together, and bytes of them.
+const TOGETHER: usize = 64;
+const TOGETHER_BYTES: usize = 64 * 1024;
+
 /// What a descriptor counts for.
 const HANDLE_BYTES: usize = 64 * 1024;
 
@@ -29,7 +34,11 @@ const HANDLE_BYTES: usize = 64 * 1024;
 /// 16 MiB of them), so drop those that you do not read. Those that are there before anybody asks for them, the cluster's own
 /// and one of each worker, hold back nobody until then: what they had no room for is [told](Event::Missed) first.
 #[derive(Debug)]
-pub struct Events(Arc<Queue>);
+pub struct Events {
+    queue: Arc<Queue>,
+    /// What comes before all that is in the queue. It has no weight any more.
+    taken: VecDeque<Event>,
+}
 
 #[derive(Debug)]
 struct Queue {
@@ -49,8 +58,6 @@ struct State {
     /// It holds back what workers write.
     is_full: bool,
     is_over: bool,
-    /// There are messages that the reader has not been told of.
-    is_untold: bool,
 }
 
 /// What there was no room for while the reader was awaited.
@@ -154,27 +161,16 @@ impl Queue {
         }
     }
 
-    fn push(&self, event: Event) {
+    fn push(&self, events: impl Iterator<Item = Event>) {
         let mut state = self.state();
         if state.reader == Reader::Gone {
             // By somebody else, since the hub looked.
             return;
         }
-        state.is_untold = matches!(event, Event::Message { .. });
-        let is_untold = state.is_untold;
-        state.push(event);
+        events.for_each(|event| state.push(event));
         self.regulate(&mut state);
         drop(state);
-        if !is_untold {
-            self.arrived.notify_one();
-        }
-    }
-
-    /// Tells the reader of the messages that have come.
-    fn tell(&self) {
-        if std::mem::take(&mut self.state().is_untold) {
-            self.arrived.notify_one();
-        }
+        self.arrived.notify_one();
     }
 
     fn end(&self) {
@@ -186,14 +182,14 @@ impl Queue {
 impl Events {
     fn new(flow: Arc<Flow>, reader: Reader) -> Self {
         let state = Mutex::new(State { reader, ..State::default() });
-        Self(Arc::new(Queue { state, arrived: Notify::new(), flow }))
+        Self { queue: Arc::new(Queue { state, arrived: Notify::new(), flow }), taken: VecDeque::new() }
     }
 
     /// A stream of what has happened, to which nothing is added.
     pub(super) fn over(told: impl IntoIterator<Item = Event>) -> Self {
         let events = Self::new(Arc::default(), Reader::There);
         {
-            let mut state = events.0.state();
+            let mut state = events.queue.state();
             told.into_iter().for_each(|event| state.push(event));
             state.is_over = true;
         }
@@ -203,18 +199,19 @@ impl Events {
     /// The same, of which nothing is dropped any more.
     pub(super) fn asked_for(self) -> Self {
         {
-            let mut state = self.0.state();
+            let mut state = self.queue.state();
             state.reader = Reader::There;
-            self.0.regulate(&mut state);
+            self.queue.regulate(&mut state);
         }
         self
     }
 
     /// What has not been taken.
-    pub(super) fn into_rest(self) -> Vec<Event> {
-        let mut state = self.0.state();
+    pub(super) fn into_rest(mut self) -> Vec<Event> {
+        let taken = std::mem::take(&mut self.taken);
+        let mut state = self.queue.state();
         let missed = state.missed.take();
-        missed.into_iter().chain(std::mem::take(&mut state.events)).collect()
+        taken.into_iter().chain(missed).chain(std::mem::take(&mut state.events)).collect()
     }
 
     /// Waits for what happens next; `None` when nothing more will.
@@ -224,17 +221,30 @@ impl Events {
     /// Safe: an event that is not returned stays.
     pub async fn next(&mut self) -> Option<Event> {
         loop {
-            {
-                let mut state = self.0.state();
-                state.reader = Reader::There;
-                let event = state.pop();
-                self.0.regulate(&mut state);
-                if event.is_some() || state.is_over {
-                    return event;
-                }
+            if let Some(event) = self.taken.pop_front() {
+                return Some(event);
             }
-            self.0.arrived.notified().await;
+            if self.take_some() {
+                return None;
+            }
+            if self.taken.is_empty() {
+                self.queue.arrived.notified().await;
+            }
         }
+    }
+
+    /// Takes what is there, but not too much. True if there is nothing and will be nothing.
+    fn take_some(&mut self) -> bool {
+        let mut state = self.queue.state();
+        state.reader = Reader::There;
+        let mut bytes = 0;
+        while self.taken.len() < TOGETHER && bytes < TOGETHER_BYTES {
+            let Some(event) = state.pop() else { break };
+            bytes += weight(&event).unwrap_or(0);
+            self.taken.push_back(event);
+        }
+        self.queue.regulate(&mut state);
+        state.is_over && self.taken.is_empty()
     }
 
     /// Waits for the next message, and passes over everything else, [`Event::Missed`] too; `None` when none will come.
@@ -253,10 +263,10 @@ impl Events {
 
 impl Drop for Events {
     fn drop(&mut self) {
-        let mut state = self.0.state();
+        let mut state = self.queue.state();
         let rest = std::mem::take(&mut state.events);
         (state.held, state.bytes, state.reader) = (0, 0, Reader::Gone);
-        self.0.regulate(&mut state);
+        self.queue.regulate(&mut state);
         drop(state);
         // Among it may be the last handle of a worker, which has streams of its own.
         drop(rest);
@@ -273,7 +283,25 @@ pub(super) struct Hub {
 #[derive(Debug, Default)]
 struct Streams {
     open: Vec<Weak<Queue>>,
+    /// Messages that have come and are not told yet.
+    come: Vec<Event>,
     is_over: bool,
+}
+
+impl Streams {
+    fn tell(&mut self) {
+        if self.come.is_empty() {
+            return;
+        }
+        let mut queues = self.open.iter().filter_map(Weak::upgrade).peekable();
+        while let Some(queue) = queues.next() {
+            match queues.peek() {
+                Some(_) => queue.push(self.come.iter().cloned()),
+                None => queue.push(self.come.drain(..)),
+            }
+        }
+        self.come.clear();
+    }
 }
 
 impl Hub {
@@ -297,33 +325,35 @@ impl Hub {
     fn subscribe_as(&self, reader: Reader) -> Events {
         let events = Events::new(Arc::clone(&self.flow), reader);
         let mut streams = self.streams();
+        streams.tell();
         if streams.is_over {
-            events.0.end();
+            events.queue.end();
         } else {
             streams.open.retain(|queue| queue.strong_count() > 0);
-            streams.open.push(Arc::downgrade(&events.0));
+            streams.open.push(Arc::downgrade(&events.queue));
         }
         events
     }
 
-    /// Tells of an event; of a message when it is [told](Self::tell) of, or with the next other event.
-    pub(super) fn push(&self, event: &Event) {
-        let streams = self.streams();
-        for queue in streams.open.iter().filter_map(Weak::upgrade) {
-            queue.push(event.clone());
+    /// Tells of an event; of a message together with others, at the latest when that is [asked for](Self::tell).
+    pub(super) fn push(&self, event: Event) {
+        let mut streams = self.streams();
+        let may_wait = matches!(event, Event::Message { .. });
+        streams.come.push(event);
+        if !may_wait || streams.come.len() >= TOGETHER {
+            streams.tell();
         }
     }
 
     /// Tells of the messages that have come.
     pub(super) fn tell(&self) {
-        for queue in self.streams().open.iter().filter_map(Weak::upgrade) {
-            queue.tell();
-        }
+        self.streams().tell();
     }
 
     /// Nothing more will happen.
     pub(super) fn end(&self) {
         let mut streams = self.streams();
+        streams.tell();
         streams.is_over = true;
         for queue in streams.open.drain(..).filter_map(|queue| queue.upgrade()) {
             queue.end();

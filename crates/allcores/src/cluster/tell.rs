@@ -24,7 +24,7 @@ impl Shared {
                 self.tell_listening(worker, ListeningAddress::said(address, port, kind, fd));
             }
             Said::Message(message) => {
-                self.tell(&Event::Message { worker: worker.clone(), message: message.clone() });
+                self.tell(Event::Message { worker: worker.clone(), message: message.clone() });
                 let mut untold = self.untold();
                 if untold.last() != Some(&worker) {
                     untold.push(worker);
@@ -45,10 +45,10 @@ impl Shared {
                     }
                 };
                 if let Some(error) = error.map(Arc::new) {
-                    self.tell(&Event::Error { worker: worker.clone(), error });
+                    self.tell(Event::Error { worker: worker.clone(), error });
                 }
                 let event = Event::Disconnect { worker: worker.clone() };
-                self.leave(&worker, worker.is_dead(), WorkerHandle::note_disconnected, &event);
+                self.leave(&worker, worker.is_dead(), WorkerHandle::note_disconnected, event);
             }
         }
     }
@@ -70,23 +70,23 @@ impl Shared {
     pub(super) fn observe(&self, event: &primary::Event<'_>) {
         use primary::Event as Seen;
         match *event {
-            Seen::Respawning { slot, delay } => self.hub.push(&Event::Respawning { slot, delay }),
+            Seen::Respawning { slot, delay } => self.hub.push(Event::Respawning { slot, delay }),
             Seen::CrashLoop { slot, exits, status, last_output } => {
-                self.hub.push(&Event::CrashLoop { slot, exits, status, last_output: last_output.to_vec() });
+                self.hub.push(Event::CrashLoop { slot, exits, status, last_output: last_output.to_vec() });
             }
             Seen::SpawnFailed { slot, reason } => {
-                self.hub.push(&Event::SpawnFailed { slot, reason: reason.to_owned() });
+                self.hub.push(Event::SpawnFailed { slot, reason: reason.to_owned() });
             }
-            Seen::Notice { text } => self.hub.push(&Event::Notice { text: text.to_owned() }),
-            Seen::Stopping => self.hub.push(&Event::Stopping),
-            Seen::Reloading { generation, slots } => self.hub.push(&Event::Reloading { generation, slots }),
-            Seen::Replaced { slot, done, slots } => self.hub.push(&Event::Replaced { slot, done, slots }),
+            Seen::Notice { text } => self.hub.push(Event::Notice { text: text.to_owned() }),
+            Seen::Stopping => self.hub.push(Event::Stopping),
+            Seen::Reloading { generation, slots } => self.hub.push(Event::Reloading { generation, slots }),
+            Seen::Replaced { slot, done, slots } => self.hub.push(Event::Replaced { slot, done, slots }),
             Seen::RollingBack { failure } => {
-                self.hub.push(&Event::RollingBack { failure: Box::new(failure.clone()) });
+                self.hub.push(Event::RollingBack { failure: Box::new(failure.clone()) });
             }
-            Seen::Reloaded { generation, took } => self.hub.push(&Event::Reloaded { generation, took }),
+            Seen::Reloaded { generation, took } => self.hub.push(Event::Reloaded { generation, took }),
             Seen::ReloadFailed { failure, .. } => {
-                self.hub.push(&Event::ReloadFailed { failure: Box::new(failure.clone()) });
+                self.hub.push(Event::ReloadFailed { failure: Box::new(failure.clone()) });
             }
             // A part of a program is not upgraded: the program is.
             Seen::Upgrading { .. } | Seen::UpgradeRefused { .. } | Seen::Upgraded { .. } => {}
@@ -113,38 +113,38 @@ impl Shared {
     fn observe_worker(&self, worker: WorkerHandle, event: &primary::Event<'_>) {
         use primary::Event as Seen;
         match *event {
-            Seen::Forked { .. } => self.tell(&Event::Fork { worker }),
+            Seen::Forked { .. } => self.tell(Event::Fork { worker }),
             Seen::Online { .. } => {
                 worker.reach(WorkerState::Online);
-                self.tell(&Event::Online { worker });
+                self.tell(Event::Online { worker });
             }
             // Who has a channel says so itself, of each server.
             Seen::Listening { address, rung: Rung::Adopted | Rung::Inherited, .. } => {
                 self.tell_listening(worker, ListeningAddress::seen(address));
             }
-            Seen::Ready { .. } => self.tell(&Event::Ready { worker }),
-            Seen::Hung { stalled, .. } => self.tell(&Event::Hung { worker, stalled }),
-            Seen::NotReady { lack, limit, .. } => self.tell(&Event::NotReady { worker, lack, limit }),
+            Seen::Ready { .. } => self.tell(Event::Ready { worker }),
+            Seen::Hung { stalled, .. } => self.tell(Event::Hung { worker, stalled }),
+            Seen::NotReady { lack, limit, .. } => self.tell(Event::NotReady { worker, lack, limit }),
             Seen::Unhealthy { reason, .. } => {
-                self.tell(&Event::Unhealthy { worker, reason: reason.to_owned() });
+                self.tell(Event::Unhealthy { worker, reason: reason.to_owned() });
             }
-            Seen::Renewing { reason, .. } => self.tell(&Event::Renewing { worker, reason }),
-            Seen::Watching { time, .. } => self.tell(&Event::Watching { worker, time }),
+            Seen::Renewing { reason, .. } => self.tell(Event::Renewing { worker, reason }),
+            Seen::Watching { time, .. } => self.tell(Event::Watching { worker, time }),
             Seen::Draining { .. } => {
                 worker.note_disconnect();
-                self.tell(&Event::Draining { worker });
+                self.tell(Event::Draining { worker });
             }
             Seen::Exited { status, .. } => {
                 let event = Event::Exit { worker: worker.clone(), status };
-                self.leave(&worker, !worker.is_connected(), |worker| worker.note_exited(status), &event);
+                self.leave(&worker, !worker.is_connected(), |worker| worker.note_exited(status), event);
             }
             Seen::AddressUnavailable { address, reason, .. } => {
                 let tried = format!("listening on {address} for worker {}", worker.id());
                 let error = Arc::new(Error::new(ErrorKind::AddressUnavailable, tried).because(reason));
-                self.tell(&Event::Error { worker, error });
+                self.tell(Event::Error { worker, error });
             }
             Seen::Output { stream, line, .. } => {
-                self.tell(&Event::Output { worker, stream, line: line.to_vec() });
+                self.tell(Event::Output { worker, stream, line: line.to_vec() });
             }
             _ => {}
         }
@@ -152,12 +152,12 @@ impl Shared {
 
     fn tell_listening(&self, worker: WorkerHandle, address: ListeningAddress) {
         worker.reach(WorkerState::Listening);
-        self.tell(&Event::Listening { worker, address });
+        self.tell(Event::Listening { worker, address });
     }
 
     /// Takes note of one half of a worker's end, and tells of it. With the second half it leaves the table, before anybody
     /// can know.
-    fn leave(&self, worker: &WorkerHandle, is_gone: bool, note: impl FnOnce(&WorkerHandle), event: &Event) {
+    fn leave(&self, worker: &WorkerHandle, is_gone: bool, note: impl FnOnce(&WorkerHandle), event: Event) {
         if is_gone {
             self.table().remove(&worker.id());
         }
@@ -169,9 +169,9 @@ impl Shared {
     }
 
     /// Tells of a worker: to who listens to it, and to who listens to all.
-    fn tell(&self, event: &Event) {
+    fn tell(&self, event: Event) {
         if let Some(worker) = event.worker() {
-            worker.push(event);
+            worker.push(event.clone());
         }
         self.hub.push(event);
     }

@@ -324,7 +324,7 @@ impl WorkerHandle {
         });
     }
 
-    pub(super) fn push(&self, event: &Event) {
+    pub(super) fn push(&self, event: Event) {
         self.0.hub.push(event);
     }
 

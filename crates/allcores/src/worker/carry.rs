@@ -9,6 +9,7 @@ use std::sync::{Arc, mpsc};
 use allcores_core::channel::{FromPrimary, Serialization, WorkerSpeaker};
 use allcores_core::worker::{Slot, WorkerId};
 
+use super::inbox::TOGETHER;
 use super::link::Link;
 use crate::channel::{self, Arrival, Carrier, Sender};
 use crate::{Error, ErrorKind, Handle, Message};
@@ -61,11 +62,17 @@ async fn greet(link: Arc<Link>, sender: Sender, tell: mpsc::SyncSender<io::Resul
 
 /// Carries the channel until it ends.
 async fn carry(link: &Arc<Link>, mut carrier: Carrier) {
+    // Messages that have come and are not in the inbox, and whether the program was behind with those that are.
+    let (mut come, mut was_behind) = (Vec::new(), false);
     loop {
-        // The program is behind with its messages, and waits for nothing that may be behind them.
-        let is_behind = link.inbox.is_behind() && !link.awaits_answer() && !carrier.awaits_receipt();
+        if come.len() >= TOGETHER {
+            was_behind = link.inbox.push(&mut come);
+        }
+        was_behind = was_behind && link.inbox.is_behind();
+        // It waits for nothing that may be behind them.
+        let is_behind = was_behind && !link.awaits_answer() && !carrier.awaits_receipt();
         let arrival = if is_behind {
-            link.inbox.tell();
+            link.inbox.push(&mut come);
             tokio::select! {
                 () = link.stirred() => continue,
                 () = link.inbox.caught_up() => continue,
@@ -75,15 +82,15 @@ async fn carry(link: &Arc<Link>, mut carrier: Carrier) {
             let mut next = pin!(carrier.next());
             poll_fn(|context| {
                 let arrival = next.as_mut().poll(context);
-                if arrival.is_pending() {
-                    link.inbox.tell();
+                if arrival.is_pending() && !come.is_empty() {
+                    was_behind = link.inbox.push(&mut come);
                 }
                 arrival
             })
             .await
         };
         match arrival {
-            Ok(Arrival::Message { message, descriptor }) => hear(link, message, descriptor),
+            Ok(Arrival::Message { message, descriptor }) => hear(link, &mut come, message, descriptor),
             Ok(Arrival::Lost { message: FromPrimary::Handle { message, .. } }) => {
                 if let FromPrimary::Answer { ack, key, .. } = *message {
                     link.answer_lost(ack, &key);
@@ -95,12 +102,17 @@ async fn carry(link: &Arc<Link>, mut carrier: Carrier) {
         }
     }
     drop(carrier);
+    link.inbox.push(&mut come);
     link.end();
 }
 
-fn hear(link: &Arc<Link>, message: FromPrimary, descriptor: Option<OwnedFd>) {
+/// Takes in what the primary says: a user's messages to be put into the inbox with others, all else at once and behind them.
+fn hear(link: &Arc<Link>, come: &mut Vec<Message>, message: FromPrimary, descriptor: Option<OwnedFd>) {
+    if !come.is_empty() && !matches!(message, FromPrimary::User(_) | FromPrimary::Handle { .. }) {
+        link.inbox.push(come);
+    }
     match message {
-        FromPrimary::Handle { message, .. } => hear(link, *message, descriptor),
+        FromPrimary::Handle { message, .. } => hear(link, come, *message, descriptor),
         FromPrimary::Answer { ack, errno, key, sockname, .. } => {
             link.answered(ack, errno, key, descriptor, sockname);
         }
@@ -113,7 +125,7 @@ fn hear(link: &Arc<Link>, message: FromPrimary, descriptor: Option<OwnedFd>) {
         FromPrimary::Socket(message) => link.answer_about(message),
         FromPrimary::User(json) => {
             let handle = descriptor.and_then(|descriptor| Handle::of(descriptor).ok());
-            link.inbox.push(Message::new(json, handle));
+            come.push(Message::new(json, handle));
         }
         FromPrimary::HandleAck | FromPrimary::HandleNack | FromPrimary::Ignored => {}
     }

@@ -3,7 +3,8 @@
 //! Before the program asks for any, so many are kept and further ones are dropped: it may never ask. Once it has, none
 //! is lost, and the channel is read no further while it is behind.
 //!
-//! What has come together is told of together: a reader that is woken for each message is asleep again before the next.
+//! What has come together is put in together: a reader that is woken for each message is asleep again before the next, and
+//! two threads that take a lock for each stand in each other's way.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -19,8 +20,8 @@ pub(super) const LIMIT: usize = 4096;
 /// channel's thread would be woken for each.
 const CAUGHT_UP: usize = LIMIT / 2;
 
-/// How many are told of together, while more come.
-const TOGETHER: usize = 64;
+/// How many are put in together, while more come.
+pub(super) const TOGETHER: usize = 64;
 
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
@@ -32,8 +33,6 @@ pub(super) struct Inbox {
 #[derive(Debug, Default)]
 struct State {
     messages: VecDeque<Message>,
-    /// How many have been put in since a reader was told.
-    untold: usize,
     has_reader: bool,
     /// No more is to be read for now.
     is_behind: bool,
@@ -43,26 +42,20 @@ struct State {
 }
 
 impl Inbox {
-    /// Puts a message at the end, to be [told](Self::tell) of when there is nothing more to be put in for now.
-    pub(super) fn push(&self, message: Message) {
+    /// Puts messages at the end and tells whoever waits. Says whether a reader [is behind](Self::is_behind) now.
+    pub(super) fn push(&self, come: &mut Vec<Message>) -> bool {
         let mut state = self.state();
-        if state.is_closed || (state.is_at_limit() && !state.has_reader) {
-            return;
-        }
-        state.messages.push_back(message);
-        state.is_behind |= state.has_reader && state.is_at_limit();
-        state.untold += 1;
-        if state.untold >= TOGETHER {
-            drop(state);
-            self.tell();
-        }
-    }
-
-    /// Tells whoever waits of what was put in.
-    pub(super) fn tell(&self) {
-        if std::mem::take(&mut self.state().untold) > 0 {
-            self.arrived.notify_one();
-        }
+        let room = match (state.is_closed, state.has_reader) {
+            (true, _) => 0,
+            (false, true) => usize::MAX,
+            (false, false) => LIMIT.saturating_sub(state.messages.len()),
+        };
+        state.messages.extend(come.drain(..).take(room));
+        state.is_behind |= state.has_reader && state.messages.len() >= LIMIT;
+        let is_behind = state.is_behind;
+        drop(state);
+        self.arrived.notify_one();
+        is_behind
     }
 
     /// Whether a reader is so far behind that no more should be read for it until it has [caught up](Self::caught_up).
@@ -119,12 +112,6 @@ impl Inbox {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    fn is_at_limit(&self) -> bool {
-        self.messages.len() >= LIMIT
     }
 }
 

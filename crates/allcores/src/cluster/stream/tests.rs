@@ -60,10 +60,10 @@ async fn a_full_stream_holds_back_until_it_is_read_or_dropped() {
     let hub = Hub::new(Arc::clone(&flow));
     let (mut one, mut other) = (hub.subscribe(), hub.subscribe());
     for events in [&mut one, &mut other] {
-        hub.push(&Event::Stopping);
+        hub.push(Event::Stopping);
         events.next().await;
     }
-    hub.push(&line(&worker, MOST_BYTES));
+    hub.push(line(&worker, MOST_BYTES));
     assert!(!flow.is_open());
     drop(one);
     assert!(!flow.is_open());
@@ -76,12 +76,12 @@ async fn a_stream_that_is_dropped_while_it_is_told_something_holds_back_nobody()
     let (worker, flow) = (worker(), Arc::new(Flow::default()));
     let hub = Hub::new(Arc::clone(&flow));
     let mut events = hub.subscribe();
-    hub.push(&Event::Stopping);
+    hub.push(Event::Stopping);
     events.next().await;
     // As the hub has it when it has looked who is there, and has not told them yet.
-    let queue = Arc::clone(&events.0);
+    let queue = Arc::clone(&events.queue);
     drop(events);
-    queue.push(line(&worker, MOST_BYTES));
+    queue.push(std::iter::once(line(&worker, MOST_BYTES)));
     assert!(flow.is_open());
     drop(queue);
     assert!(flow.is_open());
@@ -90,9 +90,9 @@ async fn a_stream_that_is_dropped_while_it_is_told_something_holds_back_nobody()
 #[tokio::test]
 async fn who_asks_first_hears_all_though_the_worker_is_gone() {
     let worker = worker();
-    worker.push(&Event::Fork { worker: worker.clone() });
-    worker.push(&line(&worker, 3));
-    worker.push(&Event::Exit { worker: worker.clone(), status: ExitStatus::Code(7) });
+    worker.push(Event::Fork { worker: worker.clone() });
+    worker.push(line(&worker, 3));
+    worker.push(Event::Exit { worker: worker.clone(), status: ExitStatus::Code(7) });
     worker.end();
     let told = all(worker.events()).await;
     assert!(matches!(&told[..], [Event::Fork { .. }, Event::Output { .. }, Event::Exit { .. }]), "{told:?}");
@@ -103,9 +103,9 @@ async fn who_asks_first_hears_all_though_the_worker_is_gone() {
 #[tokio::test]
 async fn who_asked_in_time_hears_the_end_and_others_do_not_hear_the_beginning() {
     let worker = worker();
-    worker.push(&Event::Fork { worker: worker.clone() });
+    worker.push(Event::Fork { worker: worker.clone() });
     let (first, second) = (worker.events(), worker.events());
-    worker.push(&Event::Disconnect { worker: worker.clone() });
+    worker.push(Event::Disconnect { worker: worker.clone() });
     worker.end();
     assert_eq!((all(first).await.len(), all(second).await.len()), (2, 1));
     assert_eq!(all(worker.events()).await.len(), 0);
@@ -115,7 +115,7 @@ async fn who_asked_in_time_hears_the_end_and_others_do_not_hear_the_beginning() 
 fn a_worker_whose_events_nobody_wants_is_forgotten_with_its_last_handle() {
     let worker = worker();
     let commands = Arc::downgrade(worker.flow());
-    worker.push(&Event::Fork { worker: worker.clone() });
+    worker.push(Event::Fork { worker: worker.clone() });
     worker.end();
     assert!(commands.upgrade().is_some());
     drop(worker);
@@ -125,8 +125,8 @@ fn a_worker_whose_events_nobody_wants_is_forgotten_with_its_last_handle() {
 #[tokio::test]
 async fn what_was_dropped_before_anybody_asked_is_told_first() {
     let worker = worker();
-    let said = |bytes| worker.push(&line(&worker, bytes));
-    worker.push(&Event::Fork { worker: worker.clone() });
+    let said = |bytes| worker.push(line(&worker, bytes));
+    worker.push(Event::Fork { worker: worker.clone() });
     said(1);
     said(2);
     said(KEPT_BYTES - 2);
@@ -146,9 +146,9 @@ async fn what_was_dropped_before_anybody_asked_is_told_first() {
 async fn what_a_worker_that_is_gone_could_not_be_heard_saying_is_told_first() {
     let worker = worker();
     for _ in 0..=MOST {
-        worker.push(&line(&worker, 1));
+        worker.push(line(&worker, 1));
     }
-    worker.push(&Event::Exit { worker: worker.clone(), status: ExitStatus::Code(0) });
+    worker.push(Event::Exit { worker: worker.clone(), status: ExitStatus::Code(0) });
     worker.end();
     let told = all(worker.events()).await;
     assert!(matches!(told[0], Event::Missed { events: 2, .. }), "{:?}", told[0]);
@@ -163,7 +163,7 @@ async fn of_a_stream_that_was_asked_for_nothing_is_dropped_before_it_is_read() {
     let events = hub.subscribe();
     for _ in 0..MOST {
         assert!(flow.is_open());
-        hub.push(&line(&worker, 1));
+        hub.push(line(&worker, 1));
     }
     assert!(!flow.is_open(), "nobody is held back");
     hub.end();
