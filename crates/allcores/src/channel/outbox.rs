@@ -5,6 +5,8 @@
 //! may be cut by such a read is the last one with a descriptor until it is acknowledged.
 
 mod saved;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};

@@ -55,6 +55,17 @@ fn a_long_line_in_small_pieces_is_neither_searched_nor_moved_again_and_again() {
 }
 
 #[test]
+fn the_memory_of_a_long_line_goes_with_it() {
+    let mut lines = Lines::new(1 << 30);
+    lines.push(&[b'a'; 300_000]);
+    lines.push(b"\nshort\nrest");
+    let long = lines.next_line().unwrap().unwrap();
+    let short = lines.next_line().unwrap().unwrap();
+    assert!(long.is_unique(), "others keep it");
+    assert_eq!((long.len(), &short[..], lines.rest()), (300_000, &b"short"[..], &b"rest"[..]));
+}
+
+#[test]
 fn every_offset_may_be_the_end_of_a_read() {
     let whole = "{\"a\":\"ß\u{20ac}\"}\n\n\r\n[1]\n\"\u{1f980}\"\n".as_bytes();
     let mut expected = Vec::new();

@@ -1,0 +1,26 @@
+//! What waits, and in how many pieces.
+
+use super::*;
+
+#[test]
+fn what_a_user_says_waits_in_few_pieces_and_nothing_overtakes_it() {
+    let mut outbox = Outbox::default();
+    let said: Vec<String> = (0..2000).map(|number| format!("{{\"number\":{number}}}")).collect();
+    let (before, after) = said.split_at(1000);
+    before.iter().for_each(|line| outbox.push(Pending::user(line.clone())));
+    outbox.push(Pending::plain("own".to_owned()));
+    after.iter().for_each(|line| outbox.push(Pending::user(line.clone())));
+    let long = "x".repeat(2 * JOINED);
+    outbox.push(Pending::user(long.clone()));
+
+    let pieces: Vec<&[u8]> = outbox.waiting.iter().map(Pending::rest).collect();
+    let text = pieces.concat();
+    let expected = [before, &["own".to_owned()], after, &[long]].concat().join("\n") + "\n";
+    assert!(text == expected.as_bytes(), "the order has changed");
+    assert!(pieces.iter().all(|piece| piece.len() <= JOINED || piece.len() == 2 * JOINED + 1));
+    assert!(pieces.contains(&&b"own\n"[..]), "it is not by itself");
+    let joined = |lines: &[String]| lines.iter().map(|line| line.len() + 1).sum::<usize>().div_ceil(JOINED);
+    assert_eq!(pieces.len(), joined(before) + 1 + joined(after) + 1);
+    assert_eq!(outbox.unread, 4);
+    assert_eq!(outbox.metered(), text.len());
+}
