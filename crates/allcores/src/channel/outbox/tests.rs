@@ -7,11 +7,14 @@ fn what_a_user_says_waits_in_few_pieces_and_nothing_overtakes_it() {
     let mut outbox = Outbox::default();
     let said: Vec<String> = (0..2000).map(|number| format!("{{\"number\":{number}}}")).collect();
     let (before, after) = said.split_at(1000);
-    before.iter().for_each(|line| outbox.push(Pending::user(line.clone())));
-    outbox.push(Pending::plain("own".to_owned()));
-    after.iter().for_each(|line| outbox.push(Pending::user(line.clone())));
     let long = "x".repeat(2 * JOINED);
-    outbox.push(Pending::user(long.clone()));
+    let users = |lines: &[String]| lines.iter().cloned().map(Pending::user).collect::<Vec<_>>();
+    let own = Pending::plain("own".to_owned());
+    for pending in
+        users(before).into_iter().chain([own]).chain(users(after)).chain([Pending::user(long.clone())])
+    {
+        outbox.push(pending);
+    }
 
     let pieces: Vec<&[u8]> = outbox.waiting.iter().map(Pending::rest).collect();
     let text = pieces.concat();

@@ -57,7 +57,7 @@ fn a_long_line_in_small_pieces_is_neither_searched_nor_moved_again_and_again() {
 #[test]
 fn the_memory_of_a_long_line_goes_with_it() {
     let mut lines = Lines::new(1 << 30);
-    lines.push(&[b'a'; 300_000]);
+    lines.push(&b"a".repeat(300_000));
     lines.push(b"\nshort\nrest");
     let long = lines.next_line().unwrap().unwrap();
     let short = lines.next_line().unwrap().unwrap();
