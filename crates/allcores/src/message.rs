@@ -13,8 +13,9 @@ use crate::handle::Handle;
 
 /// A message that came over the channel: any JSON value, and perhaps a socket that rode on it.
 ///
-/// Cheap to clone; the socket goes to whoever [takes](Message::take_handle) it first. It shares the memory of what was read
-/// together with it, up to 64 KiB: a program that keeps few of very many for long keeps what it has [parsed](Message::parse).
+/// Cheap to clone; the socket goes to whoever [takes](Message::take_handle) it first. In a worker it shares
+/// the memory of what was read together with it, some 64 KiB: who keeps few of very many for long keeps what was
+/// [parsed](Message::parse).
 ///
 /// # Examples
 ///

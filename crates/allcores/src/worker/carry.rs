@@ -69,7 +69,7 @@ async fn carry(link: &Arc<Link>, mut carrier: Carrier) {
             was_behind = link.inbox.push(&mut come);
         }
         was_behind = was_behind && link.inbox.is_behind();
-        // It waits for nothing that may be behind them.
+        // And waits for nothing that may be behind its messages.
         let is_behind = was_behind && !link.awaits_answer() && !carrier.awaits_receipt();
         let arrival = if is_behind {
             link.inbox.push(&mut come);

@@ -1,7 +1,6 @@
 //! What every line of the channel is, whoever wrote it: Node's own message of some kind, or a user's.
 
 use bytes::Bytes;
-use bytestring::ByteString;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -83,15 +82,6 @@ struct HandleMessage<'a> {
     dgram: Option<&'a RawValue>,
 }
 
-/// The part of a line that is a user's. Not copied: of messages there may be very many.
-pub(super) fn share(line: &ByteString, text: &str) -> ByteString {
-    // What Node takes a message for that has none, which is no part of any line.
-    if text == NOTHING { ByteString::from_static(NOTHING) } else { line.slice_ref(text) }
-}
-
-/// JSON's word for nothing.
-const NOTHING: &str = "null";
-
 impl<'a> Envelope<'a> {
     pub(super) fn open(text: &'a str) -> Result<Self, BadLine> {
         if text == HANDLE_ACK {
@@ -117,13 +107,13 @@ impl<'a> Envelope<'a> {
 
     fn open_handle(text: &'a str) -> Result<Self, BadLine> {
         let outer: HandleMessage<'a> = serde_json::from_str(text)?;
-        let message = outer.msg.map_or(NOTHING, RawValue::get);
+        let message = outer.msg.map_or("null", RawValue::get);
         // Node wraps what it sends again for want of an acknowledgement a second time.
         let inner = serde_json::from_str::<Command<'_>>(message).ok().and_then(|inner| inner.cmd);
         let is_wrapped_twice = inner.is_some_and(|command| command.get() == "\"NODE_HANDLE\"");
         let HandleMessage { kind, msg, key, dgram } =
             if is_wrapped_twice { serde_json::from_str(message)? } else { outer };
         let kind = HandleKind::read(kind.map(RawValue::get), dgram.map(RawValue::get));
-        Ok(Self::Handle { kind, key, message: msg.map_or(NOTHING, RawValue::get) })
+        Ok(Self::Handle { kind, key, message: msg.map_or("null", RawValue::get) })
     }
 }

@@ -7,7 +7,7 @@ use bytestring::ByteString;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::envelope::{BadLine, Carriage, Envelope, Message, share};
+use super::envelope::{BadLine, Carriage, Envelope, Message};
 use super::handle::{HandleKind, SocketMessage};
 use super::{AddressKind, Counter, fixed, quoted};
 
@@ -63,7 +63,8 @@ pub enum Incoming {
     },
     /// About connections that were sent with a key.
     Socket(SocketMessage),
-    /// A message for the primary's user, as JSON text.
+    /// A message for the primary's user, as JSON text. Copied out of its line: a worker decides what is around it there, and
+    /// how much of the primary's memory would be kept with it.
     User(ByteString),
     /// Internal and unknown, or of no interest.
     Ignored,
@@ -137,11 +138,11 @@ impl Message for Incoming {
         let line = ByteString::try_from(line)?;
         Ok(match Envelope::open(&line)? {
             Envelope::Handle { kind, key, message } => {
-                Incoming::Handle { kind, key, message: Box::new(plain(Envelope::open(message)?, &line)?) }
+                Incoming::Handle { kind, key, message: Box::new(plain(Envelope::open(message)?)?) }
             }
             Envelope::HandleAck => Incoming::HandleAck,
             Envelope::HandleNack => Incoming::HandleNack,
-            other => plain(other, &line)?,
+            other => plain(other)?,
         })
     }
 
@@ -155,11 +156,11 @@ impl Message for Incoming {
     }
 }
 
-fn plain(envelope: Envelope<'_>, line: &ByteString) -> Result<Incoming, BadLine> {
+fn plain(envelope: Envelope<'_>) -> Result<Incoming, BadLine> {
     Ok(match envelope {
         Envelope::Cluster(text) => parse_cluster(text)?,
         Envelope::Socket(message) => Incoming::Socket(message),
-        Envelope::User(text) => Incoming::User(share(line, text)),
+        Envelope::User(text) => Incoming::User(text.into()),
         // Messages with descriptors are not wrapped in one another.
         Envelope::Handle { .. } | Envelope::HandleAck | Envelope::HandleNack | Envelope::Ignored => {
             Incoming::Ignored

@@ -7,7 +7,7 @@ use bytestring::ByteString;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::envelope::{BadLine, Carriage, Envelope, Message, share};
+use super::envelope::{BadLine, Carriage, Envelope, Message};
 use super::handle::{HandleKind, SocketMessage};
 use super::{AddressKind, Counter, fixed, quoted};
 
@@ -101,6 +101,13 @@ impl Message for FromPrimary {
             _ => Carriage::Plain,
         }
     }
+}
+
+/// The part of a line that is a user's. Not copied, as of messages there may be very many, but where that would keep much more.
+fn share(line: &ByteString, text: &str) -> ByteString {
+    // So does what stands for no message at all, which is no part of any line.
+    let is_most = 2 * text.len() >= line.len() && line.as_bytes().as_ptr_range().contains(&text.as_ptr());
+    if is_most { line.slice_ref(text) } else { text.into() }
 }
 
 fn plain(envelope: Envelope<'_>, line: &ByteString) -> Result<FromPrimary, BadLine> {
