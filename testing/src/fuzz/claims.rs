@@ -76,8 +76,8 @@ pub fn messages(data: &[u8]) -> bool {
     // What is cut into lines has no line end inside.
     let line: Bytes = data.iter().map(|byte| if *byte == b'\n' { b' ' } else { *byte }).collect();
     let is_json = serde_json::from_slice::<IgnoredAny>(&line).is_ok() && std::str::from_utf8(&line).is_ok();
-    let incoming: Result<Incoming, BadLine> = Message::parse(line.clone());
-    let from_primary: Result<FromPrimary, BadLine> = Message::parse(line.clone());
+    let incoming: Result<Incoming, BadLine> = Message::parse(&line);
+    let from_primary: Result<FromPrimary, BadLine> = Message::parse(&line);
     if !is_json {
         assert!(
             incoming.is_err() && from_primary.is_err(),
@@ -150,7 +150,7 @@ fn answer(message: &Incoming) {
 
 fn understood(query: &Query, line: &str, expected: i32) {
     assert!(!line.contains('\n'), "{line:?}");
-    let message = FromPrimary::parse(Bytes::copy_from_slice(line.as_bytes()))
+    let message = FromPrimary::parse(&Bytes::copy_from_slice(line.as_bytes()))
         .unwrap_or_else(|error| panic!("{error}: {line:?}"));
     let message = match message {
         FromPrimary::Handle { message, .. } => *message,

@@ -21,9 +21,6 @@ const READ_SIZE: usize = 64 * 1024;
 /// How many descriptors may have come before the messages that they belong to.
 const MOST_PENDING: usize = 128;
 
-/// How much is shown of what is no message, in bytes.
-const EXCERPT: usize = 60;
-
 /// A descriptor that came, or should have come.
 #[derive(Debug)]
 struct Received {
@@ -91,8 +88,7 @@ impl Inbox {
             return Err(format!("more than {MOST_PENDING} descriptors without their messages"));
         }
         let Some(line) = self.lines.next_line().map_err(|error| error.to_string())? else { return Ok(None) };
-        let begin = line.slice(..line.len().min(EXCERPT));
-        M::parse(line).map(Some).map_err(|_| excerpt(&begin))
+        M::parse(&line).map(Some).map_err(|_| excerpt(&line))
     }
 
     /// The descriptor of the message that was taken out last.
@@ -101,7 +97,7 @@ impl Inbox {
     }
 }
 
-fn excerpt(begin: &[u8]) -> String {
-    let text = String::from_utf8_lossy(begin);
+fn excerpt(line: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&line[..line.len().min(60)]);
     format!("not a message: {text:?}")
 }

@@ -62,15 +62,14 @@ async fn greet(link: Arc<Link>, sender: Sender, tell: mpsc::SyncSender<io::Resul
 
 /// Carries the channel until it ends.
 async fn carry(link: &Arc<Link>, mut carrier: Carrier) {
-    // Messages that have come and are not in the inbox, and whether the program was behind with those that are.
-    let (mut come, mut was_behind) = (Vec::new(), false);
+    // Messages that are to be put into the inbox.
+    let mut come = Vec::new();
     loop {
         if come.len() >= TOGETHER {
-            was_behind = link.inbox.push(&mut come);
+            link.inbox.push(&mut come);
         }
-        was_behind = was_behind && link.inbox.is_behind();
-        // And waits for nothing that may be behind its messages.
-        let is_behind = was_behind && !link.awaits_answer() && !carrier.awaits_receipt();
+        // The program is behind with its messages, and waits for nothing that may be behind them.
+        let is_behind = link.inbox.is_behind() && !link.awaits_answer() && !carrier.awaits_receipt();
         let arrival = if is_behind {
             link.inbox.push(&mut come);
             tokio::select! {
@@ -82,8 +81,8 @@ async fn carry(link: &Arc<Link>, mut carrier: Carrier) {
             let mut next = pin!(carrier.next());
             poll_fn(|context| {
                 let arrival = next.as_mut().poll(context);
-                if arrival.is_pending() && !come.is_empty() {
-                    was_behind = link.inbox.push(&mut come);
+                if arrival.is_pending() {
+                    link.inbox.push(&mut come);
                 }
                 arrival
             })
@@ -108,7 +107,7 @@ async fn carry(link: &Arc<Link>, mut carrier: Carrier) {
 
 /// Takes in what the primary says: a user's messages to be put into the inbox with others, all else at once and behind them.
 fn hear(link: &Arc<Link>, come: &mut Vec<Message>, message: FromPrimary, descriptor: Option<OwnedFd>) {
-    if !come.is_empty() && !matches!(message, FromPrimary::User(_) | FromPrimary::Handle { .. }) {
+    if !matches!(message, FromPrimary::User(_) | FromPrimary::Handle { .. }) {
         link.inbox.push(come);
     }
     match message {

@@ -7,6 +7,7 @@
 //! two threads that take a lock for each stand in each other's way.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -27,6 +28,8 @@ pub(super) const TOGETHER: usize = 64;
 pub(super) struct Inbox {
     state: Mutex<State>,
     arrived: Notify,
+    /// No more is to be read for now. Changed under the lock.
+    is_behind: AtomicBool,
     caught_up: Notify,
 }
 
@@ -34,16 +37,17 @@ pub(super) struct Inbox {
 struct State {
     messages: VecDeque<Message>,
     has_reader: bool,
-    /// No more is to be read for now.
-    is_behind: bool,
     /// How many readers wait to be told.
     waiting: usize,
     is_closed: bool,
 }
 
 impl Inbox {
-    /// Puts messages at the end and tells whoever waits. Says whether a reader [is behind](Self::is_behind) now.
-    pub(super) fn push(&self, come: &mut Vec<Message>) -> bool {
+    /// Puts messages at the end, if there are any, and tells whoever waits.
+    pub(super) fn push(&self, come: &mut Vec<Message>) {
+        if come.is_empty() {
+            return;
+        }
         let mut state = self.state();
         let room = match (state.is_closed, state.has_reader) {
             (true, _) => 0,
@@ -51,16 +55,16 @@ impl Inbox {
             (false, false) => LIMIT.saturating_sub(state.messages.len()),
         };
         state.messages.extend(come.drain(..).take(room));
-        state.is_behind |= state.has_reader && state.messages.len() >= LIMIT;
-        let is_behind = state.is_behind;
+        if state.has_reader && state.messages.len() >= LIMIT {
+            self.is_behind.store(true, Ordering::Relaxed);
+        }
         drop(state);
         self.arrived.notify_one();
-        is_behind
     }
 
     /// Whether a reader is so far behind that no more should be read for it until it has [caught up](Self::caught_up).
     pub(super) fn is_behind(&self) -> bool {
-        self.state().is_behind
+        self.is_behind.load(Ordering::Relaxed)
     }
 
     /// Waits until a reader that was behind is no longer. Others may have made it so again since.
@@ -75,8 +79,8 @@ impl Inbox {
                 let mut state = self.state();
                 state.has_reader = true;
                 let message = state.messages.pop_front();
-                if state.is_behind && state.messages.len() <= CAUGHT_UP {
-                    state.is_behind = false;
+                if self.is_behind() && state.messages.len() <= CAUGHT_UP {
+                    self.is_behind.store(false, Ordering::Relaxed);
                     self.caught_up.notify_one();
                 }
                 if message.is_some() || state.is_closed {

@@ -34,7 +34,7 @@ pub trait Message: Sized {
     /// # Errors
     ///
     /// If it is not JSON, or claims to be of node:cluster's messages and has fields of the wrong types.
-    fn parse(line: Bytes) -> Result<Self, BadLine>;
+    fn parse(line: &Bytes) -> Result<Self, BadLine>;
 
     /// What it means to the carrying of descriptors.
     fn carriage(&self) -> Carriage;

@@ -131,12 +131,11 @@ struct ClusterMessage<'a> {
 }
 
 impl Message for Incoming {
-    fn parse(line: Bytes) -> Result<Self, BadLine> {
-        if let Some((ack, is_accepted)) = fixed::read_answer(&line) {
+    fn parse(line: &Bytes) -> Result<Self, BadLine> {
+        if let Some((ack, is_accepted)) = fixed::read_answer(line) {
             return Ok(Incoming::Accepted { ack, is_accepted });
         }
-        let line = ByteString::try_from(line)?;
-        Ok(match Envelope::open(&line)? {
+        Ok(match Envelope::open(std::str::from_utf8(line)?)? {
             Envelope::Handle { kind, key, message } => {
                 Incoming::Handle { kind, key, message: Box::new(plain(Envelope::open(message)?)?) }
             }

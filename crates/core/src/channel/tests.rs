@@ -10,11 +10,11 @@ mod hostile;
 mod round_trip;
 
 fn parse(line: &[u8]) -> Result<Incoming, BadLine> {
-    Message::parse(Bytes::copy_from_slice(line))
+    Message::parse(&Bytes::copy_from_slice(line))
 }
 
 fn parse_from_primary(line: &[u8]) -> Result<FromPrimary, BadLine> {
-    Message::parse(Bytes::copy_from_slice(line))
+    Message::parse(&Bytes::copy_from_slice(line))
 }
 
 fn query_of(line: &str) -> Query {

@@ -77,12 +77,12 @@ struct ClusterMessage<'a> {
 }
 
 impl Message for FromPrimary {
-    fn parse(line: Bytes) -> Result<Self, BadLine> {
-        if let Some((seq, key)) = fixed::read_connection(&line) {
+    fn parse(line: &Bytes) -> Result<Self, BadLine> {
+        if let Some((seq, key)) = fixed::read_connection(line) {
             let message = Box::new(FromPrimary::Connection { seq, key: key.to_owned() });
             return Ok(FromPrimary::Handle { kind: HandleKind::NetNative, key: None, message });
         }
-        let line = ByteString::try_from(line)?;
+        let line = ByteString::try_from(line.clone())?;
         Ok(match Envelope::open(&line)? {
             Envelope::Handle { kind, key, message } => {
                 FromPrimary::Handle { kind, key, message: Box::new(plain(Envelope::open(message)?, &line)?) }

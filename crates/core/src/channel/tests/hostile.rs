@@ -166,14 +166,14 @@ fn what_is_around_a_message_is_not_kept_with_it() {
     let padding = " ".repeat(10_000);
     for text in [format!("{padding}1"), format!(r#"{{"cmd":"NODE_HANDLE","msg":1,"pad":"{padding}"}}"#)] {
         let line = Bytes::from(text);
-        let incoming = Incoming::parse(line.clone()).unwrap();
-        let from_primary = FromPrimary::parse(line.clone()).unwrap();
+        let incoming = Incoming::parse(&line).unwrap();
+        let from_primary = FromPrimary::parse(&line).unwrap();
         assert!(line.is_unique(), "it is kept by {incoming:?} or {from_primary:?}");
     }
     // A primary keeps nothing of a worker's that it does not count, a worker what is most of its line.
     let line = Bytes::from("[1,2,3]".to_owned());
-    let incoming = Incoming::parse(line.clone()).unwrap();
+    let incoming = Incoming::parse(&line).unwrap();
     assert!(line.is_unique(), "it is kept by {incoming:?}");
-    let from_primary = FromPrimary::parse(line.clone()).unwrap();
+    let from_primary = FromPrimary::parse(&line).unwrap();
     assert!(!line.is_unique(), "{from_primary:?} is a copy");
 }
