@@ -29,8 +29,9 @@ pub(crate) use saved::ChannelSaved;
 /// So much may wait to be written before [`Sender::send_user`] advises to wait, as in Node.
 const HIGH_WATER: usize = 128 * 1024;
 
-/// How long to wait when the kernel has too many descriptors on their way.
-const CONGESTION: Duration = Duration::from_millis(1);
+/// How long to wait where nothing tells when to go on: when the kernel has too many descriptors on their way, or somebody
+/// says so much that it is collected.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// Our end of a channel, for sending. Once all clones are dropped the channel closes, when what waits has been
 /// written.
@@ -92,7 +93,7 @@ impl Sender {
         self.line().is_closed()
     }
 
-    fn line(&self) -> &Line {
+    fn line(&self) -> &Arc<Line> {
         &self.0.0
     }
 }
@@ -186,7 +187,7 @@ impl Carrier {
     /// Safe: what has been read or queued is kept for the next call.
     pub(crate) async fn next<M: Message>(&mut self) -> Result<Arrival<M>, End> {
         loop {
-            if let Some(arrival) = self.take_arrival()? {
+            if let Some(arrival) = self.next_read()? {
                 return Ok(arrival);
             }
             std::future::poll_fn(|context| self.poll_exchange(context)).await?;
@@ -231,7 +232,7 @@ impl Carrier {
             match obstacle {
                 Obstacle::None | Obstacle::Broken => return Poll::Pending,
                 Obstacle::Full => ready!(self.poll_room(context)),
-                Obstacle::Congested => ready!(self.poll_pause(context)),
+                Obstacle::Congested | Obstacle::Burst => ready!(self.poll_pause(context)),
             }
             if self.line.try_again() != Obstacle::Full {
                 self.room = None;
@@ -253,14 +254,14 @@ impl Carrier {
     }
 
     fn poll_pause(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let pause = self.pause.get_or_insert_with(|| Box::pin(tokio::time::sleep(CONGESTION)));
+        let pause = self.pause.get_or_insert_with(|| Box::pin(tokio::time::sleep(PAUSE)));
         ready!(pause.as_mut().poll(context));
         self.pause = None;
         Poll::Ready(())
     }
 
-    /// What has been read and not been told of yet.
-    fn take_arrival<M: Message>(&mut self) -> Result<Option<Arrival<M>>, End> {
+    /// The next arrival, if it has been read already: of what comes together only the first has to be waited for.
+    pub(crate) fn next_read<M: Message>(&mut self) -> Result<Option<Arrival<M>>, End> {
         while let Some(message) = self.inbox.next_message::<M>().map_err(End::Garbage)? {
             match message.carriage() {
                 Carriage::Plain => return Ok(Some(Arrival::Message { message, descriptor: None })),

@@ -71,8 +71,6 @@ struct Shared {
     commands: primary::Handle,
     table: Mutex<BTreeMap<WorkerId, WorkerHandle>>,
     hub: Hub,
-    /// Workers whose messages listeners have not been told of.
-    untold: Mutex<Vec<WorkerHandle>>,
     plan: Mutex<Plan>,
     /// How the engine ended: of itself, with this.
     ended: watch::Sender<Option<Result<(), Arc<Error>>>>,
@@ -84,7 +82,6 @@ impl Shared {
             commands,
             table: Mutex::default(),
             hub: Hub::new(Arc::new(Flow::default())),
-            untold: Mutex::default(),
             plan: Mutex::new(plan),
             ended: watch::Sender::new(None),
         }

@@ -13,9 +13,8 @@ use crate::handle::Handle;
 
 /// A message that came over the channel: any JSON value, and perhaps a socket that rode on it.
 ///
-/// Cheap to clone; the socket goes to whoever [takes](Message::take_handle) it first. In a worker it shares
-/// the memory of what was read together with it, some 64 KiB: who keeps few of very many for long keeps what was
-/// [parsed](Message::parse).
+/// Cheap to clone; the socket goes to whoever [takes](Message::take_handle) it first. Short ones share 4 KiB of memory with
+/// those that came before and after: who keeps few of very many for long keeps what was [parsed](Message::parse).
 ///
 /// # Examples
 ///
@@ -43,7 +42,8 @@ impl Message {
         Self { json, handle: handle.map(|handle| Arc::new(Mutex::new(Some(handle)))) }
     }
 
-    /// The message as the other side wrote it: one JSON value.
+    /// The message as the other side wrote it: one JSON value. Of a worker's that has been checked; of the primary's it has not,
+    /// as it is read by who [parses](Self::parse) it.
     pub fn json(&self) -> &str {
         &self.json
     }

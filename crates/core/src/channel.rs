@@ -10,12 +10,14 @@ mod fixed;
 mod handle;
 mod lines;
 mod primary;
+mod texts;
 mod worker;
 
 pub use envelope::{BadLine, Carriage, Message};
 pub use handle::{HANDLE_ACK, HANDLE_NACK, HandleKind, SocketMessage, user_with_handle};
 pub use lines::{Lines, TooLong};
 pub use primary::{Incoming, Query, Speaker};
+pub use texts::Texts;
 pub use worker::{Ask, FromPrimary, WorkerSpeaker};
 
 /// libuv's flag for an IPv6 socket that takes no IPv4.

@@ -1,10 +1,9 @@
 //! Messages as Node and we write them, to begin with.
 
 use allcores_core::channel::{
-    AddressKind, Ask, HANDLE_ACK, HANDLE_NACK, HandleKind, Incoming, Message, SocketMessage, Speaker,
+    AddressKind, Ask, HANDLE_ACK, HANDLE_NACK, HandleKind, Incoming, Message, SocketMessage, Speaker, Texts,
     WorkerSpeaker, user_with_handle,
 };
-use bytes::Bytes;
 
 /// What node 20 to 26 say, of which ours is a part only.
 const OF_NODE: [&str; 16] = [
@@ -44,7 +43,7 @@ pub(super) fn of_channel() -> Vec<Vec<u8>> {
             Ask { policy: Some("sticky:cookie=io".into()), ..Ask::new(kind, Some("127.0.0.1".into()), 0) };
         all.push(worker.listening(&ask, 4000));
         let (_, line) = worker.query(&ask);
-        if let Ok(Incoming::Query(query)) = Incoming::parse(&Bytes::copy_from_slice(line.as_bytes())) {
+        if let Ok(Incoming::Query(query)) = Incoming::parse(line.as_bytes(), &mut Texts::default()) {
             all.push(primary.give_listener(&query, "1:2"));
             all.push(primary.refuse_listener(&query, "1:2", 98));
             all.push(primary.listen_by_handoff(&query, "1:2", Some(([127, 0, 0, 1], 80).into())));

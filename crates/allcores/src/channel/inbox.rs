@@ -7,7 +7,7 @@ use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use allcores_core::channel::{Lines, Message};
+use allcores_core::channel::{Lines, Message, Texts};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags};
 
 pub(super) use saved::InboxSaved;
@@ -34,7 +34,7 @@ struct Received {
 #[derive(Debug)]
 pub(super) struct Inbox {
     lines: Lines,
-    buffer: Box<[u8]>,
+    texts: Texts,
     /// How many bytes have been read since the beginning.
     read: u64,
     received: VecDeque<Received>,
@@ -42,12 +42,7 @@ pub(super) struct Inbox {
 
 impl Default for Inbox {
     fn default() -> Self {
-        Self {
-            lines: Lines::new(LONGEST),
-            buffer: vec![0; READ_SIZE].into(),
-            read: 0,
-            received: VecDeque::new(),
-        }
+        Self { lines: Lines::new(LONGEST), texts: Texts::default(), read: 0, received: VecDeque::new() }
     }
 }
 
@@ -57,7 +52,7 @@ impl Inbox {
     pub(super) fn read(&mut self, socket: BorrowedFd<'_>) -> io::Result<(usize, bool)> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(16))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
-        let mut data = [IoSliceMut::new(&mut self.buffer)];
+        let mut data = [IoSliceMut::new(self.lines.room(READ_SIZE))];
         let message = rustix::net::recvmsg(socket, &mut data, &mut control, RecvFlags::CMSG_CLOEXEC)?;
         self.read += message.bytes as u64;
         let before = self.received.len();
@@ -72,7 +67,7 @@ impl Inbox {
         if came == 0 && message.flags.contains(ReturnFlags::CTRUNC) {
             self.received.push_back(Received { end: self.read, descriptor: None });
         }
-        self.lines.push(&self.buffer[..message.bytes]);
+        self.lines.came(message.bytes);
         // A read ends early where a descriptor is, or where there is no more.
         let is_emptied = message.bytes < READ_SIZE && self.received.len() == before;
         Ok((message.bytes, is_emptied))
@@ -88,7 +83,7 @@ impl Inbox {
             return Err(format!("more than {MOST_PENDING} descriptors without their messages"));
         }
         let Some(line) = self.lines.next_line().map_err(|error| error.to_string())? else { return Ok(None) };
-        M::parse(&line).map(Some).map_err(|_| excerpt(&line))
+        M::parse(line, &mut self.texts).map(Some).map_err(|_| excerpt(line))
     }
 
     /// The descriptor of the message that was taken out last.

@@ -2,7 +2,8 @@
 //!
 //! Whoever has something to send writes it at once, where nothing is in the way: nobody has to be woken for it, and what
 //! waits is for the carrier to write later. Of a user who has very much to say the messages are collected, as a system call
-//! for each would be most of their cost. The outbox decides the order; here is when something is written.
+//! for each would be most of their cost, for both sides: until there are many, or who says them pauses, which is known from its
+//! runtime, or for a millisecond. The outbox decides the order; here is when something is written.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -20,7 +21,7 @@ use crate::sys::Watch;
 /// anything happens on the channel, so only who says a lot without a pause comes so far.
 const SINGLE: u32 = 16;
 
-/// And when so many bytes have been collected they are written by who sends, as the carrier may be long in coming.
+/// When so many bytes have been collected they are written by who sends.
 const COLLECTED: usize = 32 * 1024;
 
 /// See the module.
@@ -42,8 +43,8 @@ struct Way {
     carrier: Option<Waker>,
     /// How many messages of a user's were written since the carrier looked.
     single: u32,
-    /// The carrier was woken, and will look.
-    is_called: bool,
+    /// What is collected will be written as soon as the task that sends yields.
+    is_yield_awaited: bool,
 }
 
 /// Why nothing can be written now.
@@ -51,6 +52,8 @@ struct Way {
 pub(super) enum Obstacle {
     /// It can.
     None,
+    /// It can, but so much is said that it is collected first. Over after [`PAUSE`](super::PAUSE).
+    Burst,
     /// The socket has no room. Told by the socket when it has.
     Full,
     /// The kernel has too many descriptors on their way, or no memory. It does not tell when that is over.
@@ -83,7 +86,7 @@ impl Line {
             is_closing: false,
             carrier: None,
             single: 0,
-            is_called: false,
+            is_yield_awaited: false,
         };
         Self { way: Mutex::new(way), meter: Meter::default() }
     }
@@ -105,12 +108,14 @@ impl Line {
 
     /// What waits, and whether it can't be written any more.
     pub(super) fn save(&self, manifest: &mut Manifest) -> (OutboxSaved, bool) {
-        let way = self.way();
+        let mut way = self.way();
+        // Of what is collected nothing may be written later.
+        self.flush(&mut way);
         (way.outbox.save(manifest), way.obstacle == Obstacle::Broken)
     }
 
     /// Sends a message, now or when its turn comes. What comes after the channel has closed is dropped.
-    pub(super) fn send(&self, pending: Pending) {
+    pub(super) fn send(self: &Arc<Self>, pending: Pending) {
         let bytes = pending.len();
         self.meter.bytes.fetch_add(bytes, Ordering::Relaxed);
         let mut way = self.way();
@@ -120,19 +125,39 @@ impl Line {
         }
         let may_wait = pending.may_wait();
         way.outbox.push(pending);
-        if way.obstacle == Obstacle::None {
-            if may_wait && self.queued_bytes() < COLLECTED && way.is_busy() {
-                let is_called = std::mem::replace(&mut way.is_called, true);
-                return if is_called { drop(way) } else { wake(way) };
+        let before = way.obstacle;
+        if may_wait && way.is_much() && self.queued_bytes() < COLLECTED {
+            way.obstacle = Obstacle::Burst;
+            let is_awaited = std::mem::replace(&mut way.is_yield_awaited, true);
+            if before == Obstacle::None {
+                wake(way);
+            } else {
+                drop(way);
             }
-            self.flush(&mut way);
-            if way.obstacle != Obstacle::None {
-                return wake(way);
+            if !is_awaited {
+                self.flush_on_yield();
             }
+            return;
         }
-        if way.outbox.neglect().is_some() {
+        self.flush(&mut way);
+        if way.obstacle != before || way.outbox.neglect().is_some() {
             wake(way);
         }
+    }
+
+    /// Has what is collected written when the task that sends yields: whatever is spawned in its runtime now comes next.
+    fn flush_on_yield(self: &Arc<Self>) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let line = Arc::clone(self);
+        runtime.spawn(async move {
+            let mut way = line.way();
+            way.is_yield_awaited = false;
+            let before = way.obstacle;
+            line.flush(&mut way);
+            if way.obstacle != before {
+                wake(way);
+            }
+        });
     }
 
     /// What the other side has not taken in, beyond reason.
@@ -184,7 +209,7 @@ impl Line {
     /// when there is nothing left to be done: all senders are gone, and all is written that can be.
     pub(super) fn watch(&self, carrier: &Waker) -> Option<Obstacle> {
         let mut way = self.way();
-        (way.single, way.is_called) = (0, false);
+        way.single = 0;
         self.flush(&mut way);
         if way.is_closing && (way.outbox.is_empty() || way.obstacle == Obstacle::Broken) {
             return None;
@@ -200,6 +225,8 @@ impl Line {
         let mut way = self.way();
         if way.obstacle != Obstacle::Broken {
             way.obstacle = Obstacle::None;
+            // By now it has yielded, or its runtime is gone.
+            way.is_yield_awaited = false;
             self.flush(&mut way);
         }
         way.obstacle
@@ -242,7 +269,7 @@ impl Line {
     fn flush(&self, way: &mut Way) {
         let Some(socket) = &way.socket else { return };
         let mut written = 0;
-        while way.obstacle == Obstacle::None && way.outbox.is_ready() {
+        while way.obstacle.is_clear() && way.outbox.is_ready() {
             match way.outbox.write(socket.as_fd()) {
                 Ok(count) => written += way.outbox.note_written(count),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -263,14 +290,19 @@ impl Line {
 }
 
 impl Way {
-    /// Whether so much was written since the carrier looked that what comes now can be collected until it does.
-    fn is_busy(&mut self) -> bool {
+    /// Whether one more message of a user's can be written, and is one of so many that more can be expected.
+    fn is_much(&mut self) -> bool {
         self.single = self.single.saturating_add(1);
-        self.single > SINGLE
+        self.obstacle == Obstacle::Burst || (self.obstacle == Obstacle::None && self.single > SINGLE)
     }
 }
 
 impl Obstacle {
+    /// Whether something can be written.
+    fn is_clear(self) -> bool {
+        matches!(self, Self::None | Self::Burst)
+    }
+
     fn of(error: &io::Error) -> Self {
         match error.raw_os_error() {
             Some(libc::EAGAIN) => Self::Full,

@@ -1,7 +1,7 @@
 //! Streams of events, one for each listener, and what holds workers back while one has taken too little.
 //!
-//! Messages that come together are told together, and taken together: a listener who is woken for each is asleep again
-//! before the next, and two threads that take a lock for each stand in each other's way.
+//! What comes together is told together, and taken together: a listener who is woken for each is asleep again before the
+//! next, and two threads that take a lock for each stand in each other's way.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -21,7 +21,7 @@ const MOST_BYTES: usize = 16 * 1024 * 1024;
 /// How many bytes of them are kept for a listener that has not come yet.
 const KEPT_BYTES: usize = 1024 * 1024;
 
-/// How many messages are told together, and how many events are taken together, and bytes of them.
+/// How many events are taken together, and bytes of them.
 const TOGETHER: usize = 64;
 const TOGETHER_BYTES: usize = 64 * 1024;
 
@@ -283,25 +283,7 @@ pub(super) struct Hub {
 #[derive(Debug, Default)]
 struct Streams {
     open: Vec<Weak<Queue>>,
-    /// Messages that have come and are not told yet.
-    come: Vec<Event>,
     is_over: bool,
-}
-
-impl Streams {
-    fn tell(&mut self) {
-        if self.come.is_empty() {
-            return;
-        }
-        let mut queues = self.open.iter().filter_map(Weak::upgrade).peekable();
-        while let Some(queue) = queues.next() {
-            match queues.peek() {
-                Some(_) => queue.push(self.come.iter().cloned()),
-                None => queue.push(self.come.drain(..)),
-            }
-        }
-        self.come.clear();
-    }
 }
 
 impl Hub {
@@ -325,7 +307,6 @@ impl Hub {
     fn subscribe_as(&self, reader: Reader) -> Events {
         let events = Events::new(Arc::clone(&self.flow), reader);
         let mut streams = self.streams();
-        streams.tell();
         if streams.is_over {
             events.queue.end();
         } else {
@@ -335,25 +316,24 @@ impl Hub {
         events
     }
 
-    /// Tells of an event; of a message together with others, at the latest when that is [asked for](Self::tell).
     pub(super) fn push(&self, event: Event) {
-        let mut streams = self.streams();
-        let may_wait = matches!(event, Event::Message { .. });
-        streams.come.push(event);
-        if !may_wait || streams.come.len() >= TOGETHER {
-            streams.tell();
-        }
+        self.push_all(vec![event]);
     }
 
-    /// Tells of the messages that have come.
-    pub(super) fn tell(&self) {
-        self.streams().tell();
+    pub(super) fn push_all(&self, events: Vec<Event>) {
+        let streams = self.streams();
+        let mut queues = streams.open.iter().filter_map(Weak::upgrade).peekable();
+        while let Some(queue) = queues.next() {
+            if queues.peek().is_none() {
+                return queue.push(events.into_iter());
+            }
+            queue.push(events.iter().cloned());
+        }
     }
 
     /// Nothing more will happen.
     pub(super) fn end(&self) {
         let mut streams = self.streams();
-        streams.tell();
         streams.is_over = true;
         for queue in streams.open.drain(..).filter_map(|queue| queue.upgrade()) {
             queue.end();

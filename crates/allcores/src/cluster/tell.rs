@@ -1,6 +1,6 @@
 //! Turns what the engine tells into what users hear: first the worker's handle is changed, then the event is told.
 
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use allcores_core::worker::{Rung, WorkerId};
 
@@ -23,12 +23,11 @@ impl Shared {
             Said::Listening { address, port, kind, fd } => {
                 self.tell_listening(worker, ListeningAddress::said(address, port, kind, fd));
             }
-            Said::Message(message) => {
-                self.tell(Event::Message { worker: worker.clone(), message: message.clone() });
-                let mut untold = self.untold();
-                if untold.last() != Some(&worker) {
-                    untold.push(worker);
-                }
+            Said::Messages(messages) => {
+                let of = |message| Event::Message { worker: worker.clone(), message };
+                let events: Vec<Event> = messages.into_iter().map(of).collect();
+                worker.push_all(events.clone());
+                self.hub.push_all(events);
             }
             Said::Leaving => worker.note_leaving(),
             Said::Disconnected { end } => {
@@ -51,19 +50,6 @@ impl Shared {
                 self.leave(&worker, worker.is_dead(), WorkerHandle::note_disconnected, event);
             }
         }
-    }
-
-    /// No more is said for now.
-    pub(super) fn pause(&self) {
-        let untold = std::mem::take(&mut *self.untold());
-        if !untold.is_empty() {
-            self.hub.tell();
-            untold.iter().for_each(WorkerHandle::tell);
-        }
-    }
-
-    fn untold(&self) -> MutexGuard<'_, Vec<WorkerHandle>> {
-        self.untold.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What happened.

@@ -38,11 +38,10 @@ fn run(
     let failed = |error: io::Error| Error::io("starting the engine of a cluster", error);
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build().map_err(failed)?;
-    let (hearer, pauser) = (Arc::clone(shared), Arc::clone(shared));
+    let hearer = Arc::clone(shared);
     let guest = Guest {
         flow: Arc::clone(shared.hub.flow()),
         hear: Box::new(move |worker, said| hearer.hear(worker, said)),
-        pause: Box::new(move || pauser.pause()),
     };
     let tell_begun = move |result| {
         let _ = begun.send(result);

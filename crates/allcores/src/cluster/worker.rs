@@ -107,7 +107,7 @@ impl WorkerHandle {
     /// Sends a message: any value that serde can write as JSON.
     ///
     /// `Ok(false)` means that more than 128 KiB wait to be written to the worker, this message among them: time to wait,
-    /// as with Node's `send`. Of many sent without a pause the later ones are written together, a moment later.
+    /// as with Node's `send`. Of many sent without a pause the later ones are written together, when the task that sends them yields.
     ///
     /// # Errors
     ///
@@ -328,9 +328,8 @@ impl WorkerHandle {
         self.0.hub.push(event);
     }
 
-    /// Tells of the messages that have come.
-    pub(super) fn tell(&self) {
-        self.0.hub.tell();
+    pub(super) fn push_all(&self, events: Vec<Event>) {
+        self.0.hub.push_all(events);
     }
 
     #[cfg(test)]

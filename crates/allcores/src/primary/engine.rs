@@ -240,7 +240,6 @@ impl Engine {
                     self.reap_orphans();
                 }
             }
-            self.pause();
             self.take_postponed_exits();
             self.go_on_with_upgrade(&mut commands, &mut sightings).await;
             self.hand_off();
@@ -328,6 +327,7 @@ impl Engine {
             Seen::Ended(id) => self.take_exit(id),
             Seen::Notified(id, notification, _place) => self.answer(id, notification),
             Seen::Arrived(id, arrival, _place) => self.take_arrival(id, arrival),
+            Seen::Spoke(id, texts, _place) => self.take_texts(id, texts),
             Seen::ChannelEnded(id, end) => self.channel_ended(id, &end),
             Seen::Overdue(id) => self.urge(id),
             Seen::Outlawed(id) => self.signal(id, rustix::process::Signal::KILL),

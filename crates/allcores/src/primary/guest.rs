@@ -17,8 +17,6 @@ pub(crate) struct Guest {
     pub(crate) flow: Arc<Flow>,
     /// Is told what workers say, in order with the events.
     pub(crate) hear: Box<dyn FnMut(WorkerRef, Said<'_>) + Send>,
-    /// Is told that what was said may be told of now: nothing more is at hand.
-    pub(crate) pause: Box<dyn FnMut() + Send>,
 }
 
 impl fmt::Debug for Guest {
@@ -28,7 +26,7 @@ impl fmt::Debug for Guest {
 }
 
 /// What is known of a worker through its channel.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) enum Said<'a> {
     /// It exists and can be written to. Comes first, before the event that it was forked.
     Linked(&'a Link),
@@ -42,8 +40,8 @@ pub(crate) enum Said<'a> {
         /// The descriptor of the primary's that it named.
         fd: Option<i64>,
     },
-    /// Something for the user.
-    Message(&'a Message),
+    /// Messages for the user, which came together.
+    Messages(Vec<Message>),
     /// It leaves of its own will.
     Leaving,
     /// Its channel has closed, from whichever side.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use allcores_core::channel::{Incoming, Speaker};
 use allcores_core::notify::Notification;
 use allcores_core::worker::{Rung, Slot, WorkerId};
+use bytestring::ByteString;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::engine::{Checked, Found, Subject, Visitor};
@@ -43,6 +44,8 @@ pub(super) enum Seen {
     Notified(WorkerId, seccomp::Notification, Place),
     /// Something came over its channel.
     Arrived(WorkerId, Arrival<Incoming>, Place),
+    /// Messages for the user came over its channel, without descriptors.
+    Spoke(WorkerId, Vec<ByteString>, Place),
     /// Its channel has ended.
     ChannelEnded(WorkerId, channel::End),
     /// It has had time to go after its channel ended.
@@ -196,7 +199,7 @@ async fn watch_process(
 ) -> Option<Part> {
     let tell = async |stream, lines: Vec<Line>| {
         for line in lines {
-            let place = share.take(line.bytes.len()).await;
+            let place = share.take(size_of(&line.bytes)).await;
             let _ = seen.send(Seen::Output(id, stream, line, place)).await;
         }
     };
@@ -238,7 +241,7 @@ async fn watch_notifications(
             notification = listener.read(seccomp::receive) => notification.ok()?,
             () = recall.called() => continue,
         };
-        let place = share.take(0).await;
+        let place = share.take(1).await;
         seen.send(Seen::Notified(id, notification, place)).await.ok()?;
     }
 }
@@ -253,14 +256,19 @@ async fn watch_channel(
     (share, seen): (Share, mpsc::Sender<Seen>),
     mut recall: Recall,
 ) -> Option<(channel::Carrier, Ended)> {
+    let mut at_hand = None;
     loop {
-        if recall.is_called() {
+        if at_hand.is_none() && recall.is_called() {
             return Some((carrier, ended));
         }
-        let arrival = tokio::select! {
-            biased;
-            arrival = carrier.next() => arrival,
-            () = recall.called() => continue,
+        let arrival = if let Some(arrival) = at_hand.take() {
+            arrival
+        } else {
+            tokio::select! {
+                biased;
+                arrival = carrier.next() => arrival,
+                () = recall.called() => continue,
+            }
         };
         let arrival = match arrival {
             Ok(arrival) => arrival,
@@ -277,28 +285,52 @@ async fn watch_channel(
                 () = ended.wait() => {}
             }
         }
-        let place = share.take(length(&arrival)).await;
-        let _ = seen.send(Seen::Arrived(id, arrival, place)).await;
-    }
-}
-
-/// About how many bytes of memory an arrival takes.
-fn length(arrival: &Arrival<Incoming>) -> usize {
-    let of = |message: &Incoming| match message {
-        Incoming::User(text) => text.len(),
-        Incoming::Query(query) => query.data.as_ref().map_or(0, String::len),
-        _ => 0,
-    };
-    match arrival {
-        Arrival::Message { message: Incoming::Handle { message, .. }, .. } => of(message),
-        Arrival::Message { message, .. } => of(message),
-        Arrival::Lost { .. } | Arrival::Unreceived { .. } => 0,
+        let mut size = size(&arrival);
+        let sighting = match arrival {
+            Arrival::Message { message: Incoming::User(text), descriptor: None } => {
+                let mut texts = vec![text];
+                while size < TOGETHER && at_hand.is_none() {
+                    match carrier.next_read() {
+                        Ok(None) => break,
+                        Ok(Some(Arrival::Message { message: Incoming::User(text), descriptor: None })) => {
+                            size += size_of(text.as_bytes());
+                            texts.push(text);
+                        }
+                        other => at_hand = other.transpose(),
+                    }
+                }
+                Seen::Spoke(id, texts, share.take(size).await)
+            }
+            arrival => Seen::Arrived(id, arrival, share.take(size).await),
+        };
+        let _ = seen.send(sighting).await;
     }
 }
 
 /// How much of what one worker says may wait for the engine, in messages, each of so many bytes or begun.
 const SHARE: u32 = 64;
 const UNIT: usize = 1024;
+
+/// How much of it is passed on together.
+const TOGETHER: u32 = SHARE / 2;
+
+/// How much of its worker's share an arrival takes.
+fn size(arrival: &Arrival<Incoming>) -> u32 {
+    let of = |message: &Incoming| match message {
+        Incoming::User(text) => size_of(text.as_bytes()),
+        Incoming::Query(query) => size_of(query.data.as_deref().unwrap_or_default().as_bytes()),
+        _ => 1,
+    };
+    match arrival {
+        Arrival::Message { message: Incoming::Handle { message, .. }, .. } => of(message),
+        Arrival::Message { message, .. } => of(message),
+        Arrival::Lost { .. } | Arrival::Unreceived { .. } => 1,
+    }
+}
+
+fn size_of(text: &[u8]) -> u32 {
+    u32::try_from(1 + text.len() / UNIT).unwrap_or(SHARE).min(SHARE)
+}
 
 /// One worker's share of what waits for the engine. Who has more to say waits until some of it has been taken in, and
 /// meanwhile others have their turn.
@@ -316,10 +348,9 @@ impl Default for Share {
 }
 
 impl Share {
-    /// Waits for a place for so many bytes.
-    async fn take(&self, bytes: usize) -> Place {
-        let units = u32::try_from(1 + bytes / UNIT).unwrap_or(SHARE).min(SHARE);
-        Place(Arc::clone(&self.0).acquire_many_owned(units).await.ok())
+    /// Waits for a place of this size.
+    async fn take(&self, size: u32) -> Place {
+        Place(Arc::clone(&self.0).acquire_many_owned(size.min(SHARE)).await.ok())
     }
 }
 

@@ -1,9 +1,7 @@
 //! The channel's own thread: hears the primary, and answers what can't wait for the program.
 
-use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::pin::pin;
 use std::sync::{Arc, mpsc};
 
 use allcores_core::channel::{FromPrimary, Serialization, WorkerSpeaker};
@@ -62,31 +60,25 @@ async fn greet(link: Arc<Link>, sender: Sender, tell: mpsc::SyncSender<io::Resul
 
 /// Carries the channel until it ends.
 async fn carry(link: &Arc<Link>, mut carrier: Carrier) {
-    // Messages that are to be put into the inbox.
+    // Messages that are to be put into the inbox together.
     let mut come = Vec::new();
     loop {
-        if come.len() >= TOGETHER {
-            link.inbox.push(&mut come);
-        }
         // The program is behind with its messages, and waits for nothing that may be behind them.
         let is_behind = link.inbox.is_behind() && !link.awaits_answer() && !carrier.awaits_receipt();
-        let arrival = if is_behind {
-            link.inbox.push(&mut come);
-            tokio::select! {
-                () = link.stirred() => continue,
-                () = link.inbox.caught_up() => continue,
-                end = carrier.only_write() => Err(end),
-            }
+        let read = if is_behind || come.len() >= TOGETHER { Ok(None) } else { carrier.next_read() };
+        let arrival = if let Some(arrival) = read.transpose() {
+            arrival
         } else {
-            let mut next = pin!(carrier.next());
-            poll_fn(|context| {
-                let arrival = next.as_mut().poll(context);
-                if arrival.is_pending() {
-                    link.inbox.push(&mut come);
+            link.inbox.push(&mut come);
+            if is_behind {
+                tokio::select! {
+                    () = link.stirred() => continue,
+                    () = link.inbox.caught_up() => continue,
+                    end = carrier.only_write() => Err(end),
                 }
-                arrival
-            })
-            .await
+            } else {
+                carrier.next().await
+            }
         };
         match arrival {
             Ok(Arrival::Message { message, descriptor }) => hear(link, &mut come, message, descriptor),

@@ -15,7 +15,7 @@ impl Worker {
     ///
     /// Does not wait. False means that more than 128 KiB wait to be written, as in Node: it is queued all the same, and
     /// who has much to send waits until they are [`drained`](Self::drained). Of many sent without a pause the later ones are
-    /// written together, a moment later: a program that exits after them waits for that too.
+    /// written together, when the task that sends them yields: a program that exits after them waits for that too.
     ///
     /// # Errors
     ///

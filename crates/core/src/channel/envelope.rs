@@ -1,9 +1,10 @@
 //! What every line of the channel is, whoever wrote it: Node's own message of some kind, or a user's.
 
-use bytes::Bytes;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
+use super::Texts;
 use super::handle::{HANDLE_ACK, HandleKind, SocketMessage};
 
 /// A line that is no message. The channel can't be trusted after it.
@@ -29,12 +30,13 @@ impl From<std::str::Utf8Error> for BadLine {
 /// A message that can be carried: what [`Incoming`](super::Incoming) and [`FromPrimary`](super::FromPrimary)
 /// have in common.
 pub trait Message: Sized {
-    /// Reads one line, without its line end.
+    /// Reads one line, without its line end. A user's message in it is copied into `texts`.
     ///
     /// # Errors
     ///
-    /// If it is not JSON, or claims to be of node:cluster's messages and has fields of the wrong types.
-    fn parse(line: &Bytes) -> Result<Self, BadLine>;
+    /// If it claims to be of node:cluster's messages and is not JSON or has fields of the wrong types. A primary takes nothing
+    /// else that is not JSON either; a worker leaves that to who reads the message, as it trusts who started it.
+    fn parse(line: &[u8], texts: &mut Texts) -> Result<Self, BadLine>;
 
     /// What it means to the carrying of descriptors.
     fn carriage(&self) -> Carriage;
@@ -57,10 +59,15 @@ pub enum Carriage {
 #[derive(Debug)]
 pub(super) enum Envelope<'a> {
     Cluster(&'a str),
-    Handle { kind: HandleKind, key: Option<String>, message: &'a str },
+    Handle {
+        kind: HandleKind,
+        key: Option<String>,
+        message: &'a str,
+    },
     HandleAck,
     HandleNack,
     Socket(SocketMessage),
+    /// Perhaps no JSON at all.
     User(&'a str),
     Ignored,
 }
@@ -82,26 +89,46 @@ struct HandleMessage<'a> {
     dgram: Option<&'a RawValue>,
 }
 
+/// What may be around a value in JSON.
+const BLANK: [char; 4] = [' ', '\t', '\r', '\n'];
+
+/// How each command of Node's own begins, as it stands in a line.
+const OWN: &str = "\"NODE_";
+
+/// # Errors
+///
+/// If it is not JSON.
+pub(super) fn check(text: &str) -> Result<(), BadLine> {
+    serde_json::from_str::<IgnoredAny>(text)?;
+    Ok(())
+}
+
 impl<'a> Envelope<'a> {
+    /// # Errors
+    ///
+    /// If what might be Node's own is not JSON. What can't be is not looked into.
     pub(super) fn open(text: &'a str) -> Result<Self, BadLine> {
+        if !text.contains(OWN) {
+            return Ok(Self::User(text.trim_matches(BLANK)));
+        }
         if text == HANDLE_ACK {
             return Ok(Self::HandleAck);
         }
-        let command = match serde_json::from_str::<Command<'_>>(text) {
-            Ok(message) => message.cmd,
+        let Ok(Command { cmd }) = serde_json::from_str(text) else {
             // Any other JSON is a user's.
-            Err(_) => return Ok(Self::User(serde_json::from_str::<&RawValue>(text)?.get())),
+            check(text)?;
+            return Ok(Self::User(text.trim_matches(BLANK)));
         };
-        Ok(match command.map(RawValue::get) {
+        Ok(match cmd.map(RawValue::get) {
             Some("\"NODE_CLUSTER\"") => Self::Cluster(text),
             Some("\"NODE_HANDLE_ACK\"") => Self::HandleAck,
             Some("\"NODE_HANDLE_NACK\"") => Self::HandleNack,
             Some("\"NODE_HANDLE\"") => Self::open_handle(text)?,
             // Exactly `NODE_` is a user's message, anything longer is Node's own.
-            Some(other) if other.starts_with("\"NODE_") && other != "\"NODE_\"" => {
+            Some(other) if other.starts_with(OWN) && other != "\"NODE_\"" => {
                 SocketMessage::read(other, text).map_or(Self::Ignored, Self::Socket)
             }
-            _ => Self::User(text.trim_ascii()),
+            _ => Self::User(text.trim_matches(BLANK)),
         })
     }
 

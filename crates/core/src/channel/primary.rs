@@ -2,14 +2,13 @@
 
 use std::net::SocketAddr;
 
-use bytes::Bytes;
 use bytestring::ByteString;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::envelope::{BadLine, Carriage, Envelope, Message};
+use super::envelope::{BadLine, Carriage, Envelope, Message, check};
 use super::handle::{HandleKind, SocketMessage};
-use super::{AddressKind, Counter, fixed, quoted};
+use super::{AddressKind, Counter, Texts, fixed, quoted};
 
 /// What arrived on the channel, from a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,8 +62,7 @@ pub enum Incoming {
     },
     /// About connections that were sent with a key.
     Socket(SocketMessage),
-    /// A message for the primary's user, as JSON text. Copied out of its line: a worker decides what is around it there, and
-    /// how much of the primary's memory would be kept with it.
+    /// A message for the primary's user, as JSON text.
     User(ByteString),
     /// Internal and unknown, or of no interest.
     Ignored,
@@ -131,17 +129,17 @@ struct ClusterMessage<'a> {
 }
 
 impl Message for Incoming {
-    fn parse(line: &Bytes) -> Result<Self, BadLine> {
+    fn parse(line: &[u8], texts: &mut Texts) -> Result<Self, BadLine> {
         if let Some((ack, is_accepted)) = fixed::read_answer(line) {
             return Ok(Incoming::Accepted { ack, is_accepted });
         }
         Ok(match Envelope::open(std::str::from_utf8(line)?)? {
             Envelope::Handle { kind, key, message } => {
-                Incoming::Handle { kind, key, message: Box::new(plain(Envelope::open(message)?)?) }
+                Incoming::Handle { kind, key, message: Box::new(plain(Envelope::open(message)?, texts)?) }
             }
             Envelope::HandleAck => Incoming::HandleAck,
             Envelope::HandleNack => Incoming::HandleNack,
-            other => plain(other)?,
+            other => plain(other, texts)?,
         })
     }
 
@@ -155,11 +153,14 @@ impl Message for Incoming {
     }
 }
 
-fn plain(envelope: Envelope<'_>) -> Result<Incoming, BadLine> {
+fn plain(envelope: Envelope<'_>, texts: &mut Texts) -> Result<Incoming, BadLine> {
     Ok(match envelope {
         Envelope::Cluster(text) => parse_cluster(text)?,
         Envelope::Socket(message) => Incoming::Socket(message),
-        Envelope::User(text) => Incoming::User(text.into()),
+        Envelope::User(text) => {
+            check(text)?;
+            Incoming::User(texts.keep(text))
+        }
         // Messages with descriptors are not wrapped in one another.
         Envelope::Handle { .. } | Envelope::HandleAck | Envelope::HandleNack | Envelope::Ignored => {
             Incoming::Ignored

@@ -1,20 +1,19 @@
 //! What node workers say and are told, by example.
 
-use bytes::Bytes;
-
 use super::*;
 
 mod fixed;
 mod framing;
 mod hostile;
 mod round_trip;
+mod texts;
 
 fn parse(line: &[u8]) -> Result<Incoming, BadLine> {
-    Message::parse(&Bytes::copy_from_slice(line))
+    Message::parse(line, &mut Texts::default())
 }
 
 fn parse_from_primary(line: &[u8]) -> Result<FromPrimary, BadLine> {
-    Message::parse(&Bytes::copy_from_slice(line))
+    Message::parse(line, &mut Texts::default())
 }
 
 fn query_of(line: &str) -> Query {
@@ -68,7 +67,7 @@ fn only_names_longer_than_node_are_internal() {
 
 #[test]
 fn garbage_is_an_error() {
-    for garbage in ["", "1 2", "{", "\u{0}", "\u{2}{}", r#"{"cmd":"NODE_CLUSTER","act":7}"#] {
+    for garbage in ["", "1 2", "{", "\u{c}1", "\u{0}", "\u{2}{}", r#"{"cmd":"NODE_CLUSTER","act":7}"#] {
         assert!(parse(garbage.as_bytes()).is_err(), "{garbage:?}");
     }
     assert!(parse(b"\"\xff\"").is_err());

@@ -2,14 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use bytes::Bytes;
 use bytestring::ByteString;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::envelope::{BadLine, Carriage, Envelope, Message};
 use super::handle::{HandleKind, SocketMessage};
-use super::{AddressKind, Counter, fixed, quoted};
+use super::{AddressKind, Counter, Texts, fixed, quoted};
 
 /// What arrived on the channel, from the primary.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +56,7 @@ pub enum FromPrimary {
     },
     /// About connections that were sent with a key.
     Socket(SocketMessage),
-    /// A message for the worker's user, as JSON text.
+    /// A message for the worker's user, as JSON text; not checked.
     User(ByteString),
     /// Internal and unknown, or of no interest.
     Ignored,
@@ -77,19 +76,18 @@ struct ClusterMessage<'a> {
 }
 
 impl Message for FromPrimary {
-    fn parse(line: &Bytes) -> Result<Self, BadLine> {
+    fn parse(line: &[u8], texts: &mut Texts) -> Result<Self, BadLine> {
         if let Some((seq, key)) = fixed::read_connection(line) {
             let message = Box::new(FromPrimary::Connection { seq, key: key.to_owned() });
             return Ok(FromPrimary::Handle { kind: HandleKind::NetNative, key: None, message });
         }
-        let line = ByteString::try_from(line.clone())?;
-        Ok(match Envelope::open(&line)? {
+        Ok(match Envelope::open(std::str::from_utf8(line)?)? {
             Envelope::Handle { kind, key, message } => {
-                FromPrimary::Handle { kind, key, message: Box::new(plain(Envelope::open(message)?, &line)?) }
+                FromPrimary::Handle { kind, key, message: Box::new(plain(Envelope::open(message)?, texts)?) }
             }
             Envelope::HandleAck => FromPrimary::HandleAck,
             Envelope::HandleNack => FromPrimary::HandleNack,
-            other => plain(other, &line)?,
+            other => plain(other, texts)?,
         })
     }
 
@@ -103,18 +101,11 @@ impl Message for FromPrimary {
     }
 }
 
-/// The part of a line that is a user's. Not copied, as of messages there may be very many, but where that would keep much more.
-fn share(line: &ByteString, text: &str) -> ByteString {
-    // So does what stands for no message at all, which is no part of any line.
-    let is_most = 2 * text.len() >= line.len() && line.as_bytes().as_ptr_range().contains(&text.as_ptr());
-    if is_most { line.slice_ref(text) } else { text.into() }
-}
-
-fn plain(envelope: Envelope<'_>, line: &ByteString) -> Result<FromPrimary, BadLine> {
+fn plain(envelope: Envelope<'_>, texts: &mut Texts) -> Result<FromPrimary, BadLine> {
     Ok(match envelope {
         Envelope::Cluster(text) => parse_cluster(text)?,
         Envelope::Socket(message) => FromPrimary::Socket(message),
-        Envelope::User(text) => FromPrimary::User(share(line, text)),
+        Envelope::User(text) => FromPrimary::User(texts.keep(text)),
         // Messages with descriptors are not wrapped in one another.
         Envelope::Handle { .. } | Envelope::HandleAck | Envelope::HandleNack | Envelope::Ignored => {
             FromPrimary::Ignored

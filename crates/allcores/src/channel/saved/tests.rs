@@ -109,6 +109,27 @@ fn a_descriptor_that_came_before_its_message_was_whole_is_its_own_still() {
 }
 
 #[test]
+fn what_is_collected_is_written_by_the_first_program_or_the_next_and_not_by_both() {
+    let (left, theirs) = first(async |sender, carrier, theirs| {
+        for number in 0..100 {
+            sender.send_user(number.to_string(), None);
+        }
+        assert!(sender.queued_bytes() > 0, "nothing was collected");
+        let saved = serde_json::to_value(carrier.save(&mut Manifest::default())).unwrap();
+        // What was to write it does, now.
+        tokio::task::yield_now().await;
+        assert_eq!(saved, serde_json::to_value(carrier.save(&mut Manifest::default())).unwrap());
+        theirs
+    });
+    next_program(&left, async |sender, carrier| {
+        sender.send_user("100".into(), None);
+        turn(carrier).await;
+    });
+    let lines: Vec<String> = BufReader::new(theirs).lines().map_while(Result::ok).collect();
+    assert_eq!(lines, (0..=100).map(|number| number.to_string()).collect::<Vec<_>>());
+}
+
+#[test]
 fn messages_that_wait_or_are_half_written_arrive_once_and_in_order() {
     // More than the socket takes at once, so that one of them is cut.
     let long = format!("\"{}\"", "x".repeat(700_000));

@@ -13,6 +13,7 @@ use allcores_core::channel::{
 };
 use allcores_core::pool::Input;
 use allcores_core::worker::{Rung, State, WorkerId};
+use bytestring::ByteString;
 use rustix::fs::{Mode, OFlags};
 
 use super::Engine;
@@ -73,13 +74,7 @@ impl Engine {
             }
             Incoming::Accepted { ack, is_accepted } => self.take_accepted(id, ack, is_accepted),
             Incoming::Online if is_guest => self.tell(Input::Online { id }),
-            Incoming::User(json) => {
-                // What pm2's wait_ready has taught programs to say.
-                if json.trim() == READY {
-                    self.says_ready(id);
-                }
-                self.pass_on(about, Said::Message(&Message::new(json, None)));
-            }
+            Incoming::User(text) => self.take_texts(id, vec![text]),
             Incoming::Socket(asked) => {
                 if let Some(answer) = answer_about_sockets(asked) {
                     worker.say(|_| answer.line(), None);
@@ -93,13 +88,26 @@ impl Engine {
         }
     }
 
+    /// What it says to the user.
+    pub(super) fn take_texts(&mut self, id: WorkerId, texts: Vec<ByteString>) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        worker.has_spoken = true;
+        let about = worker.about;
+        // What pm2's wait_ready has taught programs to say.
+        if texts.iter().any(|text| *text == READY) {
+            self.says_ready(id);
+        }
+        let messages = texts.into_iter().map(|text| Message::new(text, None)).collect();
+        self.pass_on(about, Said::Messages(messages));
+    }
+
     /// A message on which a socket rode. Cluster's own never carry any in this direction, so that one is closed.
     fn take_handle(&mut self, id: WorkerId, message: Incoming, descriptor: Option<OwnedFd>) {
         let Incoming::User(json) = message else { return self.take_message(id, message) };
         let Some(worker) = self.workers.get(&id) else { return };
         // What is no socket that anybody could use is closed, and the message told without it.
         let handle = descriptor.and_then(|descriptor| Handle::of(descriptor).ok());
-        self.pass_on(worker.about, Said::Message(&Message::new(json, handle)));
+        self.pass_on(worker.about, Said::Messages(vec![Message::new(json, handle)]));
     }
 
     /// Answers a worker's wish to listen, exactly once. One that is being disconnected gets no answer, as in Node.

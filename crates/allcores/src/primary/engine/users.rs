@@ -44,13 +44,6 @@ impl Engine {
         }
     }
 
-    /// Lets that program take what was said.
-    pub(super) fn pause(&mut self) {
-        if let Some(guest) = &mut self.guest {
-            (guest.pause)();
-        }
-    }
-
     /// Starts one worker more.
     pub(super) fn fork(&mut self, extras: Extras) -> Result<WorkerId, Error> {
         if self.pool.is_stopping() {

@@ -37,19 +37,22 @@ async fn however_much_one_worker_says_another_is_heard_after_a_share_of_it() {
     let (seen, mut sightings) = mpsc::channel(1024);
     let (mut loud, mut quiet) = (watched(1, &seen), watched(2, &seen));
     loud.write_all(&b"1\n".repeat(10_000)).unwrap();
-    until(|| sightings.len() == SHARE as usize).await;
+    // Short ones come together.
+    let together = (SHARE / TOGETHER) as usize;
+    until(|| sightings.len() == together).await;
     quiet.write_all(b"2\n").unwrap();
-    until(|| sightings.len() == SHARE as usize + 1).await;
+    until(|| sightings.len() == together + 1).await;
     // Long messages count for more.
     let mut long = watched(3, &seen);
-    let message = format!("\"{}\"\n", "x".repeat(20_000));
+    let message = format!("\"{}\"\n", "x".repeat(40_000));
     long.write_all(message.repeat(5).as_bytes()).unwrap();
-    until(|| sightings.len() == SHARE as usize + 4).await;
+    until(|| sightings.len() == together + 2).await;
 
     let mut heard = Vec::new();
     while heard.len() < 10_000 + 1 + 5 {
-        let Some(Seen::Arrived(id, _, _place)) = sightings.recv().await else { panic!("it ended") };
-        heard.push(id.0);
+        let Some(Seen::Spoke(id, texts, _place)) = sightings.recv().await else { panic!("it ended") };
+        assert!(texts.len() <= TOGETHER as usize);
+        heard.extend(texts.iter().map(|_| id.0));
     }
     assert_eq!(heard.iter().position(|id| *id == 2), Some(SHARE as usize));
     assert_eq!(heard.iter().filter(|id| **id == 3).count(), 5);

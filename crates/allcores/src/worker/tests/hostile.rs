@@ -24,7 +24,7 @@ async fn what_comes_byte_by_byte_is_understood() {
 #[tokio::test]
 async fn nonsense_closes_the_channel_and_ends_the_serving_and_no_more() {
     for nonsense in
-        [&b"\n"[..], b"{\n", b"1 2\n", b"\x00\n", b"\x02{}\n", b"{\"cmd\":\"NODE_CLUSTER\",\"seq\":\"x\"}\n"]
+        [&b"\xff\n"[..], b"{\"cmd\":\"NODE_CLUSTER\"\n", b"{\"cmd\":\"NODE_CLUSTER\",\"seq\":\"x\"}\n"]
     {
         let (mut primary, theirs) = UnixStream::pair().unwrap();
         let worker = worker_at(theirs.into());
@@ -33,6 +33,18 @@ async fn nonsense_closes_the_channel_and_ends_the_serving_and_no_more() {
         soon(worker.disconnect()).await;
         assert!(!worker.is_connected());
         assert_eq!(worker.exited_after_disconnect(), Some(false), "its own wish came too late");
+    }
+}
+
+#[tokio::test]
+async fn what_can_be_nothing_of_the_protocols_is_for_who_reads_it() {
+    let (mut primary, theirs) = UnixStream::pair().unwrap();
+    let worker = worker_at(theirs.into());
+    for nonsense in ["", "{", "1 2", "\0", "\u{2}{}"] {
+        primary.write_all(format!("{nonsense}\n").as_bytes()).unwrap();
+        let message = soon(worker.next_message()).await.unwrap();
+        assert_eq!(message.json(), nonsense);
+        assert_eq!(message.parse::<serde_json::Value>().unwrap_err().kind(), crate::ErrorKind::Message);
     }
 }
 

@@ -20,8 +20,8 @@ fn a_line_beyond_the_limit_is_refused_whole_or_in_part() {
     assert!(lines.next_line().is_err());
     let mut lines = Lines::new(4);
     lines.push(b"1234\n1234\n1234");
-    assert_eq!(lines.next_line().unwrap(), Some("1234".into()));
-    assert_eq!(lines.next_line().unwrap(), Some("1234".into()));
+    assert_eq!(lines.next_line().unwrap(), Some(&b"1234"[..]));
+    assert_eq!(lines.next_line().unwrap(), Some(&b"1234"[..]));
     assert_eq!(lines.next_line().unwrap(), None);
     lines.push(b"5");
     assert!(lines.next_line().is_err());
@@ -33,7 +33,7 @@ fn a_million_small_lines_in_one_push_are_cut_in_no_time() {
     lines.push(&b"{}\n".repeat(1_000_000));
     let mut count = 0;
     while let Some(line) = lines.next_line().unwrap() {
-        assert_eq!(&line[..], b"{}");
+        assert_eq!(line, b"{}");
         count += 1;
     }
     assert_eq!(count, 1_000_000);
@@ -50,19 +50,40 @@ fn a_long_line_in_small_pieces_is_neither_searched_nor_moved_again_and_again() {
         assert!(lines.next_line().unwrap().is_none());
     }
     lines.push(b"\n");
-    assert_eq!(lines.next_line().unwrap().map(|line| line.len()), Some(32_000_000));
+    assert_eq!(lines.next_line().unwrap().map(<[u8]>::len), Some(32_000_000));
     assert!(lines.is_empty());
 }
 
 #[test]
 fn the_memory_of_a_long_line_goes_with_it() {
     let mut lines = Lines::new(1 << 30);
-    lines.push(&b"a".repeat(300_000));
-    lines.push(b"\nshort\nrest");
-    let long = lines.next_line().unwrap().unwrap();
-    let short = lines.next_line().unwrap().unwrap();
-    assert!(long.is_unique(), "others keep it");
-    assert_eq!((long.len(), &short[..], lines.rest()), (300_000, &b"short"[..], &b"rest"[..]));
+    for rest in ["", "rest"] {
+        lines.push(&b"a".repeat(3_000_000));
+        lines.push(format!("\nshort\n{rest}").as_bytes());
+        assert_eq!(lines.next_line().unwrap().map(<[u8]>::len), Some(3_000_000));
+        assert_eq!(lines.next_line().unwrap(), Some(&b"short"[..]));
+        assert_eq!(lines.next_line().unwrap(), None);
+        assert_eq!((lines.rest(), lines.memory()), (rest.as_bytes(), rest.len()));
+        lines.push(b"\n");
+        assert_eq!(lines.next_line().unwrap(), Some(rest.as_bytes()));
+    }
+}
+
+#[test]
+fn what_is_read_into_the_room_for_it_is_as_if_it_was_pushed() {
+    let mut lines = Lines::new(1 << 30);
+    let mut got = Vec::new();
+    let whole: Vec<u8> =
+        (0..3000).flat_map(|length| [&b"y".repeat(length % 700)[..], b"\n"].concat()).collect();
+    // Less comes than there is room for, and lines begin in one and end in the other.
+    for piece in whole.chunks(5000) {
+        lines.room(8192)[..piece.len()].copy_from_slice(piece);
+        lines.came(piece.len());
+        take_all(&mut lines, &mut got);
+    }
+    assert_eq!(got.len(), 3000);
+    assert!(got.iter().enumerate().all(|(index, line)| line.len() == index % 700));
+    assert!(lines.memory() <= 16_384, "{} bytes for lines of 700", lines.memory());
 }
 
 #[test]

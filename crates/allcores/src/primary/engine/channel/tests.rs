@@ -9,7 +9,12 @@ use super::*;
 fn for_all() -> Query {
     let line = r#"{"cmd":"NODE_CLUSTER","act":"queryServer","seq":1,"index":0,"address":"x","port":-1,"addressType":-1,
         "readableAll":true,"writableAll":true}"#;
-    match allcores_core::channel::Message::parse(&line.replace('\n', "").into()).unwrap() {
+    match allcores_core::channel::Message::parse(
+        line.replace('\n', "").as_bytes(),
+        &mut allcores_core::channel::Texts::default(),
+    )
+    .unwrap()
+    {
         Incoming::Query(query) => *query,
         other => panic!("{other:?}"),
     }
