@@ -70,11 +70,14 @@ impl Sender {
     ///
     /// What is behind a message with a descriptor waits until that has been received, as in Node, which sends it
     /// again up to three times.
-    pub(crate) fn send_user(&self, line: String, descriptor: Option<Arc<OwnedFd>>) -> bool {
-        self.line().send(match descriptor {
-            Some(descriptor) => Pending::user_handle(line, descriptor),
-            None => Pending::user(line),
-        });
+    pub(crate) fn send_user(&self, line: impl Into<Vec<u8>>) -> bool {
+        self.line().send(Pending::user(line.into()));
+        self.queued_bytes() < HIGH_WATER
+    }
+
+    /// As [`send_user`](Self::send_user), with a descriptor.
+    pub(crate) fn send_user_with(&self, line: String, descriptor: Arc<OwnedFd>) -> bool {
+        self.line().send(Pending::user_handle(line, descriptor));
         self.queued_bytes() < HIGH_WATER
     }
 

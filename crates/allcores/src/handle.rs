@@ -77,8 +77,8 @@ impl Handle {
     }
 
     /// What is written for a message that this rides on, and the descriptor to go with it.
-    pub(crate) fn ride(self, json: &str) -> Result<(String, Arc<OwnedFd>), Error> {
-        let line = user_with_handle(self.kind()?, json, None);
+    pub(crate) fn ride(self, json: &[u8]) -> Result<(String, Arc<OwnedFd>), Error> {
+        let line = user_with_handle(self.kind()?, &String::from_utf8_lossy(json), None);
         let socket = OwnedFd::from(self);
         // The other side has the same open file, and a runtime that wants it so.
         rustix::io::ioctl_fionbio(&socket, true)

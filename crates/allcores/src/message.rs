@@ -88,7 +88,7 @@ impl fmt::Debug for Message {
 }
 
 /// Writes a value as the one line of JSON that it travels as.
-pub(crate) fn to_json(value: &(impl serde::Serialize + ?Sized)) -> Result<String, Error> {
-    write::to_string(value)
+pub(crate) fn to_json(value: &(impl serde::Serialize + ?Sized)) -> Result<Vec<u8>, Error> {
+    write::to_vec(value)
         .map_err(|error| Error::new(ErrorKind::Message, "writing a message as JSON").because(error))
 }

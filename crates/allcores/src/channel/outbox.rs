@@ -73,24 +73,23 @@ enum Cargo {
 
 impl Pending {
     pub(super) fn plain(line: String) -> Self {
-        Self::new(line, Cargo::None)
+        Self::new(line.into_bytes(), Cargo::None)
     }
 
-    pub(super) fn user(line: String) -> Self {
-        Self { is_own: false, ..Self::plain(line) }
+    pub(super) fn user(line: Vec<u8>) -> Self {
+        Self { is_own: false, ..Self::new(line, Cargo::None) }
     }
 
     pub(super) fn handle(line: String, descriptor: Arc<OwnedFd>, number: Option<u64>) -> Self {
-        Self::new(line, Cargo::Handle { descriptor: Some(descriptor), number })
+        Self::new(line.into_bytes(), Cargo::Handle { descriptor: Some(descriptor), number })
     }
 
     pub(super) fn user_handle(line: String, descriptor: Arc<OwnedFd>) -> Self {
         let cargo = Cargo::UserHandle { descriptor, retransmissions: 0 };
-        Self { is_own: false, ..Self::new(line, cargo) }
+        Self { is_own: false, ..Self::new(line.into_bytes(), cargo) }
     }
 
-    fn new(line: String, cargo: Cargo) -> Self {
-        let mut bytes = line.into_bytes();
+    fn new(mut bytes: Vec<u8>, cargo: Cargo) -> Self {
         bytes.push(b'\n');
         Self { bytes, sent: 0, cargo, is_metered: true, is_own: true }
     }

@@ -174,7 +174,7 @@ async fn a_user_is_told_when_more_than_128_kib_wait_and_when_none_do() {
     let piece = format!("\"{}\"", "x".repeat(1021));
     // Some has gone to the other side already.
     let mut count = 1;
-    while sender.send_user(piece.clone(), None) {
+    while sender.send_user(piece.clone()) {
         count += 1;
     }
     let queued = sender.queued_bytes();

@@ -127,7 +127,7 @@ impl WorkerHandle {
     /// # }
     /// ```
     pub fn send<T: Serialize + ?Sized>(&self, message: &T) -> Result<bool, Error> {
-        Ok(self.channel()?.send_user(message::to_json(message)?, None))
+        Ok(self.channel()?.send_user(message::to_json(message)?))
     }
 
     /// Sends a message with a socket, which is closed here once the worker has it.
@@ -159,7 +159,7 @@ impl WorkerHandle {
         let channel = self.channel()?;
         let handle: Handle = handle.try_into().map_err(Into::into)?;
         let (line, socket) = handle.ride(&message::to_json(message)?)?;
-        Ok(channel.send_user(line, Some(socket)))
+        Ok(channel.send_user_with(line, socket))
     }
 
     /// Completes when nothing that was sent waits to be written any more, or when the channel has closed.

@@ -14,14 +14,31 @@ use serde::ser::{
 use serde_json::ser::{CharEscape, Formatter};
 
 /// Writes a value as one line of JSON.
-pub(super) fn to_string<T: Serialize + ?Sized>(value: &T) -> serde_json::Result<String> {
-    let mut text = Vec::with_capacity(128);
+pub(super) fn to_vec<T: Serialize + ?Sized>(value: &T) -> serde_json::Result<Vec<u8>> {
+    let mut text = Text(Vec::with_capacity(SLACK));
     value.serialize(Strings(&mut serde_json::Serializer::with_formatter(&mut text, BytesAreText)))?;
-    String::from_utf8(text).map_err(serde::ser::Error::custom)
+    Ok(text.0)
 }
 
-/// How many bytes are looked at together: the compiler makes a few vector instructions of that.
-const TOGETHER: usize = 32;
+/// How much more than what is written is allocated at least.
+const SLACK: usize = 128;
+
+/// What is being written. A long string has its allocation, and with room for what is behind it.
+struct Text(Vec<u8>);
+
+impl io::Write for Text {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.capacity() - self.0.len() < bytes.len() {
+            self.0.reserve(bytes.len() + SLACK);
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 /// As serde_json's own, but that bytes are a string.
 struct BytesAreText;
@@ -46,11 +63,18 @@ fn is_special(byte: u8) -> bool {
 
 /// What comes before the first byte that can't stand for itself, that byte, and the rest.
 fn split_at_special(text: &[u8]) -> Option<(&[u8], u8, &[u8])> {
-    // Without a way out of the loop over one chunk, as it would keep the compiler from looking at many at once.
-    let has_special = |chunk: &[u8]| chunk.iter().fold(false, |found, byte| found | is_special(*byte));
-    let clean = text.chunks_exact(TOGETHER).take_while(|chunk| !has_special(chunk)).count() * TOGETHER;
+    let long = clean::<64>(text);
+    let clean = long + clean::<16>(&text[long..]);
     let at = clean + text[clean..].iter().position(|byte| is_special(*byte))?;
     Some((&text[..at], text[at], &text[at + 1..]))
+}
+
+/// How many bytes have nothing special among them, at least: so many are looked at together, of which the compiler makes a few
+/// vector instructions.
+fn clean<const TOGETHER: usize>(text: &[u8]) -> usize {
+    // Without a way out of the loop over one chunk, as it would keep the compiler from looking at many at once.
+    let has_special = |chunk: &[u8]| chunk.iter().fold(false, |found, byte| found | is_special(*byte));
+    text.chunks_exact(TOGETHER).take_while(|chunk| !has_special(chunk)).count() * TOGETHER
 }
 
 fn escape(byte: u8) -> CharEscape {
@@ -395,19 +419,19 @@ mod tests {
         ) {
             let raw = RawValue::from_string(serde_json::to_string(&text).unwrap()).unwrap();
             let all = all(&text, number, &raw);
-            prop_assert_eq!(to_string(&all).unwrap(), serde_json::to_string(&all).unwrap());
-            prop_assert_eq!(to_string(&text).unwrap(), serde_json::to_string(&text).unwrap());
+            prop_assert_eq!(to_vec(&all).unwrap(), serde_json::to_vec(&all).unwrap());
+            prop_assert_eq!(to_vec(&text).unwrap(), serde_json::to_vec(&text).unwrap());
         }
     }
 
     #[test]
     fn each_byte_is_found_wherever_it_stands() {
         for special in (0..=0x7f).filter(|byte| is_special(*byte)) {
-            for at in 0..3 * TOGETHER {
-                let mut text = vec![b'x'; 3 * TOGETHER];
+            for at in 0..200 {
+                let mut text = vec![b'x'; 200];
                 text[at] = special;
                 let text = String::from_utf8(text).unwrap();
-                assert_eq!(to_string(&text).unwrap(), serde_json::to_string(&text).unwrap());
+                assert_eq!(to_vec(&text).unwrap(), serde_json::to_vec(&text).unwrap());
             }
         }
     }
@@ -415,7 +439,7 @@ mod tests {
     #[test]
     fn what_cannot_be_a_key_is_an_error() {
         let map = BTreeMap::from([(vec![1], "one")]);
-        let (ours, theirs) = (to_string(&map).unwrap_err(), serde_json::to_string(&map).unwrap_err());
+        let (ours, theirs) = (to_vec(&map).unwrap_err(), serde_json::to_vec(&map).unwrap_err());
         assert_eq!(ours.to_string(), theirs.to_string());
     }
 }

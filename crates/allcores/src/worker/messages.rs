@@ -39,7 +39,7 @@ impl Worker {
     /// # Ok(()) }
     /// ```
     pub fn send<T: Serialize + ?Sized>(&self, message: &T) -> Result<bool, Error> {
-        Ok(self.sender()?.send_user(to_json(message)?, None))
+        Ok(self.sender()?.send_user(to_json(message)?))
     }
 
     /// Sends a message with a socket, which is closed here once the primary has it.
@@ -66,7 +66,7 @@ impl Worker {
         let sender = self.sender()?;
         let handle: Handle = handle.try_into().map_err(Into::into)?;
         let (line, socket) = handle.ride(&to_json(message)?)?;
-        Ok(sender.send_user(line, Some(socket)))
+        Ok(sender.send_user_with(line, socket))
     }
 
     /// Completes when nothing that was sent waits to be written any more, or when the channel has closed.

@@ -8,10 +8,15 @@ fn what_a_user_says_waits_in_few_pieces_and_nothing_overtakes_it() {
     let said: Vec<String> = (0..2000).map(|number| format!("{{\"number\":{number}}}")).collect();
     let (before, after) = said.split_at(1000);
     let long = "x".repeat(2 * JOINED);
-    let users = |lines: &[String]| lines.iter().cloned().map(Pending::user).collect::<Vec<_>>();
+    let users = |lines: &[String]| {
+        lines.iter().map(|line| Pending::user(line.clone().into_bytes())).collect::<Vec<_>>()
+    };
     let own = Pending::plain("own".to_owned());
-    for pending in
-        users(before).into_iter().chain([own]).chain(users(after)).chain([Pending::user(long.clone())])
+    for pending in users(before)
+        .into_iter()
+        .chain([own])
+        .chain(users(after))
+        .chain([Pending::user(long.clone().into_bytes())])
     {
         outbox.push(pending);
     }

@@ -71,7 +71,7 @@ async fn a_lost_connection_is_named_whichever_it_was() {
 async fn a_users_descriptor_is_sent_again_three_times_and_holds_back_what_follows() {
     let (sender, mut carrier, mut peer) = by_hand();
     let line = user_with_handle(HandleKind::NetSocket, "1", None);
-    sender.send_user(line.clone(), Some(numbered(1)));
+    sender.send_user_with(line.clone(), numbered(1));
     sender.hand_over(NEWCONN.to_owned(), numbered(2), 2);
     sender.send("3".to_owned(), None);
     let answers = std::thread::spawn(move || {
@@ -100,8 +100,8 @@ async fn a_users_descriptor_arrives_and_lets_go_what_follows() {
     for (number, sender) in [(1, &to_worker), (2, &to_primary)] {
         for _ in 0..20 {
             let line = user_with_handle(HandleKind::NetSocket, "{\"a\":1}", Some("4:::80"));
-            sender.send_user(line, Some(numbered(number)));
-            sender.send_user("0".to_owned(), None);
+            sender.send_user_with(line, numbered(number));
+            sender.send_user("0".to_owned());
         }
     }
     let worker_side = async {

@@ -26,7 +26,7 @@ impl Engine {
         for (id, about) in self.workers_in(slot)? {
             let channel = self.workers.get(&id).and_then(|worker| worker.channel.as_ref());
             if let Some(channel) = channel.filter(|channel| !channel.is_closed()) {
-                channel.send_user(message.to_owned(), None);
+                channel.send_user(message.to_owned());
                 reached.push(about);
             }
         }

@@ -75,7 +75,7 @@ async fn who_reads_slowly_loses_nothing_and_holds_the_sender_back() {
     let text = format!("{:?}", "x".repeat(1000));
     let count = 4 * LIMIT;
     for _ in 0..count {
-        primary.sender.send_user(text.clone(), None);
+        primary.sender.send_user(text.clone());
     }
     let sender = primary.sender.clone();
     let (read, heard) = soon(async {
@@ -112,7 +112,7 @@ async fn sockets_go_both_ways() {
     let (mut primary, worker) = Primary::with_worker().await;
     let (server, mut client) = connection();
     let line = user_with_handle(HandleKind::NetSocket, r#"{"take":"this"}"#, None);
-    primary.sender.send_user(line, Some(Arc::new(server.into())));
+    primary.sender.send_user_with(line, Arc::new(server.into()));
     primary.flush().await;
     let message = soon(worker.next_message()).await.unwrap();
     assert_eq!(message.json(), r#"{"take":"this"}"#);
@@ -156,7 +156,7 @@ async fn a_node_primary_that_counts_its_connections_is_answered() {
     let server = OwnedFd::from(server);
     primary
         .sender
-        .send_user(user_with_handle(HandleKind::NetSocket, "1", Some("4:a:1")), Some(Arc::new(server)));
+        .send_user_with(user_with_handle(HandleKind::NetSocket, "1", Some("4:a:1")), Arc::new(server));
     primary.sender.send(r#"{"cmd":"NODE_SOCKET_NOTIFY_CLOSE","key":"4:a:1"}"#.into(), None);
     let heard = primary.hear().await;
     assert!(format!("{heard:?}").contains("AllClosed"), "{heard:?}");
