@@ -4,7 +4,6 @@ use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::Texts;
@@ -62,15 +61,10 @@ pub enum Carriage {
 #[derive(Debug)]
 pub(super) enum Envelope<'a> {
     Cluster(&'a str),
-    Handle {
-        kind: HandleKind,
-        key: Option<String>,
-        message: &'a str,
-    },
+    Handle { kind: HandleKind, key: Option<String>, message: &'a str },
     HandleAck,
     HandleNack,
     Socket(SocketMessage),
-    /// Perhaps no JSON at all.
     User(&'a str),
     Ignored,
 }
@@ -92,38 +86,28 @@ struct HandleMessage<'a> {
     dgram: Option<&'a RawValue>,
 }
 
-/// What may be around a value in JSON.
-const BLANK: [char; 4] = [' ', '\t', '\r', '\n'];
-
 /// How each command of Node's own begins, as it stands in a line.
 const OWN: &str = "\"NODE_";
 
 /// Looks for one, fast.
 static FIND_OWN: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(OWN));
 
-/// # Errors
-///
-/// If it is not JSON.
-pub(super) fn check(text: &str) -> Result<(), BadLine> {
-    serde_json::from_str::<IgnoredAny>(text)?;
-    Ok(())
+/// Whether it can be nothing of Node's own, be it JSON or not.
+pub(super) fn is_users(text: &str) -> bool {
+    FIND_OWN.find(text.as_bytes()).is_none()
 }
 
 impl<'a> Envelope<'a> {
     /// # Errors
     ///
-    /// If what might be Node's own is not JSON. What can't be is not looked into.
+    /// If it is not JSON.
     pub(super) fn open(text: &'a str) -> Result<Self, BadLine> {
-        if FIND_OWN.find(text.as_bytes()).is_none() {
-            return Ok(Self::User(text.trim_matches(BLANK)));
-        }
         if text == HANDLE_ACK {
             return Ok(Self::HandleAck);
         }
         let Ok(Command { cmd }) = serde_json::from_str(text) else {
             // Any other JSON is a user's.
-            check(text)?;
-            return Ok(Self::User(text.trim_matches(BLANK)));
+            return Ok(Self::User(serde_json::from_str::<&RawValue>(text)?.get()));
         };
         Ok(match cmd.map(RawValue::get) {
             Some("\"NODE_CLUSTER\"") => Self::Cluster(text),
@@ -134,7 +118,7 @@ impl<'a> Envelope<'a> {
             Some(other) if other.starts_with(OWN) && other != "\"NODE_\"" => {
                 SocketMessage::read(other, text).map_or(Self::Ignored, Self::Socket)
             }
-            _ => Self::User(text.trim_matches(BLANK)),
+            _ => Self::User(text.trim_ascii()),
         })
     }
 

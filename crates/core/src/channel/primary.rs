@@ -6,7 +6,7 @@ use bytestring::ByteString;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::envelope::{BadLine, Carriage, Envelope, Message, check};
+use super::envelope::{BadLine, Carriage, Envelope, Message};
 use super::handle::{HandleKind, SocketMessage};
 use super::{AddressKind, Counter, Texts, fixed, quoted};
 
@@ -157,10 +157,7 @@ fn plain(envelope: Envelope<'_>, texts: &mut Texts) -> Result<Incoming, BadLine>
     Ok(match envelope {
         Envelope::Cluster(text) => parse_cluster(text)?,
         Envelope::Socket(message) => Incoming::Socket(message),
-        Envelope::User(text) => {
-            check(text)?;
-            Incoming::User(texts.keep(text))
-        }
+        Envelope::User(text) => Incoming::User(texts.keep(text)),
         // Messages with descriptors are not wrapped in one another.
         Envelope::Handle { .. } | Envelope::HandleAck | Envelope::HandleNack | Envelope::Ignored => {
             Incoming::Ignored

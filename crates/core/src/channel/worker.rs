@@ -6,7 +6,7 @@ use bytestring::ByteString;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::envelope::{BadLine, Carriage, Envelope, Message};
+use super::envelope::{BadLine, Carriage, Envelope, Message, is_users};
 use super::handle::{HandleKind, SocketMessage};
 use super::{AddressKind, Counter, Texts, fixed, quoted};
 
@@ -81,7 +81,11 @@ impl Message for FromPrimary {
             let message = Box::new(FromPrimary::Connection { seq, key: key.to_owned() });
             return Ok(FromPrimary::Handle { kind: HandleKind::NetNative, key: None, message });
         }
-        Ok(match Envelope::open(std::str::from_utf8(line)?)? {
+        let text = std::str::from_utf8(line)?;
+        if is_users(text) {
+            return Ok(FromPrimary::User(texts.keep(text.trim_ascii())));
+        }
+        Ok(match Envelope::open(text)? {
             Envelope::Handle { kind, key, message } => {
                 FromPrimary::Handle { kind, key, message: Box::new(plain(Envelope::open(message)?, texts)?) }
             }
