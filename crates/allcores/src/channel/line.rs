@@ -126,7 +126,7 @@ impl Line {
         let may_wait = pending.may_wait();
         way.outbox.push(pending);
         let before = way.obstacle;
-        if may_wait && way.is_much() && self.queued_bytes() < COLLECTED {
+        if may_wait && way.is_burst() && self.queued_bytes() < COLLECTED {
             way.obstacle = Obstacle::Burst;
             let is_awaited = std::mem::replace(&mut way.is_yield_awaited, true);
             if before == Obstacle::None {
@@ -290,8 +290,8 @@ impl Line {
 }
 
 impl Way {
-    /// Whether one more message of a user's can be written, and is one of so many that more can be expected.
-    fn is_much(&mut self) -> bool {
+    /// Counts one more message of a user's. Whether it could be written, but is one of so many that more can be expected.
+    fn is_burst(&mut self) -> bool {
         self.single = self.single.saturating_add(1);
         self.obstacle == Obstacle::Burst || (self.obstacle == Obstacle::None && self.single > SINGLE)
     }

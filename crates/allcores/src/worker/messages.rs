@@ -83,6 +83,9 @@ impl Worker {
     /// when so many wait, the channel is read no further until half have been taken, and with them waits all else that the
     /// primary says. So who has asked once should go on.
     ///
+    /// That the primary wants this worker to go does not end it, as more may come: [`shutdown`](Self::shutdown) tells of that. A
+    /// program that asks for messages alone is ended by the stop signal, when it has not gone by itself.
+    ///
     /// For a worker that is alone it waits until that has been told to [go](Self::disconnect).
     ///
     /// # Cancel safety
