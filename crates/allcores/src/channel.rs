@@ -71,13 +71,16 @@ impl Sender {
     /// What is behind a message with a descriptor waits until that has been received, as in Node, which sends it
     /// again up to three times.
     pub(crate) fn send_user(&self, line: impl Into<Vec<u8>>) -> bool {
-        self.line().send(Pending::user(line.into()));
-        self.queued_bytes() < HIGH_WATER
+        self.send_users(Pending::user(line.into()))
     }
 
     /// As [`send_user`](Self::send_user), with a descriptor.
     pub(crate) fn send_user_with(&self, line: String, descriptor: Arc<OwnedFd>) -> bool {
-        self.line().send(Pending::user_handle(line, descriptor));
+        self.send_users(Pending::user_handle(line, descriptor))
+    }
+
+    fn send_users(&self, pending: Pending) -> bool {
+        self.line().send(pending);
         self.queued_bytes() < HIGH_WATER
     }
 

@@ -125,23 +125,18 @@ impl Line {
         }
         let may_wait = pending.may_wait();
         way.outbox.push(pending);
-        let before = way.obstacle;
-        if may_wait && way.is_burst() && self.queued_bytes() < COLLECTED {
-            way.obstacle = Obstacle::Burst;
-            let is_awaited = std::mem::replace(&mut way.is_yield_awaited, true);
-            if before == Obstacle::None {
-                wake(way);
-            } else {
-                drop(way);
-            }
-            if !is_awaited {
-                self.flush_on_yield();
-            }
-            return;
+        if !may_wait || !way.is_burst() || self.queued_bytes() >= COLLECTED {
+            return self.flush_or_wake(way);
         }
-        self.flush(&mut way);
-        if way.obstacle != before || way.outbox.neglect().is_some() {
+        let before = std::mem::replace(&mut way.obstacle, Obstacle::Burst);
+        let is_awaited = std::mem::replace(&mut way.is_yield_awaited, true);
+        if before == Obstacle::None {
             wake(way);
+        } else {
+            drop(way);
+        }
+        if !is_awaited {
+            self.flush_on_yield();
         }
     }
 
@@ -152,11 +147,7 @@ impl Line {
         runtime.spawn(async move {
             let mut way = line.way();
             way.is_yield_awaited = false;
-            let before = way.obstacle;
-            line.flush(&mut way);
-            if way.obstacle != before {
-                wake(way);
-            }
+            line.flush_or_wake(way);
         });
     }
 
@@ -263,6 +254,15 @@ impl Line {
     /// Whether a descriptor that was sent has not been acknowledged.
     pub(super) fn awaits_receipt(&self) -> bool {
         self.way().outbox.awaits_receipt()
+    }
+
+    /// Writes what can be written, and lets the carrier know if that changes what it has to wait for.
+    fn flush_or_wake(&self, mut way: MutexGuard<'_, Way>) {
+        let before = way.obstacle;
+        self.flush(&mut way);
+        if way.obstacle != before || way.outbox.neglect().is_some() {
+            wake(way);
+        }
     }
 
     /// Writes until all is written or something is in the way.

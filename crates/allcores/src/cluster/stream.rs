@@ -317,17 +317,17 @@ impl Hub {
     }
 
     pub(super) fn push(&self, event: Event) {
-        self.push_all(vec![event]);
+        self.push_all(std::iter::once(event));
     }
 
-    pub(super) fn push_all(&self, events: Vec<Event>) {
+    pub(super) fn push_all(&self, events: impl Iterator<Item = Event> + Clone) {
         let streams = self.streams();
         let mut queues = streams.open.iter().filter_map(Weak::upgrade).peekable();
         while let Some(queue) = queues.next() {
             if queues.peek().is_none() {
-                return queue.push(events.into_iter());
+                return queue.push(events);
             }
-            queue.push(events.iter().cloned());
+            queue.push(events.clone());
         }
     }
 

@@ -26,8 +26,8 @@ impl Shared {
             Said::Messages(messages) => {
                 let of = |message| Event::Message { worker: worker.clone(), message };
                 let events: Vec<Event> = messages.into_iter().map(of).collect();
-                worker.push_all(events.clone());
-                self.hub.push_all(events);
+                worker.push_all(events.iter().cloned());
+                self.hub.push_all(events.into_iter());
             }
             Said::Leaving => worker.note_leaving(),
             Said::Disconnected { end } => {

@@ -328,7 +328,7 @@ impl WorkerHandle {
         self.0.hub.push(event);
     }
 
-    pub(super) fn push_all(&self, events: Vec<Event>) {
+    pub(super) fn push_all(&self, events: impl Iterator<Item = Event> + Clone) {
         self.0.hub.push_all(events);
     }
 
