@@ -89,6 +89,12 @@ impl fmt::Debug for Message {
 
 /// Writes a value as the one line of JSON that it travels as.
 pub(crate) fn to_json(value: &(impl serde::Serialize + ?Sized)) -> Result<Vec<u8>, Error> {
-    write::to_vec(value)
-        .map_err(|error| Error::new(ErrorKind::Message, "writing a message as JSON").because(error))
+    let mut json = write::to_vec(value)
+        .map_err(|error| Error::new(ErrorKind::Message, "writing a message as JSON").because(error))?;
+    // What a `RawValue` has between its tokens is written as it is, and would end the line for the other side: what
+    // follows would be a message that nobody has sent.
+    if json.contains(&b'\n') {
+        json.iter_mut().filter(|byte| **byte == b'\n').for_each(|byte| *byte = b' ');
+    }
+    Ok(json)
 }

@@ -424,6 +424,17 @@ mod tests {
         }
     }
 
+    /// A line of the client's own could be a command of the channel's.
+    #[test]
+    fn a_message_is_one_line_whatever_is_passed_on_in_it() {
+        let pretty = "{\n  \"a\": [\"x\\ny\"],\r\n\"b\": 1\n}\n";
+        let raw = RawValue::from_string(pretty.into()).unwrap();
+        let json = crate::message::to_json(&[&raw]).unwrap();
+        assert!(!json.contains(&b'\n'), "{}", String::from_utf8_lossy(&json));
+        let value: serde_json::Value = serde_json::from_slice(&json).unwrap();
+        assert_eq!(value, serde_json::json!([{ "a": ["x\ny"], "b": 1 }]));
+    }
+
     #[test]
     fn each_byte_is_found_wherever_it_stands() {
         for special in (0..=0x7f).filter(|byte| is_special(*byte)) {

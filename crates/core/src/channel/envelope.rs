@@ -75,6 +75,13 @@ struct Command<'a> {
     cmd: Option<&'a RawValue>,
 }
 
+impl<'a> Command<'a> {
+    /// Reads an object. An array is none, though it could be read as one: to Node it has no `cmd`.
+    fn read(text: &'a str) -> Option<Self> {
+        if text.trim_ascii_start().starts_with('{') { serde_json::from_str(text).ok() } else { None }
+    }
+}
+
 #[derive(Deserialize)]
 struct HandleMessage<'a> {
     #[serde(borrow, rename = "type")]
@@ -105,7 +112,7 @@ impl<'a> Envelope<'a> {
         if text == HANDLE_ACK {
             return Ok(Self::HandleAck);
         }
-        let Ok(Command { cmd }) = serde_json::from_str(text) else {
+        let Some(Command { cmd }) = Command::read(text) else {
             // Any other JSON is a user's.
             return Ok(Self::User(serde_json::from_str::<&RawValue>(text)?.get()));
         };
@@ -126,7 +133,7 @@ impl<'a> Envelope<'a> {
         let outer: HandleMessage<'a> = serde_json::from_str(text)?;
         let message = outer.msg.map_or("null", RawValue::get);
         // Node wraps what it sends again for want of an acknowledgement a second time.
-        let inner = serde_json::from_str::<Command<'_>>(message).ok().and_then(|inner| inner.cmd);
+        let inner = Command::read(message).and_then(|inner| inner.cmd);
         let is_wrapped_twice = inner.is_some_and(|command| command.get() == "\"NODE_HANDLE\"");
         let HandleMessage { kind, msg, key, dgram } =
             if is_wrapped_twice { serde_json::from_str(message)? } else { outer };

@@ -189,6 +189,10 @@ fn acknowledgements_and_user_messages_arrive_on_both_sides() {
     assert_eq!(parse(HANDLE_NACK.as_bytes()).unwrap(), Incoming::HandleNack);
     assert_eq!(parse_from_primary(HANDLE_ACK.as_bytes()).unwrap(), FromPrimary::HandleAck);
     assert_eq!(parse_from_primary(HANDLE_NACK.as_bytes()).unwrap(), FromPrimary::HandleNack);
+    let arrays = [r#"["NODE_ENV"]"#, r#"["NODE_CLUSTER"]"#, r#"["NODE_HANDLE"]"#, r#"["NODE_HANDLE_ACK"]"#];
+    for json in arrays {
+        assert_eq!(parse(json.as_bytes()).unwrap(), Incoming::User(json.into()), "to Node it has no cmd");
+    }
     for json in ["null", "1", "\"x\"", "[]", r#"{"cmd":"NODE_"}"#, r#"{"cmd":5,"cmd":6}"#] {
         assert_eq!(parse_from_primary(json.as_bytes()).unwrap(), FromPrimary::User(json.into()));
     }
