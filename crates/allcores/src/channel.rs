@@ -201,16 +201,22 @@ impl Carrier {
     }
 
     /// Writes what was queued, and reads nothing: for who can't take any more for now. Returns when all senders are
-    /// gone and all is written.
+    /// gone and all is written; and with `None`, if that `is_wanted`, when what waits to be written waits for the other side to
+    /// acknowledge a descriptor: that is behind what it wrote before, so nothing more goes out until somebody reads.
     ///
     /// # Cancel safety
     ///
     /// Safe, as [`next`](Self::next).
-    pub(crate) async fn only_write(&mut self) -> End {
-        std::future::poll_fn(|context| self.poll_write(context)).await
+    pub(crate) async fn only_write(&mut self, is_wanted: bool) -> Option<End> {
+        std::future::poll_fn(|context| match self.poll_write(context) {
+            Poll::Ready(end) => Poll::Ready(Some(end)),
+            Poll::Pending if is_wanted && self.awaits_receipt() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
     }
 
-    /// Whether a descriptor that was sent has not been acknowledged.
+    /// Whether what waits to be written waits for the other side to acknowledge a descriptor.
     pub(crate) fn awaits_receipt(&self) -> bool {
         self.line.awaits_receipt()
     }

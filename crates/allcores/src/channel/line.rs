@@ -251,16 +251,16 @@ impl Line {
         way.obstacle == Obstacle::Broken || !way.outbox.owes_much()
     }
 
-    /// Whether a descriptor that was sent has not been acknowledged.
+    /// Whether what waits to be written waits for the other side to acknowledge a descriptor.
     pub(super) fn awaits_receipt(&self) -> bool {
         self.way().outbox.awaits_receipt()
     }
 
     /// Writes what can be written, and lets the carrier know if that changes what it has to wait for.
     fn flush_or_wake(&self, mut way: MutexGuard<'_, Way>) {
-        let before = way.obstacle;
+        let before = (way.obstacle, way.outbox.awaits_receipt());
         self.flush(&mut way);
-        if way.obstacle != before || way.outbox.neglect().is_some() {
+        if (way.obstacle, way.outbox.awaits_receipt()) != before || way.outbox.neglect().is_some() {
             wake(way);
         }
     }

@@ -228,9 +228,9 @@ impl Outbox {
         }
     }
 
-    /// Whether a descriptor that was sent has not been acknowledged.
+    /// Whether a descriptor of the user's was sent and has not been acknowledged: what is behind it waits for that.
     pub(super) fn awaits_receipt(&self) -> bool {
-        !self.outstanding.is_empty()
+        self.is_held
     }
 
     /// Whether something may be written now.

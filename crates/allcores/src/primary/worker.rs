@@ -17,7 +17,7 @@ use super::probe::Failing;
 use super::recall::Recall;
 use super::{Flow, Link, Stream, WorkerRef};
 use crate::cgroup::Cgroup;
-use crate::channel::{self, Arrival};
+use crate::channel::{self, Arrival, End};
 use crate::ports::{Applicant, LaneId, Looked};
 use crate::signal::Signal;
 use crate::sys::Watch;
@@ -199,7 +199,7 @@ async fn watch_process(
 ) -> Option<Part> {
     let tell = async |stream, lines: Vec<Line>| {
         for line in lines {
-            let place = share.take(size_of(&line.bytes)).await;
+            let place = share.take(size_of(line.bytes.len())).await;
             let _ = seen.send(Seen::Output(id, stream, line, place)).await;
         }
     };
@@ -208,12 +208,15 @@ async fn watch_process(
         if recall.is_called() {
             return Some(Part::Process(Box::new(ProcessPart { process, out, err, ending })));
         }
+        // Once for all: another thread may change it meanwhile.
+        let are_open = flows.are_open();
         tokio::select! {
             biased;
-            () = flows.wait(), if !flows.are_open() => {}
-            lines = out.read(), if out.is_open() && flows.are_open() => tell(Stream::Stdout, lines).await,
-            lines = err.read(), if err.is_open() && flows.are_open() => tell(Stream::Stderr, lines).await,
+            // First, as what it has started may write without end.
             _ = process.wait_readable() => break,
+            () = flows.wait(), if !are_open => {}
+            lines = out.read(), if out.is_open() && are_open => tell(Stream::Stdout, lines).await,
+            lines = err.read(), if err.is_open() && are_open => tell(Stream::Stderr, lines).await,
             () = recall.called() => {}
         }
     }
@@ -257,6 +260,7 @@ async fn watch_channel(
     mut recall: Recall,
 ) -> Option<(channel::Carrier, Ended)> {
     let mut at_hand = None;
+    let mut excused = 0;
     loop {
         if at_hand.is_none() && recall.is_called() {
             return Some((carrier, ended));
@@ -277,59 +281,78 @@ async fn watch_channel(
                 return None;
             }
         };
-        if is_for_user(&arrival) && !flows.are_open() {
-            // What we have to say to the worker goes out meanwhile.
+        let bytes = bytes_of(&arrival);
+        if flows.are_open() {
+            excused = 0;
+        } else if is_for_user(&arrival) {
+            // What we have to say to the worker goes out meanwhile. Who is to take what it says may wait for just that.
+            let is_excused = excused < MOST_EXCUSED;
             tokio::select! {
-                _ = carrier.only_write() => {}
+                _ = carrier.only_write(is_excused) => excused += bytes.max(UNIT),
                 () = flows.wait() => {}
                 () = ended.wait() => {}
             }
         }
-        let mut size = size(&arrival);
         let sighting = match arrival {
-            Arrival::Message { message: Incoming::User(text), descriptor: None } => {
-                let mut texts = vec![text];
-                while size < TOGETHER && at_hand.is_none() {
-                    match carrier.next_read() {
-                        Ok(None) => break,
-                        Ok(Some(Arrival::Message { message: Incoming::User(text), descriptor: None })) => {
-                            size += size_of(text.as_bytes());
-                            texts.push(text);
-                        }
-                        other => at_hand = other.transpose(),
-                    }
-                }
+            Arrival::Message { message: Incoming::User(first), descriptor: None } => {
+                let (texts, size) = gather(&mut carrier, first, &mut at_hand);
                 Seen::Spoke(id, texts, share.take(size).await)
             }
-            arrival => Seen::Arrived(id, arrival, share.take(size).await),
+            arrival => Seen::Arrived(id, arrival, share.take(size_of(bytes)).await),
         };
         let _ = seen.send(sighting).await;
     }
+}
+
+/// The messages for the user that have come together with one, and the size of them all. What comes behind them and is none,
+/// or is the end, is left at hand.
+fn gather(
+    carrier: &mut channel::Carrier,
+    first: ByteString,
+    at_hand: &mut Option<Result<Arrival<Incoming>, End>>,
+) -> (Vec<ByteString>, u32) {
+    let mut size = size_of(first.len());
+    let mut texts = vec![first];
+    while size < TOGETHER && at_hand.is_none() {
+        match carrier.next_read() {
+            Ok(None) => break,
+            Ok(Some(Arrival::Message { message: Incoming::User(text), descriptor: None })) => {
+                size += size_of(text.len());
+                texts.push(text);
+            }
+            other => *at_hand = other.transpose(),
+        }
+    }
+    (texts, size)
 }
 
 /// How much of what one worker says may wait for the engine, in messages, each of so many bytes or begun.
 const SHARE: u32 = 64;
 const UNIT: usize = 1024;
 
+/// How many bytes of what one worker says are passed on though its user has taken too little, as an acknowledgement that the
+/// user waits for may be behind them.
+const MOST_EXCUSED: usize = 16 * 1024 * 1024;
+
 /// How much of it is passed on together.
 const TOGETHER: u32 = SHARE / 2;
 
-/// How much of its worker's share an arrival takes.
-fn size(arrival: &Arrival<Incoming>) -> u32 {
+/// What an arrival weighs.
+fn bytes_of(arrival: &Arrival<Incoming>) -> usize {
     let of = |message: &Incoming| match message {
-        Incoming::User(text) => size_of(text.as_bytes()),
-        Incoming::Query(query) => size_of(query.data.as_deref().unwrap_or_default().as_bytes()),
-        _ => 1,
+        Incoming::User(text) => text.len(),
+        Incoming::Query(query) => query.data.as_ref().map_or(0, String::len),
+        _ => 0,
     };
     match arrival {
         Arrival::Message { message: Incoming::Handle { message, .. }, .. } => of(message),
         Arrival::Message { message, .. } => of(message),
-        Arrival::Lost { .. } | Arrival::Unreceived { .. } => 1,
+        Arrival::Lost { .. } | Arrival::Unreceived { .. } => 0,
     }
 }
 
-fn size_of(text: &[u8]) -> u32 {
-    u32::try_from(1 + text.len() / UNIT).unwrap_or(SHARE).min(SHARE)
+fn size_of(bytes: usize) -> u32 {
+    u32::try_from(1 + bytes / UNIT).unwrap_or(SHARE).min(SHARE)
 }
 
 /// One worker's share of what waits for the engine. Who has more to say waits until some of it has been taken in, and

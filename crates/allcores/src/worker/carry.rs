@@ -74,7 +74,10 @@ async fn carry(link: &Arc<Link>, mut carrier: Carrier) {
                 tokio::select! {
                     () = link.stirred() => continue,
                     () = link.inbox.caught_up() => continue,
-                    end = carrier.only_write() => Err(end),
+                    end = carrier.only_write(true) => match end {
+                        Some(end) => Err(end),
+                        None => continue,
+                    },
                 }
             } else {
                 carrier.next().await

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use allcores_core::channel::{HANDLE_ACK, Incoming, Message, Serialization};
+use allcores_core::channel::{HANDLE_ACK, HANDLE_NACK, Incoming, Message, Serialization};
 use tokio::runtime::Runtime;
 
 use super::*;
@@ -154,15 +154,17 @@ fn messages_that_wait_or_are_half_written_arrive_once_and_in_order() {
                 theirs.get_mut().write_all(format!("{HANDLE_ACK}\n").as_bytes()).unwrap();
             }
         }
+        theirs.get_mut().write_all(format!("{HANDLE_NACK}\n").as_bytes()).unwrap();
         (lines, theirs)
     });
     next_program(&left, async |sender, carrier| {
         assert_eq!(sender.queued_bytes(), waiting);
-        tokio::select! {
-            () = sender.drained() => {}
-            arrival = carrier.next::<Incoming>() => panic!("{}", arrival.is_ok()),
-        }
-        assert!(carrier.awaits_receipt());
+        let arrival = carrier.next::<Incoming>().await;
+        assert!(
+            matches!(arrival, Ok(Arrival::Unreceived { number: Some(9) })),
+            "it is told of what it has sent"
+        );
+        assert_eq!(sender.queued_bytes(), 0);
     });
     assert_eq!(reader.join().unwrap().0, [long.as_str(), "1", "2", "3"]);
 }

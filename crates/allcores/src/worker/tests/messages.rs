@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use allcores_core::channel::{HandleKind, Incoming, user_with_handle};
 
@@ -105,6 +106,34 @@ async fn who_reads_slowly_loses_nothing_and_holds_the_sender_back() {
     .await;
     assert_eq!(heard, Incoming::User(r#""meanwhile""#.into()));
     read.unwrap();
+}
+
+/// Its own acknowledgement is behind what has not been taken, and who is to take it waits.
+#[tokio::test]
+async fn who_is_behind_and_waits_until_a_socket_is_through_does_not_wait_for_ever() {
+    let (mut primary, worker) = Primary::with_worker().await;
+    primary.settle(&worker).await;
+    for number in 0..4 * LIMIT {
+        primary.sender.send_user(number.to_string());
+    }
+    let said = soon(async {
+        let say = async {
+            while !worker.link.inbox.is_behind() {
+                tokio::task::yield_now().await;
+            }
+            // The channel's thread waits for somebody to take them by now.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+            worker.send_with_handle("a socket", ours).unwrap();
+            worker.send("behind it").unwrap();
+            worker.drained().await;
+        };
+        let hear = async { (primary.hear().await, primary.hear().await) };
+        tokio::join!(say, hear).1
+    })
+    .await;
+    assert!(matches!(said.0, Incoming::Handle { .. }), "{said:?}");
+    assert_eq!(said.1, Incoming::User(r#""behind it""#.into()));
 }
 
 #[tokio::test]
