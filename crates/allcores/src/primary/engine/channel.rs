@@ -112,12 +112,14 @@ impl Engine {
 
     /// Answers a worker's wish to listen, exactly once. One that is being disconnected gets no answer, as in Node.
     fn take_query(&mut self, id: WorkerId, query: &Query) {
-        if self.workers.get(&id).is_none_or(|worker| worker.is_retired) {
-            return;
-        }
+        let Some(worker) = self.workers.get(&id).filter(|worker| !worker.is_retired) else { return };
+        let has_enough = worker.keys.are_too_many();
         let is_too_long = query.data.as_ref().is_some_and(|data| data.len() > LONGEST_DATA);
         let obtained = match query.kind {
             _ if is_too_long => Err(libc::EMSGSIZE),
+            _ if has_enough => Err(libc::EMFILE),
+            // Each answer holds a copy until the worker reads it.
+            _ if self.ports.are_descriptors_short() => Err(libc::ENFILE),
             AddressKind::Descriptor => own_descriptor(query).map(|socket| (None, Some(socket))),
             _ => self.listener_for(id, query).and_then(|lane| Ok((Some(lane), self.socket_for(lane)?))),
         };

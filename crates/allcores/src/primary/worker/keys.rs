@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ports::LaneId;
 
+/// How many listeners one worker may have, as in the port table.
+const MOST: usize = 1024;
+
 /// A worker's listeners. It may have a thousand, and is asked for one with each connection that it is handed.
 #[derive(Debug, Default)]
 pub(in crate::primary) struct Keys {
@@ -34,6 +37,11 @@ impl Keys {
     pub(in crate::primary) fn beside(&self, lane: LaneId) -> Option<&str> {
         let (_, keys) = self.keys.range(lane.siblings()).next()?;
         keys.first().map(String::as_str)
+    }
+
+    /// Whether there are as many as any worker may have. On what all accept from, one after the other costs no lane.
+    pub(in crate::primary) fn are_too_many(&self) -> bool {
+        self.lanes.len() >= MOST
     }
 
     pub(in crate::primary) fn has_lane(&self, lane: LaneId) -> bool {
