@@ -16,6 +16,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use super::inbox::Inbox;
 use super::intake::{Handed, Intake};
 use super::places::{Places, Reservation};
+use super::shutdown::Calls;
 use crate::channel::Sender;
 
 /// How far a worker's life has come. Never goes back.
@@ -36,6 +37,7 @@ pub(super) struct Link {
     pub(super) inbox: Inbox,
     pub(super) places: Places,
     phase: watch::Sender<Phase>,
+    pub(super) calls: Calls,
     wire: Mutex<Wire>,
     /// Something has happened that the channel's thread may wait for.
     stir: Notify,
@@ -48,7 +50,7 @@ struct Wire {
     /// None without a channel, or when it has closed.
     sender: Option<Sender>,
     speaker: WorkerSpeaker,
-    queries: HashMap<u64, oneshot::Sender<io::Result<Granted>>>,
+    queries: HashMap<u64, Asked>,
     /// What the acknowledgement will name that lets us go.
     leave: Option<u64>,
     listeners: HashMap<String, Arc<Intake>>,
@@ -57,13 +59,21 @@ struct Wire {
     is_voluntary: Option<bool>,
 }
 
-/// A primary's answer to a wish to listen.
+/// A wish to listen that has not been answered.
+#[derive(Debug)]
+struct Asked {
+    reply: oneshot::Sender<io::Result<Granted>>,
+    place: Reservation,
+}
+
+/// A primary's answer to a wish to listen. Dropped, the listener is given back, and then its place.
 #[derive(Debug)]
 pub(super) struct Granted {
     pub(super) grant: Grant,
     /// The listener, where connections are not only handed over.
     pub(super) socket: Option<OwnedFd>,
     pub(super) sockname: Option<SocketAddr>,
+    pub(super) place: Reservation,
 }
 
 /// The right to listen; given back when it is dropped.
@@ -88,6 +98,7 @@ impl Link {
             inbox: Inbox::default(),
             places: Places::default(),
             phase: watch::Sender::new(Phase::Serving),
+            calls: Calls::default(),
             wire: Mutex::new(Wire { sender, ..Wire::default() }),
             stir: Notify::new(),
             datagram_sockets: Mutex::new(Vec::new()),
@@ -123,7 +134,10 @@ impl Link {
     }
 
     /// Asks the primary for a listener.
-    pub(super) async fn ask(&self, ask: &Ask) -> io::Result<Granted> {
+    ///
+    /// `place`: its own among this worker's, until the primary has answered and what it gave has been given back, also
+    /// if nobody waits for the answer any more. A primary of Node's would die of being asked for it twice.
+    pub(super) async fn ask(&self, ask: &Ask, place: Reservation) -> io::Result<Granted> {
         let gone = || io::Error::new(io::ErrorKind::NotConnected, "the worker is leaving its primary");
         let answer = {
             let mut wire = self.wire();
@@ -133,12 +147,16 @@ impl Link {
             }
             let (reply, answer) = oneshot::channel();
             let mut number = 0;
-            wire.say(|speaker| {
+            let is_said = wire.say(|speaker| {
                 let (seq, line) = speaker.query(ask);
                 number = seq;
                 line
             });
-            wire.queries.insert(number, reply);
+            if !is_said {
+                // The channel has just ended, and with it all queries that there were.
+                return Err(gone());
+            }
+            wire.queries.insert(number, Asked { reply, place });
             answer
         };
         self.stir();
@@ -176,21 +194,22 @@ impl Link {
         socket: Option<OwnedFd>,
         sockname: Option<SocketAddr>,
     ) {
-        let reply = self.wire().queries.remove(&ack);
+        let asked = self.wire().queries.remove(&ack);
         let granted = match errno {
-            0 => self.grant(key).map(|grant| Granted { grant, socket, sockname }),
+            0 => self.grant(key),
             errno => Err(io::Error::from_raw_os_error(errno.saturating_abs())),
         };
+        let Some(Asked { reply, place }) = asked else { return };
         // Whoever asked may have lost interest: then the grant is dropped, and with it given back.
-        drop(reply.map(|reply| reply.send(granted)));
+        let _ = reply.send(granted.map(|grant| Granted { grant, socket, sockname, place }));
     }
 
     /// The primary has answered a query with a listener that we have no room for.
     pub(super) fn answer_lost(&self, ack: u64, key: &str) {
         let mut wire = self.wire();
-        if let Some(reply) = wire.queries.remove(&ack) {
+        if let Some(asked) = wire.queries.remove(&ack) {
             wire.say(|speaker| speaker.close(key));
-            let _ = reply.send(Err(io::Error::from_raw_os_error(libc::EMFILE)));
+            let _ = asked.reply.send(Err(io::Error::from_raw_os_error(libc::EMFILE)));
         }
     }
 

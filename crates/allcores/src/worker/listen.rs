@@ -29,7 +29,7 @@ impl Worker {
     ///
     /// # Cancel safety
     ///
-    /// Safe: a listener that arrives when nobody waits for it is given back.
+    /// Safe: a listener that arrives when nobody waits for it is given back. Until then its address is taken.
     ///
     /// # Panics
     ///
@@ -80,7 +80,7 @@ impl Worker {
         }
         let mut ask = ask_for(tcp_kind(address), address.ip().to_string(), address.port().into(), options);
         let place = self.reserve_for(&mut ask)?;
-        let granted = self.link.ask(&ask).await?;
+        let granted = self.link.ask(&ask, place).await?;
         let lane = granted.socket.map(|socket| lane_of(socket, options)).transpose()?;
         let local = match &lane {
             Some(lane) => lane.local_addr()?,
@@ -91,7 +91,7 @@ impl Worker {
             return Err(io::ErrorKind::AddrInUse.into());
         }
         self.link.say(|speaker| speaker.listening(&ask, local.port().into()));
-        Ok(Listener::new(lane, local, granted.grant, place))
+        Ok(Listener::new(lane, local, granted.grant, granted.place))
     }
 
     /// Listens at the path of a Unix socket, together with the other workers; at an abstract name if it begins with a
@@ -157,10 +157,10 @@ impl Worker {
         }
         let mut ask = ask_for(AddressKind::Unix, name, -1, options);
         let place = self.reserve_for(&mut ask)?;
-        let granted = self.link.ask(&ask).await?;
+        let granted = self.link.ask(&ask, place).await?;
         let lane = granted.socket.map(|socket| unix_lane_of(socket, options)).transpose()?;
         self.link.say(|speaker| speaker.listening(&ask, -1));
-        Ok(UnixListener::new(lane, local, granted.grant, place, None))
+        Ok(UnixListener::new(lane, local, granted.grant, granted.place, None))
     }
 
     /// Binds a UDP socket together with the other workers: the kernel keeps each client with one of them.
@@ -228,7 +228,7 @@ impl Worker {
         let kind = if address.is_ipv4() { AddressKind::Udp4 } else { AddressKind::Udp6 };
         let mut ask = ask_for(kind, address.ip().to_string(), address.port().into(), options);
         let place = self.reserve_for(&mut ask)?;
-        let granted = self.link.ask(&ask).await?;
+        let granted = self.link.ask(&ask, place).await?;
         // Datagrams can't be handed over: an answer without a socket makes no sense.
         let socket = granted.socket.ok_or(io::ErrorKind::Unsupported)?;
         let inode = rustix::fs::fstat(&socket)?.st_ino;
@@ -240,7 +240,7 @@ impl Worker {
             return Err(io::ErrorKind::AddrInUse.into());
         }
         self.link.say(|speaker| speaker.listening(&ask, port.into()));
-        self.link.keep_datagram_socket(inode, granted.grant, place);
+        self.link.keep_datagram_socket(inode, granted.grant, granted.place);
         Ok(socket)
     }
 

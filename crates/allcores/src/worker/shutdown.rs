@@ -1,5 +1,8 @@
 //! When it is time to go.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
@@ -10,13 +13,14 @@ impl Worker {
     /// Completes when this worker is to end: the primary said so or is gone, or [`disconnect`](Self::disconnect) or
     /// [`kill`](Self::kill) was called here, or SIGTERM came.
     ///
-    /// Then nothing new is accepted any more: finish what there is and let `main` return. Made for
-    /// `with_graceful_shutdown` of axum and of hyper. When the primary is gone without having said so, nothing ends this
-    /// process but the program itself; Node exits at once there.
+    /// Then drop the listeners, finish what there is and let `main` return. (Where the primary said so, nothing new is
+    /// accepted any more.) Made for `with_graceful_shutdown` of axum and of hyper. When the primary is gone without having
+    /// said so, nothing ends this process but the program itself; Node exits at once there.
     ///
     /// SIGTERM is how primaries and operators ask when they get no answer otherwise, so that is taken for a wish too;
     /// where no primary has said when to go, alone or adopted, so is SIGINT: Ctrl-C. From the first poll of the future
-    /// they don't end the process by themselves any more.
+    /// they don't end the process by themselves any more; asked again after that, it completes at once, also if the signal
+    /// came while nobody waited.
     ///
     /// # Panics
     ///
@@ -33,8 +37,13 @@ impl Worker {
     ///     tokio::select! {
     ///         accepted = listener.accept() => match accepted {
     ///             Ok((stream, _)) => drop(serving.spawn(serve(stream))),
-    ///             Err(error) => eprintln!("{error}"),
+    ///             Err(error) => {
+    ///                 eprintln!("accept: {error}");
+    ///                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    ///             }
     ///         },
+    ///         // Who is done leaves nothing behind.
+    ///         Some(_) = serving.join_next() => {}
     ///         () = &mut shutdown => break,
     ///     }
     /// }
@@ -44,16 +53,62 @@ impl Worker {
     /// # Ok(()) }
     /// ```
     pub fn shutdown(&self) -> impl Future<Output = ()> + Send + use<> {
-        let mut phase = self.link.phase();
+        let (mut phase, link) = (self.link.phase(), Arc::clone(&self.link));
         let kind = self.kind;
         async move {
-            let interrupt = (kind != Kind::Connected).then_some(SignalKind::interrupt());
+            // Both before it is looked what came earlier: nothing falls between.
+            let mut terminate = listen(Some(SignalKind::terminate()));
+            let mut interrupt = listen((kind != Kind::Connected).then_some(SignalKind::interrupt()));
+            if link.calls.have_come(kind) {
+                return;
+            }
             tokio::select! {
                 () = left(&mut phase) => {}
-                () = arrived(Some(SignalKind::terminate())) => {}
-                () = arrived(interrupt) => {}
+                () = arrived(&mut terminate) => link.calls.note(),
+                () = arrived(&mut interrupt) => link.calls.note(),
             }
         }
+    }
+}
+
+/// The signals that ask this process to go, which may come while no [`Worker::shutdown`] waits for them.
+#[derive(Debug, Default)]
+pub(super) struct Calls(Mutex<State>);
+
+#[derive(Debug, Default)]
+enum State {
+    /// Nobody has asked: a signal still ends the process.
+    #[default]
+    Unasked,
+    /// Listened to since then, and looked at when somebody asks again.
+    Kept(Vec<Signal>),
+    Come,
+}
+
+impl Calls {
+    fn note(&self) {
+        *self.state() = State::Come;
+    }
+
+    /// Whether one has come since this was first asked. Nobody is woken when one comes.
+    fn have_come(&self, kind: Kind) -> bool {
+        let mut state = self.state();
+        if let State::Unasked = *state {
+            let kinds =
+                [Some(SignalKind::terminate()), (kind != Kind::Connected).then_some(SignalKind::interrupt())];
+            *state = State::Kept(kinds.into_iter().filter_map(listen).collect());
+        }
+        if let State::Kept(signals) = &mut *state {
+            let context = &mut Context::from_waker(Waker::noop());
+            if signals.iter_mut().any(|signal| signal.poll_recv(context) == Poll::Ready(Some(()))) {
+                *state = State::Come;
+            }
+        }
+        matches!(*state, State::Come)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -64,11 +119,14 @@ async fn left(phase: &mut watch::Receiver<Phase>) {
     }
 }
 
-/// Waits for a signal; for ever where it can't be listened for.
-async fn arrived(kind: Option<SignalKind>) {
-    let listened: Option<Signal> = kind.and_then(|kind| signal(kind).ok());
-    match listened {
-        Some(mut signals) => drop(signals.recv().await),
+/// None also where it can't be listened for.
+fn listen(kind: Option<SignalKind>) -> Option<Signal> {
+    kind.and_then(|kind| signal(kind).ok())
+}
+
+async fn arrived(signals: &mut Option<Signal>) {
+    match signals {
+        Some(signals) => drop(signals.recv().await),
         None => std::future::pending().await,
     }
 }

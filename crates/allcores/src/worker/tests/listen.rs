@@ -207,6 +207,21 @@ async fn a_listener_that_nobody_waits_for_any_more_is_given_back() {
     assert_eq!(primary.hear_close().await, "k");
 }
 
+/// A primary of Node's that is asked for it a second time before it hears of the close ends, with all its workers.
+#[tokio::test]
+async fn an_address_that_nobody_waits_for_any_more_is_asked_for_again_when_it_has_been_given_back() {
+    let (mut primary, worker) = Primary::with_worker().await;
+    let query = tokio::select! {
+        _ = worker.listen("127.0.0.1:7000") => panic!("not answered yet"),
+        query = primary.hear_query() => query,
+    };
+    let error = soon(worker.listen("127.0.0.1:7000")).await.unwrap_err();
+    assert_eq!(io::Error::from(error).kind(), io::ErrorKind::AddrInUse);
+    primary.answer_by_handoff(&query, "k", None);
+    assert_eq!(primary.hear_close().await, "k", "before it is asked for again");
+    let _listener = listen_by_handoff(&mut primary, &worker, "again").await;
+}
+
 #[tokio::test]
 async fn an_address_is_listened_on_once_and_any_port_as_often_as_one_likes() {
     let (mut primary, worker) = Primary::with_worker().await;
