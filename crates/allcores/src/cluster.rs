@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use allcores_core::worker::WorkerId;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 use crate::error::{Error, ErrorKind};
@@ -177,7 +178,9 @@ impl Cluster {
     /// What happened before the first call is not lost: up to 4,096 events, or 1 MiB of messages and output, are kept
     /// for it (a socket counts for 64 KiB). Beyond that the oldest is dropped, which [`Event::Missed`] tells first; so who
     /// forks workers that have much to say asks for the first event early. Later on nothing is dropped: while 4,096 messages
-    /// and lines (or 16 MiB of them) have not been taken, no more is read from workers.
+    /// and lines (or 16 MiB of them) have not been taken, no more is read from workers: what they print waits, and with their
+    /// messages their answers to connections that were handed over. So who has asked once goes on asking; who wants a few
+    /// events and no more takes them from [`events`](Cluster::events), which can be dropped.
     ///
     /// # Cancel safety
     ///
@@ -250,6 +253,67 @@ impl Cluster {
         snapshot.map_err(|refusal| Error::new(ErrorKind::Stopped, "looking at the cluster").because(refusal))
     }
 
+    /// Serves until this process is asked to stop, by SIGTERM or SIGINT (Ctrl-C), and then [stops](Cluster::stop) in peace;
+    /// asked again, it ends the workers at once. What most primaries do once they have started.
+    ///
+    /// Nobody reads the cluster's own events any more; [streams](Cluster::events) that were taken before go on.
+    ///
+    /// # Errors
+    ///
+    /// The cluster has [ended](Cluster::ended) by itself: why. Or the signals can't be listened for; it stops then.
+    ///
+    /// # Panics
+    ///
+    /// The future, outside of a tokio runtime that handles I/O.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(builder: allcores::Builder) -> Result<(), allcores::Error> {
+    /// builder.workers(4).keep(true).start().await?.serve().await
+    /// # }
+    /// ```
+    pub async fn serve(mut self) -> Result<(), Error> {
+        let failed = |error| Error::io("listening for SIGTERM and SIGINT", error);
+        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+        self.stop_listening();
+        let mut is_stopping = false;
+        loop {
+            tokio::select! {
+                ended = self.ended() => return ended,
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if std::mem::replace(&mut is_stopping, true) {
+                self.shared.commands.stop_now();
+            } else {
+                self.shared.commands.stop();
+            }
+        }
+    }
+
+    /// Waits until the cluster has ended. It does so by itself where workers are [kept](Builder::keep) and it is of no use:
+    /// none was ever ready, and each has exited early so often in a row that it is not started again.
+    ///
+    /// # Errors
+    ///
+    /// It has ended by itself: why.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn ended(&self) -> Result<(), Error> {
+        let mut ended = self.shared.ended.subscribe();
+        let outcome = ended.wait_for(Option::is_some).await.map(|outcome| outcome.clone());
+        match outcome.ok().flatten() {
+            Some(Err(error)) => {
+                Err(Error::new(error.kind(), "the cluster has ended by itself").because(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Stops in peace: refuses new connections, lets workers finish those that they have (up to the
     /// [`drain_timeout`](Builder::drain_timeout)), asks them to go, ends those that do not, and completes when all are
     /// gone.
@@ -257,16 +321,19 @@ impl Cluster {
     /// # Errors
     ///
     /// The cluster had ended before by itself: why.
-    pub async fn stop(self) -> Result<(), Error> {
+    ///
+    /// # Cancel safety
+    ///
+    /// Once polled, it stops whether or not anybody waits for that.
+    pub async fn stop(mut self) -> Result<(), Error> {
+        self.stop_listening();
         self.shared.commands.stop();
-        let mut ended = self.shared.ended.subscribe();
-        let outcome = ended.wait_for(Option::is_some).await.map(|outcome| outcome.clone());
-        match outcome.ok().flatten() {
-            Some(Err(error)) => {
-                Err(Error::new(error.kind(), "the cluster had ended by itself").because(error))
-            }
-            _ => Ok(()),
-        }
+        self.ended().await
+    }
+
+    /// A stream that nobody reads would hold back workers on their way down.
+    fn stop_listening(&mut self) {
+        self.events = Events::over([]);
     }
 }
 

@@ -13,9 +13,7 @@
 //!     match allcores::role()? {
 //!         Role::Primary(builder) => {
 //!             let cores = std::thread::available_parallelism()?.get();
-//!             let cluster = builder.workers(cores).keep(true).start().await?;
-//!             tokio::signal::ctrl_c().await?;
-//!             cluster.stop().await?;
+//!             builder.workers(cores).keep(true).start().await?.serve().await?;
 //!         }
 //!         Role::Worker(worker) => {
 //!             let app = Router::new().route("/", get(async || "hello\n"));
@@ -34,7 +32,7 @@
 //!
 //! [`Builder`] says what workers are: by default this program again, with the same arguments; another one by
 //! [`exec`](Builder::exec), a script for [`node`](Builder::node). [`Cluster`] forks them, tells what becomes of them
-//! ([`Event`]) and stops them in peace. [`WorkerHandle`] is one of them: [send](WorkerHandle::send) it messages and
+//! ([`Event`]), and [serves](Cluster::serve) until it is asked to stop, in peace. [`WorkerHandle`] is one of them: [send](WorkerHandle::send) it messages and
 //! sockets, [disconnect](WorkerHandle::disconnect) it, [kill](WorkerHandle::kill) it.
 //!
 //! # In a worker
@@ -58,6 +56,9 @@
 //! # Platform
 //!
 //! Linux.
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("allcores runs on Linux alone");
 
 mod address;
 mod adopt;

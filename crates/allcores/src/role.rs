@@ -35,10 +35,7 @@ pub enum Role {
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// match allcores::role()? {
 ///     Role::Primary(builder) => {
-///         let mut cluster = builder.workers(4).keep(true).start().await?;
-///         while let Some(event) = cluster.next_event().await {
-///             println!("{event:?}");
-///         }
+///         builder.workers(4).keep(true).start().await?.serve().await?;
 ///     }
 ///     Role::Worker(worker) => {
 ///         let listener = worker.listen("0.0.0.0:8080").await?;

@@ -212,6 +212,12 @@ impl Pool {
             && self.rollout.is_none()
     }
 
+    /// Whether a slot has a worker that stays, or will have the next one after who was there last.
+    pub fn is_continued(&self, slot: Slot) -> bool {
+        let is_there = usize::from(slot.0) < self.slots.len();
+        is_there && (self.settings.keep || self.rollout.is_some() || self.is_served(slot))
+    }
+
     /// A slot that should have a worker has none, and none is on its way.
     pub fn is_short(&self) -> bool {
         self.all_slots().any(|slot| {

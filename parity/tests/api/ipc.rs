@@ -130,6 +130,19 @@ fn fork_and_spawn() {
     });
 }
 
+/// In a worker node:cluster has no `fork`; without that each worker of a program that forgets to ask what it is would start a
+/// cluster in its turn.
+#[test]
+fn a_worker_starts_no_cluster_of_its_own_program() {
+    play(async {
+        let mut stage = stage(json!(["nest"])).await;
+        let worker = stage.fork().await;
+        let said = stage.message(&worker).await;
+        let why = said["error"].as_str().expect("it has started one");
+        assert!(why.contains("in a worker of one"), "{why}");
+    });
+}
+
 /// cluster-advanced-serialization and its like: refused at the start.
 #[test]
 fn advanced_is_refused() {

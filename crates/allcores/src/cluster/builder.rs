@@ -14,6 +14,7 @@ use super::{Cluster, ClusterSettings, Shared, Stdio, thread};
 use crate::error::{Error, ErrorKind};
 use crate::primary::{Health, Host, Output, Primary, Settings, Upkeep};
 use crate::signal::Signal;
+use crate::worker::Worker;
 
 /// A cluster to be: node:cluster's `setupPrimary`, and what the engine offers beyond it.
 ///
@@ -26,10 +27,15 @@ use crate::signal::Signal;
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), allcores::Error> {
-/// let cluster = allcores::Builder::new().workers(4).keep(true).start().await?;
+/// let builder = allcores::Builder::new().exec("/usr/local/bin/server");
+/// let cluster = builder.workers(4).keep(true).start().await?;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// A program that is its own workers gets its builder from [`role`](crate::role()): without asking that first, each
+/// worker would start a cluster in its turn, which [`start`](Self::start) refuses. In a test the program is the test itself,
+/// with all that is in it; so name another by [`exec`](Self::exec): `env!("CARGO_BIN_EXE_server")`.
 #[derive(Clone, Debug)]
 #[must_use = "nothing is started before `start`"]
 #[doc(alias = "setupPrimary")]
@@ -166,7 +172,9 @@ impl Builder {
     /// default, as in Node, nobody is replaced.
     ///
     /// A worker that was up for [`min_uptime`](Self::min_uptime) is replaced at once, one that exits earlier after a
-    /// [`backoff`](Self::backoff). If no worker ever served and all keep exiting early, the cluster ends.
+    /// [`backoff`](Self::backoff). If no worker ever served and all keep exiting early, more than
+    /// [`max_restarts`](Self::max_restarts) times in a row, the cluster [ends](Cluster::ended): by default that takes some two
+    /// seconds where each exits at once.
     pub fn keep(mut self, is_kept: bool) -> Self {
         self.pool.keep = is_kept;
         self
@@ -311,7 +319,14 @@ impl Builder {
     /// # Errors
     ///
     /// The settings make no sense, or the first workers' processes could not be made. Nothing runs then.
+    /// [`ErrorKind::Settings`] also in a worker that would run its own program again with the same arguments.
     pub async fn start(self) -> Result<Cluster, Error> {
+        let is_own_program = self.settings.exec.is_none() && self.settings.args.is_none();
+        if is_own_program && Worker::from_env()?.is_some_and(|worker| !worker.is_alone()) {
+            let attempt = "starting a cluster of this very program in a worker of one: ask `allcores::role()` first, \
+                           or name another program or other arguments";
+            return Err(Error::new(ErrorKind::Settings, attempt));
+        }
         let too_many =
             |_| Error::new(ErrorKind::Settings, format!("starting {} workers: 65,535 at most", self.workers));
         let workers = u16::try_from(self.workers).map_err(too_many)?;

@@ -9,7 +9,7 @@ use crate::primary::Extras;
 
 /// What one worker is to get beside the [settings](super::ClusterSettings): node:cluster's `fork(env)`, and descriptors.
 ///
-/// Where workers are kept, a worker's replacement gets the same.
+/// Where workers are kept, a worker's replacement gets the same: until then the primary has its descriptors open too.
 #[derive(Debug, Default)]
 #[must_use = "nothing is forked before it is given to `Cluster::fork_with`"]
 pub struct Fork(Extras);

@@ -98,7 +98,7 @@ impl ClusterSettings {
 
     /// Adds a variable to workers' environment, or replaces one.
     pub fn env(mut self, key: impl Into<OsString>, value: impl Into<OsString>) -> Self {
-        self.env.push((key.into(), value.into()));
+        add_variable(&mut self.env, (key.into(), value.into()));
         self
     }
 
@@ -141,7 +141,7 @@ impl ClusterSettings {
     pub(super) fn changed_by(&self, later: Self) -> Self {
         let is_other_program = later.exec.is_some();
         let mut env = self.env.clone();
-        env.extend(later.env);
+        later.env.into_iter().for_each(|variable| add_variable(&mut env, variable));
         // A script and arguments belong to a program.
         let (script, args) =
             if is_other_program { (None, None) } else { (self.script.clone(), self.args.clone()) };
@@ -159,6 +159,12 @@ impl ClusterSettings {
             inspect_port: later.inspect_port.or(self.inspect_port),
         }
     }
+}
+
+/// A program that changes what it was told of the settings names again what is in force.
+fn add_variable(env: &mut Vec<(OsString, OsString)>, variable: (OsString, OsString)) {
+    env.retain(|(key, _)| *key != variable.0);
+    env.push(variable);
 }
 
 /// The settings in force, and what the engine made of them.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use allcores_core::exit::ExitStatus;
 use allcores_core::worker::{Rung, WorkerId};
 
 use super::{Event, ListeningAddress, Shared, WorkerHandle, WorkerState};
@@ -170,6 +171,9 @@ impl Shared {
     pub(super) fn finish(&self, outcome: Result<(), Error>) {
         let left = std::mem::take(&mut *self.table());
         for worker in left.into_values() {
+            // The engine's thread has died before it.
+            worker.note_disconnected();
+            worker.note_exited(ExitStatus::Code(255));
             worker.end();
         }
         self.ended.send_replace(Some(outcome.map_err(Arc::new)));

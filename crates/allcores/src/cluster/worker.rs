@@ -132,7 +132,7 @@ impl WorkerHandle {
 
     /// Sends a message with a socket, which is closed here once the worker has it.
     ///
-    /// A worker that can't take it in, three times, does not get the message either; one that goes meanwhile does not get
+    /// A worker that can't take it in, and not when it is sent again three times either, does not get the message either; one that goes meanwhile does not get
     /// what it had not taken. Either way the socket is closed.
     ///
     /// # Errors

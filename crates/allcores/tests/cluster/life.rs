@@ -1,6 +1,9 @@
 //! Forking, coming up, going down.
 
-use allcores::{AddressType, ErrorKind, Event, ExitStatus, Policy, Signal, WorkerId, WorkerState};
+use std::io::Read;
+use std::time::Duration;
+
+use allcores::{AddressType, ErrorKind, Event, ExitStatus, Fork, Policy, Signal, WorkerId, WorkerState};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -258,4 +261,48 @@ async fn a_program_that_does_not_exist_is_an_error_and_no_end() {
     cluster.setup(allcores::ClusterSettings::new().exec("true")).unwrap();
     let worker = cluster.fork().await.unwrap();
     assert_eq!(within("exit", worker.exited()).await, ExitStatus::Code(0));
+}
+
+#[tokio::test]
+async fn a_cluster_that_is_of_no_use_ends_and_says_why() {
+    let builder = script("process.exit(3)").workers(1).keep(true);
+    let cluster = start(builder.max_restarts(1).backoff(Duration::from_millis(1))).await;
+    let why = within("its end", cluster.ended()).await.unwrap_err();
+    assert_eq!(why.kind(), ErrorKind::Stopped);
+    let reason = std::error::Error::source(&why).unwrap().to_string();
+    assert!(reason.contains("no worker ever served") && reason.contains("code 3"), "{reason}");
+    assert!(within("serving", cluster.serve()).await.is_err(), "and so does who serves");
+}
+
+#[tokio::test]
+async fn what_one_worker_alone_was_given_ends_with_it() {
+    let say = "process.send(process.env.SERVICE ?? 'none'); process.on('message', () => process.exit(0));";
+    let mut cluster = start(script(say)).await;
+    let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let worker = cluster.fork_with(Fork::new().env("SERVICE", "scheduler").descriptor(theirs)).await.unwrap();
+    let said = until(&mut cluster, |event| match event {
+        Event::Message { message, .. } => Some(message.json().to_owned()),
+        _ => None,
+    });
+    assert_eq!(said.await, "\"scheduler\"");
+    worker.send("go").unwrap();
+    gone(&mut cluster, &worker).await;
+    ours.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    assert_eq!(ours.read(&mut [0]).unwrap(), 0, "somebody still has its other end");
+    cluster.scale(1).await.unwrap();
+    let said = until(&mut cluster, |event| match event {
+        Event::Message { message, .. } => Some(message.json().to_owned()),
+        _ => None,
+    });
+    assert_eq!(said.await, "\"none\"", "the next of its slot has nothing to do with it");
+    within("stop", cluster.stop()).await.unwrap();
+}
+
+#[tokio::test]
+async fn settings_that_are_named_again_are_there_once() {
+    let cluster = start(script("").env("A", "1")).await;
+    let settings = cluster.settings();
+    cluster.setup(settings.env("A", "2")).unwrap();
+    let env = cluster.settings().env;
+    assert_eq!(env, [("A".into(), "2".into())]);
 }

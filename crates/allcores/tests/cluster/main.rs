@@ -1,5 +1,6 @@
 //! The cluster API, with real node programs as workers.
 
 mod life;
+mod signals;
 mod support;
 mod upkeep;

@@ -1,7 +1,7 @@
 //! An axum server on every core: the primary keeps a worker alive on each, and each worker serves.
 
 use allcores::{Builder, Role, Worker};
-use allcores_examples::{Result, address, asked_to_stop};
+use allcores_examples::{Result, address};
 use axum::Router;
 use axum::routing::get;
 
@@ -15,10 +15,7 @@ async fn main() -> Result {
 
 async fn lead(builder: Builder) -> Result {
     let cores = std::thread::available_parallelism()?.get();
-    let cluster = builder.workers(cores).keep(true).start().await?;
-    asked_to_stop().await?;
-    cluster.stop().await?;
-    Ok(())
+    Ok(builder.workers(cores).keep(true).start().await?.serve().await?)
 }
 
 async fn serve(worker: Worker) -> Result {

@@ -7,14 +7,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use allcores::{Builder, ListenOptions, Policy, Role, StickyBy, Worker};
-use allcores_examples::{Result, address, asked_to_stop};
+use allcores_examples::{Result, address};
 use axum::Router;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Query, State};
 use axum::response::Response;
 use axum::routing::get;
 use serde::Deserialize;
-use tokio::sync::broadcast;
+use tokio::sync::broadcast::{self, error::RecvError};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result {
@@ -25,9 +25,7 @@ async fn main() -> Result {
 }
 
 async fn lead(builder: Builder) -> Result {
-    let cluster = builder.workers(4).keep(true).start().await?;
-    asked_to_stop().await?;
-    Ok(cluster.stop().await?)
+    Ok(builder.workers(4).keep(true).start().await?.serve().await?)
 }
 
 async fn serve(worker: Worker) -> Result {
@@ -71,8 +69,13 @@ async fn talk(chat: Chat, room: String, mut socket: WebSocket) {
                 Some(Ok(_)) => {}
                 Some(Err(_)) | None => return,
             },
-            Ok(line) = heard.recv() => if socket.send(Message::from(line)).await.is_err() {
-                return;
+            line = heard.recv() => match line {
+                Ok(line) => if socket.send(Message::from(line)).await.is_err() {
+                    return;
+                },
+                // It was too slow for some.
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
             },
             () = &mut shutdown => return,
         }

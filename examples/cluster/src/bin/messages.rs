@@ -37,9 +37,10 @@ async fn lead(builder: Builder) -> Result {
     let mut total = Total::default();
     loop {
         let event = tokio::select! {
-            event = cluster.next_event() => event.ok_or("the cluster has ended")?,
+            event = cluster.next_event() => event,
             stopped = &mut stop => break stopped?,
         };
+        let Some(event) = event else { break };
         let Event::Message { worker, message } = event else { continue };
         let Served { requests } = message.parse()?;
         total.by_worker.insert(worker.id().0, requests);

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use allcores::{Builder, Role, Worker};
-use allcores_examples::{Result, asked_to_stop};
+use allcores_examples::Result;
 use axum::Router;
 use axum::routing::get;
 
@@ -20,9 +20,7 @@ async fn main() -> Result {
 
 async fn lead(builder: Builder) -> Result {
     // Workers get the same arguments.
-    let cluster = builder.workers(2).keep(true).start().await?;
-    asked_to_stop().await?;
-    Ok(cluster.stop().await?)
+    Ok(builder.workers(2).keep(true).start().await?.serve().await?)
 }
 
 async fn serve(worker: Worker) -> Result {

@@ -138,6 +138,7 @@ impl Player {
             Order::Pipe(number) => self.say(&serve::talk_over(number)),
             Order::Inherited(number) => self.servers.serve(Some(serve::inherited_listener(number))),
             Order::Grandchild => self.say(&grandchild()),
+            Order::Nest => self.say(&nested().await),
             Order::Echo => self.is_echo = true,
             Order::Disconnect => self.worker.disconnect().await,
             Order::Kill => self.worker.kill(),
@@ -171,6 +172,14 @@ impl Player {
         if let Some(text) = and_write {
             stream.write_all(text.as_bytes()).expect("it is written");
         }
+    }
+}
+
+/// Why this program can't start a cluster of itself, of which each worker would start one in its turn.
+async fn nested() -> Value {
+    match allcores::Builder::new().workers(1).start().await {
+        Ok(_) => json!({ "error": null }),
+        Err(error) => json!({ "error": error.to_string() }),
     }
 }
 

@@ -83,6 +83,8 @@ pub(crate) enum Order {
     Inherited(i32),
     /// Start this program again, and say what it takes itself for.
     Grandchild,
+    /// Start a cluster of this program without having asked what it is, and say why that failed.
+    Nest,
     /// Send all messages back from now on.
     Echo,
     /// Leave the primary.

@@ -52,6 +52,7 @@ impl Engine {
         }
         self.tell(Input::Exited { id, status });
         self.workers.remove(&id);
+        self.forget_extras(about.slot);
         self.note_departure(id);
         self.reap_orphans();
     }

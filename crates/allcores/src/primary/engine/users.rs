@@ -21,7 +21,7 @@ const BOOT: Duration = Duration::from_secs(2);
 /// What users wait for.
 #[derive(Debug, Default)]
 pub(super) struct Wishes {
-    /// What each slot's workers get that others do not.
+    /// What each slot's workers get that others do not, for as long as one follows another there.
     extras: BTreeMap<Slot, Extras>,
     /// For the worker that is forked next, whose slot the pool chooses.
     next: Option<Extras>,
@@ -65,6 +65,14 @@ impl Engine {
             self.wishes.extras.insert(slot, extras);
         }
         self.wishes.extras.get(&slot).cloned().unwrap_or_default()
+    }
+
+    /// A worker is gone, and the pool knows. Who has the other end of what it alone was given sees that end, and another
+    /// worker of its slot has nothing to do with it.
+    pub(super) fn forget_extras(&mut self, slot: Slot) {
+        if !self.pool.is_continued(slot) {
+            self.wishes.extras.remove(&slot);
+        }
     }
 
     pub(super) fn note_forked(&mut self, id: WorkerId) {
