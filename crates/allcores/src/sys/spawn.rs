@@ -169,10 +169,6 @@ fn prepare_and_execute(shared: &mut Shared<'_>) -> Result<std::convert::Infallib
         call(Step::Cgroup, libc::SYS_write, [door, address(own.as_ptr()), 1, 0, 0])?;
     }
     call(Step::Session, libc::SYS_setsid, [0; 5])?;
-    if let Some((soft, hard)) = plan.open_files {
-        let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
-        call(Step::Limits, libc::SYS_setrlimit, [RLIMIT_NOFILE, address(&raw const limit), 0, 0, 0])?;
-    }
     if let Some(scheduling) = &shared.scheduling {
         // Where it is refused, the worker is scheduled as the primary is.
         let _ = call(Step::None, libc::SYS_sched_setattr, [0, address(&raw const *scheduling), 0, 0, 0]);
@@ -181,6 +177,12 @@ fn prepare_and_execute(shared: &mut Shared<'_>) -> Result<std::convert::Infallib
     if let Some(filter) = plan.filter {
         // Before the user changes, while the right to do it without no_new_privs may still be there.
         shared.filter_errno = install(filter, shared.notify_socket).err().unwrap_or(0);
+    }
+    // Only now: until here new descriptors come above all that the primary has open, of which there may be more than a
+    // worker is allowed.
+    if let Some((soft, hard)) = plan.open_files {
+        let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+        call(Step::Limits, libc::SYS_setrlimit, [RLIMIT_NOFILE, address(&raw const limit), 0, 0, 0])?;
     }
     change_user(plan)?;
     if let Some(cwd) = &plan.cwd {

@@ -151,14 +151,37 @@ fn workers_block_and_ignore_no_signal_whatever_allcores_was_started_with() {
     stop(&app);
 }
 
+/// How many files a process may have open.
+fn limit_of_open_files(pid: u32) -> Option<u64> {
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files"))?;
+    line.split_whitespace().nth(3)?.parse().ok()
+}
+
 #[test]
 fn workers_have_the_limit_of_open_files_that_allcores_was_given() {
     let app = idle().wrapper(["sh", "-c", "ulimit -Sn 123; exec \"$@\"", "sh"]).start().unwrap();
     for pid in online(&app, 2) {
-        let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
-        let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
-        assert_eq!(line.split_whitespace().nth(3), Some("123"), "{line}");
+        assert_eq!(limit_of_open_files(pid), Some(123));
     }
+    stop(&app);
+}
+
+/// While it is started a worker has all of the primary's descriptors, which are several for each worker.
+#[test]
+fn there_can_be_workers_when_the_primary_has_more_open_than_each_of_them_may() {
+    let address = unused();
+    let app = bad_python("hang.py", address).workers(16);
+    let app = app.wrapper(["sh", "-c", "ulimit -Sn 64; exec \"$@\"", "sh"]).start().unwrap();
+    let ready = ready(&app, 16);
+    assert!(fs::read_dir(format!("/proc/{}/fd", app.pid())).unwrap().count() > 64);
+    for pid in ready.iter().filter_map(Event::worker_pid) {
+        assert_eq!(limit_of_open_files(pid), Some(64));
+    }
+    let events = app.events();
+    assert!(events.iter().all(|event| event.kind() != "spawn_failed"), "{:?}", app.lines());
+    let is_refused = |event: &Event| event.value["text"].to_string().contains("adoption is not available");
+    assert!(!events.iter().any(is_refused), "{:?}", app.lines());
     stop(&app);
 }
 
