@@ -307,19 +307,34 @@ fn install(filter: &Filter, socket: RawFd) -> Result<(), i32> {
         )
         .map_err(|(_, errno)| errno)
     };
+    let give_up_privileges = || {
+        let arguments = [number(libc::PR_SET_NO_NEW_PRIVS), 1, 0, 0, 0];
+        call(Step::None, libc::SYS_prctl, arguments).map_err(|(_, errno)| errno)
+    };
+    let listener = set_as_allowed(set, give_up_privileges)?;
+    send_descriptor(socket, RawFd::try_from(listener).unwrap_or(-1))
+}
+
+/// Sets a filter with the flags that the kernel knows, and first gives up what it asks for to allow that. The kernel looks at
+/// the flags before it looks at privileges.
+fn set_as_allowed(
+    set: impl Fn(libc::c_ulong) -> Result<libc::c_long, i32>,
+    give_up_privileges: impl FnOnce() -> Result<libc::c_long, i32>,
+) -> Result<libc::c_long, i32> {
     let listener = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
     // With it a caller whose call has been taken up is interrupted only by a deadly signal (Linux 5.19).
     let killable = listener | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
-    let mut result = set(killable);
-    if result == Err(libc::EACCES) {
-        let arguments = [number(libc::PR_SET_NO_NEW_PRIVS), 1, 0, 0, 0];
-        call(Step::None, libc::SYS_prctl, arguments).map_err(|(_, errno)| errno)?;
-        result = set(killable);
+    let set_with_known_flags = || match set(killable) {
+        Err(libc::EINVAL) => set(listener),
+        result => result,
+    };
+    match set_with_known_flags() {
+        Err(libc::EACCES) => {
+            give_up_privileges()?;
+            set_with_known_flags()
+        }
+        result => result,
     }
-    if result == Err(libc::EINVAL) {
-        result = set(listener);
-    }
-    send_descriptor(socket, RawFd::try_from(result?).unwrap_or(-1))
 }
 
 /// Sends one descriptor, with buffers on this stack: there is no heap here.
@@ -381,3 +396,6 @@ fn receive_descriptor(socket: impl AsFd) -> Option<OwnedFd> {
 pub(crate) fn c_string(bytes: Vec<u8>) -> io::Result<CString> {
     CString::new(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "contains a NUL byte"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,31 @@
+use std::cell::Cell;
+
+use super::*;
+
+/// What comes of setting a filter where the kernel knows these flags and allows it with, or without, privileges; and whether
+/// those were given up for it.
+fn set_where(known: libc::c_ulong, is_privileged: bool) -> (Result<libc::c_long, i32>, bool) {
+    let are_given_up = Cell::new(false);
+    let set = |flags: libc::c_ulong| match flags {
+        flags if flags & !known != 0 => Err(libc::EINVAL),
+        _ if !is_privileged && !are_given_up.get() => Err(libc::EACCES),
+        flags => Ok(flags.cast_signed()),
+    };
+    let give_up_privileges = || {
+        are_given_up.set(true);
+        Ok(0)
+    };
+    let result = set_as_allowed(set, give_up_privileges);
+    (result, are_given_up.get())
+}
+
+#[test]
+fn a_filter_is_set_with_the_flags_that_the_kernel_knows_whatever_it_takes() {
+    let listener = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
+    let killable = listener | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+    for known in [listener, killable] {
+        assert_eq!(set_where(known, true), (Ok(known.cast_signed()), false));
+        assert_eq!(set_where(known, false), (Ok(known.cast_signed()), true));
+    }
+    assert_eq!(set_where(0, true), (Err(libc::EINVAL), false));
+}
