@@ -63,8 +63,9 @@ pub(crate) enum Step {
     Clone,
     Cgroup,
     Session,
-    Limits,
     Descriptors,
+    Filter,
+    Limits,
     Groups,
     Group,
     User,
@@ -133,8 +134,15 @@ pub(crate) fn spawn(plan: &Plan<'_>) -> Result<Spawned, SpawnError> {
         return Err(SpawnError { step: shared.step, source: io::Error::from_raw_os_error(shared.errno) });
     }
     drop(theirs);
-    let listener =
-        if plan.filter.is_some() && shared.filter_errno == 0 { receive_descriptor(&ours) } else { None };
+    let listener = (plan.filter.is_some() && shared.filter_errno == 0).then(|| receive_descriptor(&ours));
+    let listener = listener.transpose().map_err(|source| {
+        // It runs under a filter that nobody would answer, with what it may have started.
+        if let Some(group) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
+        vfork::bury(&pidfd);
+        SpawnError { step: Step::Filter, source }
+    })?;
     let filter_error = (shared.filter_errno != 0).then(|| io::Error::from_raw_os_error(shared.filter_errno));
     Ok(Spawned { pid, pidfd, listener, filter_error })
 }
@@ -379,17 +387,18 @@ fn write_pid(entry: &mut [u8; 32], pid: libc::c_long) {
     entry[at] = 0;
 }
 
-fn receive_descriptor(socket: impl AsFd) -> Option<OwnedFd> {
+fn receive_descriptor(socket: impl AsFd) -> io::Result<OwnedFd> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut byte = [0_u8];
     let mut data = [io::IoSliceMut::new(&mut byte)];
-    rustix::net::recvmsg(socket, &mut data, &mut control, RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT)
-        .ok()?;
-    control.drain().find_map(|message| match message {
+    rustix::net::recvmsg(socket, &mut data, &mut control, RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT)?;
+    let received = control.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
         _ => None,
-    })
+    });
+    // The kernel leaves out one for which there is no room.
+    received.ok_or_else(|| io::Error::from_raw_os_error(libc::EMFILE))
 }
 
 /// Turns an environment or argument into what `exec` takes.

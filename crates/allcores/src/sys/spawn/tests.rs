@@ -29,3 +29,14 @@ fn a_filter_is_set_with_the_flags_that_the_kernel_knows_whatever_it_takes() {
     }
     assert_eq!(set_where(0, true), (Err(libc::EINVAL), false));
 }
+
+#[test]
+fn a_descriptor_that_does_not_come_is_an_error() {
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    send_descriptor(theirs.as_raw_fd(), theirs.as_raw_fd()).unwrap();
+    receive_descriptor(&ours).unwrap();
+    std::io::Write::write_all(&mut &theirs, b"x").unwrap();
+    assert_eq!(receive_descriptor(&ours).unwrap_err().raw_os_error(), Some(libc::EMFILE));
+    // Nor is one waited for.
+    assert_eq!(receive_descriptor(&ours).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+}
