@@ -20,7 +20,7 @@ use crate::channel;
 use crate::rendezvous;
 use crate::sys::Watch;
 use crate::sys::seccomp::Filter;
-use crate::sys::spawn::{self, Plan, SpawnError, Spawned, Step};
+use crate::sys::spawn::{self, MAX_DESCRIPTORS, Plan, SpawnError, Spawned, Step};
 
 mod inspect;
 mod saved;
@@ -354,6 +354,10 @@ impl Launcher {
             (Step::Execute, Some(libc::EACCES)) => {
                 LaunchError::NotExecutable { program: shown, reason: cause.to_string() }
             }
+            (Step::Descriptors, Some(libc::E2BIG)) => LaunchError::Failed(format!(
+                "starting {shown}: it would be given more than {MAX_DESCRIPTORS} descriptors; give it fewer sockets \
+                 (--listen)"
+            )),
             (Step::User | Step::Group | Step::Groups, _) => {
                 LaunchError::Failed(format!("changing to user {:?}, group {:?}: {cause}", self.uid, self.gid))
             }

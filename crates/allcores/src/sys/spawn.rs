@@ -102,6 +102,13 @@ struct Shared<'a> {
 /// Starts a process and waits until it executes its program.
 pub(crate) fn spawn(plan: &Plan<'_>) -> Result<Spawned, SpawnError> {
     let failed = |source| SpawnError { step: Step::Clone, source };
+    if plan.descriptors.len() > MAX_DESCRIPTORS {
+        // The environment names all of them, so none can be left out.
+        return Err(SpawnError {
+            step: Step::Descriptors,
+            source: io::Error::from_raw_os_error(libc::E2BIG),
+        });
+    }
     let (ours, theirs) = rustix::net::socketpair(
         rustix::net::AddressFamily::UNIX,
         rustix::net::SocketType::STREAM,

@@ -40,3 +40,30 @@ fn a_descriptor_that_does_not_come_is_an_error() {
     // Nor is one waited for.
     assert_eq!(receive_descriptor(&ours).unwrap_err().kind(), io::ErrorKind::WouldBlock);
 }
+
+/// Starts `true` with so many descriptors.
+fn start_with(count: usize) -> Result<Spawned, SpawnError> {
+    let null = std::fs::File::open("/dev/null").unwrap();
+    spawn(&Plan {
+        program: c"/bin/true".into(),
+        args: vec![c"true".into()],
+        env: Vec::new(),
+        tells_pid: false,
+        cwd: None,
+        uid: None,
+        gid: None,
+        groups: None,
+        descriptors: vec![null.as_fd(); count],
+        filter: None,
+        open_files: None,
+        cgroup: None,
+    })
+}
+
+#[test]
+fn a_process_is_given_all_its_descriptors_or_is_not_started() {
+    let started = start_with(MAX_DESCRIPTORS).unwrap();
+    vfork::bury(&started.pidfd);
+    let error = start_with(MAX_DESCRIPTORS + 1).unwrap_err();
+    assert_eq!((error.step, error.source.raw_os_error()), (Step::Descriptors, Some(libc::E2BIG)));
+}
