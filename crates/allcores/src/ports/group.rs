@@ -302,7 +302,8 @@ impl Group {
         let lane = &mut self.lanes[at];
         let is_new = !lane.is_listening;
         lane.vacancy = Vacancy::Awaited;
-        lane.backlog = lane.backlog.max(backlog);
+        // A negative one is the longest that there can be, to the kernel as to programs.
+        lane.backlog = lane.backlog.max(if backlog < 0 { i32::MAX } else { backlog });
         if is_new
             && self.address.is_tcp()
             && self.is_spread()
@@ -363,7 +364,7 @@ impl Group {
     pub(super) fn reassert(&mut self, most: u32) {
         for lane in self.lanes.iter().filter(|lane| lane.is_listening && lane.is_stream) {
             let Ok(queue) = raw::accept_queue(&lane.socket) else { continue };
-            let limit = u32::try_from(lane.backlog).unwrap_or(u32::MAX).min(most);
+            let limit = lane.backlog.cast_unsigned().min(most);
             if queue.is_listening && queue.limit >= limit {
                 continue;
             }

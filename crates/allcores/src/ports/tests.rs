@@ -114,6 +114,21 @@ async fn lanes_and_addresses_are_found_whatever_comes_and_goes() {
 }
 
 #[tokio::test]
+async fn a_negative_backlog_is_the_longest_that_there_can_be() {
+    let most = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap().trim().parse().unwrap();
+    let mut ports = empty();
+    let lane = ask(&mut ports, 1, 0, |_, _| true).unwrap();
+    let limit = |ports: &Ports| raw::accept_queue(ports.socket(lane).unwrap()).unwrap().limit;
+    ports.listen(lane, 5).unwrap();
+    assert_eq!(limit(&ports), 5);
+    ports.listen(lane, -1).unwrap();
+    assert_eq!(limit(&ports), most);
+    ports.listen(lane, 5).unwrap();
+    ports.maintain(Duration::ZERO);
+    assert_eq!(limit(&ports), most);
+}
+
+#[tokio::test]
 async fn all_addresses_are_maintained_in_their_turn() {
     if !allow_open_files(2048) {
         return;
