@@ -305,12 +305,17 @@ impl Ports {
     /// Sends a worker no connections for a while, unless it shows life before: it was handed one and does not answer.
     pub(crate) fn distrust(&mut self, worker: WorkerId, now: Duration) {
         let until = now + self.steering.tuning.tick * RESPITE;
-        self.groups.visit_lanes_of(worker, |lane| {
+        for id in self.groups.ids_of(worker) {
+            // From elsewhere nobody is steered away.
+            let Some((key, at)) = self.locate(id).filter(|(key, _)| self.groups[*key].is_spread()) else {
+                continue;
+            };
+            let lane = &mut self.groups[key].lanes[at];
             if !lane.watch.is_busy() {
                 lane.watch.distrust(until);
-                self.steering.hot.insert(lane.id);
+                self.steering.hot.insert(id);
             }
-        });
+        }
     }
 
     /// Takes in that a worker has just done something.
@@ -360,6 +365,9 @@ impl Ports {
     /// Looks at the lanes that had connections waiting, and steers.
     pub(crate) fn tick(&mut self, now: Duration) {
         self.now = now;
+        // What is gone, or is not steered, would never be found empty.
+        let groups = &self.groups;
+        self.steering.hot.retain(|id| groups.locate(*id).is_some_and(|(key, _)| groups[key].is_spread()));
         // What was known to wait is looked at again; what came since then for the first time, and so its worker is not busy yet.
         let known = self.steering.hot.clone();
         let waiting = self.look(now);
@@ -542,3 +550,6 @@ fn somaxconn() -> u32 {
         .and_then(|text| text.trim().parse().ok())
         .unwrap_or(128)
 }
+
+#[cfg(test)]
+mod tests;
