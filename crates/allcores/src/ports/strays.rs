@@ -4,11 +4,12 @@
 //! lost, or a program that a worker detached, can still bring one.
 
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use super::Ports;
 use super::lane::{Kind, set_nonblocking};
+use super::relief::accept;
 
 /// A connection that nobody would have accepted.
 #[derive(Debug)]
@@ -32,8 +33,8 @@ impl Ports {
             if !is_served || self.is_closing {
                 continue;
             }
-            // The primary's own is emptied into hands, if there are any.
-            let has_hands = group.is_spread() || group.desk.core().is_served();
+            // The primary's own is emptied into hands, if there are any: of workers that have a channel.
+            let has_hands = group.desk.core().is_served();
             let deserted = group.lanes.iter().filter(|lane| {
                 lane.is_listening
                     && (lane.kind != Kind::Waiting || !has_hands)
@@ -42,8 +43,12 @@ impl Ports {
             });
             for lane in deserted.filter(|lane| lane.depth().is_some_and(|depth| depth > 0)) {
                 // Nobody else has it now, so its flags are ours.
-                if set_nonblocking(&lane.socket, true).is_ok() {
-                    strays.extend(accept_all(&lane.socket).map(|connection| Stray { connection, address }));
+                let _ = set_nonblocking(&lane.socket, true);
+                // To be passed on each takes one descriptor more.
+                while !self.descriptors.are_short()
+                    && let Some(connection) = accept(&lane.socket)
+                {
+                    strays.push(Stray { connection, address });
                 }
             }
         }
@@ -52,7 +57,5 @@ impl Ports {
     }
 }
 
-fn accept_all(socket: impl AsFd) -> impl Iterator<Item = OwnedFd> {
-    let flags = rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK;
-    std::iter::from_fn(move || rustix::net::accept_with(&socket, flags).ok())
-}
+#[cfg(test)]
+mod tests;
