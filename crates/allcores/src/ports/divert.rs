@@ -21,19 +21,19 @@ impl Ports {
         let is_leaving = is_leaving && !self.is_closing;
         for group in self.groups.iter_mut().filter(|group| group.can_divert()) {
             let is_its = group.lanes.iter().any(|lane| lane.users.contains(&worker) && lane.is_listening);
-            if !is_leaving || !is_its {
-                group.leaving.remove(&worker);
-                continue;
-            }
-            group.leaving.insert(worker);
-            if group.room().is_none() {
+            if is_leaving && is_its {
+                group.leaving.insert(worker);
                 // Without one the worker goes all the same, as it would if there were no such thing.
-                if group.add_room().is_ok()
+                if group.room().is_none()
+                    && group.add_room().is_ok()
                     && let Some(room) = group.room()
                 {
                     let _ = self.steering.watch_desk(room);
                 }
+            } else {
+                group.leaving.remove(&worker);
             }
+            group.redirect();
         }
     }
 }
@@ -61,9 +61,14 @@ impl Group {
         self.listen(at, backlog)
     }
 
+    /// The kernel's number of that socket.
+    fn number_of_room(&self) -> Option<u32> {
+        self.room().and_then(|room| self.number_of(room.id))
+    }
+
     /// Brings the kernel's choice in line with who leaves.
     pub(super) fn redirect(&mut self) {
-        let Some(number) = self.room().and_then(|room| self.number_of(room.id)) else { return };
+        let Some(number) = self.number_of_room() else { return };
         let wanted = vec![if self.is_diverted() { number } else { 0 }];
         if self.is_shared() && self.is_attached(&wanted) == Some(false) {
             self.attach(wanted);
@@ -79,8 +84,12 @@ impl Group {
         self.leaving.iter().any(is_used) && (is_last || self.desk.core().is_served())
     }
 
-    /// Whether nothing new comes to what this worker accepts from.
+    /// Whether nothing new comes to what this worker accepts from: whether the kernel was told so.
     pub(super) fn is_diverted_from(&self, worker: WorkerId) -> bool {
-        self.is_shared() && self.room().is_some() && self.leaving.contains(&worker) && self.is_diverted()
+        let is_told = |number: u32| self.is_attached(&[number]) == Some(true);
+        self.is_shared() && self.leaving.contains(&worker) && self.number_of_room().is_some_and(is_told)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -115,7 +115,8 @@ async fn lanes_and_addresses_are_found_whatever_comes_and_goes() {
 
 #[tokio::test]
 async fn a_negative_backlog_is_the_longest_that_there_can_be() {
-    let most = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap().trim().parse().unwrap();
+    let most = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+    let most: u32 = most.trim().parse().unwrap();
     let mut ports = empty();
     let lane = ask(&mut ports, 1, 0, |_, _| true).unwrap();
     let limit = |ports: &Ports| raw::accept_queue(ports.socket(lane).unwrap()).unwrap().limit;
