@@ -2,7 +2,7 @@
 //!
 //! Reads what the caller asks for and what it has set on its socket, asks the port table, and puts the lane in the
 //! place of the caller's socket. Decides nothing about workers. A call that is none of our business (another
-//! family, port 0, another network namespace) is let through untouched.
+//! family, port 0, another network namespace, a socket that is bound to one network device) is let through untouched.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -27,6 +27,8 @@ pub(crate) enum Adopted {
     Listening { lane: LaneId, process: u32 },
     /// The address can't be had; the caller was told so.
     Unavailable { address: Address, why: Unavailable },
+    /// Its socket is bound to one network device, so the call went through untouched.
+    OfDevice(Address),
     /// We may not look at what it asked for, so the call went through untouched.
     Forbidden(io::Error),
 }
@@ -131,6 +133,11 @@ impl Caller<'_> {
             let is_same = ports.describe(lane).is_some_and(|bound| bound.address == address);
             self.answer(if is_same { Answer::Done } else { Answer::Fail(libc::EINVAL) });
             return Ok(Adopted::Nothing);
+        }
+        if target.profile.has_own_device {
+            // A lane could be reached by all devices.
+            self.answer(Answer::Continue);
+            return Ok(Adopted::OfDevice(address));
         }
         Ok(self.bind_lane(ports, applicant, process, address, &target))
     }

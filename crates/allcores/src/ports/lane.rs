@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use allcores_core::steering::LaneWatch;
 use allcores_core::worker::{Slot, WorkerId};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use super::LaneId;
 use crate::address::Address;
@@ -58,6 +58,8 @@ pub(crate) struct Profile {
     pub(crate) is_reuse_address: bool,
     /// It set O_NONBLOCK.
     pub(crate) is_nonblocking: Option<bool>,
+    /// It is bound to one network device (SO_BINDTODEVICE), by its program and not by where that runs.
+    pub(crate) has_own_device: bool,
     /// Whose the file of a Unix socket is to be.
     pub(crate) owner: Option<proc::Owner>,
     /// Options with values other than a new socket has: level, name, value.
@@ -114,6 +116,7 @@ impl Profile {
             is_reuse_port: rustix::net::sockopt::socket_reuseport(socket).unwrap_or(false),
             is_reuse_address: false,
             is_nonblocking: None,
+            has_own_device: device(socket) != fresh.as_ref().and_then(|fresh| device(fresh.as_fd())),
             owner: None,
             options: carried.chain(buffers.map(|(level, name, value)| (level, name, value / 2))).collect(),
         }
@@ -130,6 +133,10 @@ impl Profile {
         }
         Ok(())
     }
+}
+
+fn device(socket: BorrowedFd<'_>) -> Option<Vec<u8>> {
+    SockRef::from(&socket).device().ok().flatten()
 }
 
 /// A new socket of the same kind, to see what a program has changed.

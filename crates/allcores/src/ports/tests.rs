@@ -129,6 +129,16 @@ async fn a_negative_backlog_is_the_longest_that_there_can_be() {
     assert_eq!(limit(&ports), most);
 }
 
+#[test]
+fn a_socket_that_its_program_has_bound_to_a_device_is_known() {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    assert!(!Profile::of(&socket).has_own_device);
+    // Linux before 5.7 asks for privileges.
+    if socket.bind_device(Some(b"lo")).is_ok() {
+        assert!(Profile::of(&socket).has_own_device);
+    }
+}
+
 #[tokio::test]
 async fn all_addresses_are_maintained_in_their_turn() {
     if !allow_open_files(2048) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use allcores_core::worker::{Rung, State, WorkerId};
 
 use super::Engine;
+use crate::address::Address;
 use crate::adopt::{self, Adopted};
 use crate::ports::LaneId;
 use crate::primary::Event;
@@ -91,6 +92,7 @@ impl Engine {
                 };
                 self.workers.iter().filter_map(has_bound).for_each(|other| self.await_listen(other, lane));
             }
+            Adopted::OfDevice(address) => self.report_of_device(id, &address),
             Adopted::Forbidden(error) => self.report_forbidden(id, &error),
             Adopted::Unavailable { address, why } => self.address_unavailable(id, &address, why),
         }
@@ -117,6 +119,18 @@ impl Engine {
         {
             self.listens(id, lane);
         }
+    }
+
+    /// Says once that a worker is left to itself as what it binds is only to be reached by one network device.
+    fn report_of_device(&mut self, id: WorkerId, address: &Address) {
+        if std::mem::replace(&mut self.is_adoption_reported, true) {
+            return;
+        }
+        let text = format!(
+            "worker {id} binds {address} on one network device (SO_BINDTODEVICE): it does so by itself, and others that \
+             want the same will fail; instead, have it bind an address of that device"
+        );
+        (self.observe)(Event::Notice { text: &text });
     }
 
     /// Says once that a worker can't be adopted though the filter is in place.
