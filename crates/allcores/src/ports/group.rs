@@ -13,7 +13,7 @@ use rustix::net::sockopt;
 
 use super::desk::Desk;
 use super::hold::Hold;
-use super::lane::{self, Kind, Lane, Profile, Unavailable, Vacancy};
+use super::lane::{self, Kind, Lane, Manner, Profile, Unavailable, Vacancy};
 use super::passage::Opening;
 use super::selection::Served;
 use super::socket_file::{self, SocketFile};
@@ -72,8 +72,8 @@ pub(crate) struct Group {
     policy: Policy,
     /// It was taken in, and nobody has asked for it yet, of whom it depends how it is served.
     is_unsettled: bool,
-    /// Its first worker shares the address with strangers.
-    is_reuse_address: bool,
+    /// How its first worker wanted the address to be bound.
+    manner: Manner,
     /// Connections that are ours until a worker takes them.
     pub(super) desk: Desk,
     /// What a TLS server's workers share, as its first worker gave it.
@@ -112,13 +112,14 @@ impl Group {
         way: &Way,
         profile: &Profile,
     ) -> Result<Self, Unavailable> {
+        let manner = profile.manner();
         let (socket, file) = match address.path() {
             Some(path) => socket_file::bind(address, path, profile.owner.as_ref())?,
-            None => (lane::bind_first(address, profile.is_reuse_address)?, SocketFile::default()),
+            None => (lane::bind_first(address, &manner)?, SocketFile::default()),
         };
         profile.apply(&socket)?;
         let mut group = Self::around(key, address, way, socket, file)?;
-        group.is_reuse_address = profile.is_reuse_address;
+        group.manner = manner;
         if address.socket().is_some_and(|socket| socket.port() == 0) {
             let bound = socket2::SockRef::from(&group.lanes[0].socket).local_addr()?.as_socket();
             group.address = address.with_port(bound.map_or(0, |bound| bound.port()));
@@ -144,7 +145,7 @@ impl Group {
         if group.is_spread() {
             // The kernel lets only sockets of one user share an address: where ours can't join, all workers share the one.
             socket.set_reuse_port(true)?;
-            if lane::bind_next(address, false).is_err() {
+            if lane::bind_next(address, &Manner::default()).is_err() {
                 group.policy = Policy::Shared;
             }
         }
@@ -176,7 +177,7 @@ impl Group {
             desk: Desk::new(&policy, way.pending),
             policy,
             is_unsettled: false,
-            is_reuse_address: false,
+            manner: Manner::default(),
             data: None,
             lanes: Vec::new(),
             next_lane: 1,
@@ -279,7 +280,7 @@ impl Group {
     /// Adds a lane; returns where it stands.
     pub(super) fn add_lane(&mut self, slot: Slot) -> io::Result<usize> {
         let id = self.key.lane(self.next_lane);
-        let mut lane = Lane::new(id, lane::bind_next(&self.address, self.is_reuse_address)?, slot)?;
+        let mut lane = Lane::new(id, lane::bind_next(&self.address, &self.manner)?, slot)?;
         lane.is_stream = !self.address.is_udp();
         self.next_lane += 1;
         self.lanes.push(lane);

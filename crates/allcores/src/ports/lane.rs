@@ -81,8 +81,11 @@ const CARRIED: &[(i32, i32)] = &[
     (libc::IPPROTO_IP, libc::IP_RECVTOS),
     (libc::IPPROTO_IP, libc::IP_RECVERR),
     (libc::IPPROTO_IP, libc::IP_FREEBIND),
+    (libc::IPPROTO_IP, libc::IP_TRANSPARENT),
     (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER),
     (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
+    (libc::IPPROTO_IPV6, libc::IPV6_FREEBIND),
+    (libc::IPPROTO_IPV6, libc::IPV6_TRANSPARENT),
     (libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
     (libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS),
     (libc::IPPROTO_IPV6, libc::IPV6_RECVERR),
@@ -96,6 +99,23 @@ const CARRIED: &[(i32, i32)] = &[
     (libc::IPPROTO_TCP, libc::TCP_FASTOPEN),
     (libc::IPPROTO_TCP, libc::TCP_QUICKACK),
 ];
+
+/// Of these, what allows an address that this machine does not have, or not yet: to be set before `bind`.
+const BEFORE_BIND: [(i32, i32); 4] = [
+    (libc::IPPROTO_IP, libc::IP_FREEBIND),
+    (libc::IPPROTO_IP, libc::IP_TRANSPARENT),
+    (libc::IPPROTO_IPV6, libc::IPV6_FREEBIND),
+    (libc::IPPROTO_IPV6, libc::IPV6_TRANSPARENT),
+];
+
+/// How a socket is to be bound.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Manner {
+    /// The program wants to have the address even beside strangers, which only UDP allows.
+    pub(super) is_shared: bool,
+    /// Options to be set before: level, name, value.
+    pub(super) options: Vec<(i32, i32, i32)>,
+}
 
 /// Buffer sizes: the kernel shows twice what was set, so they are halved when set again.
 const BUFFERS: [(i32, i32); 2] = [(libc::SOL_SOCKET, libc::SO_RCVBUF), (libc::SOL_SOCKET, libc::SO_SNDBUF)];
@@ -120,6 +140,13 @@ impl Profile {
             owner: None,
             options: carried.chain(buffers.map(|(level, name, value)| (level, name, value / 2))).collect(),
         }
+    }
+
+    /// How sockets are bound for this program.
+    pub(super) fn manner(&self) -> Manner {
+        let is_needed = |(level, name, _): &&(i32, i32, i32)| BEFORE_BIND.contains(&(*level, *name));
+        let options = self.options.iter().filter(is_needed).copied().collect();
+        Manner { is_shared: self.is_reuse_address, options }
     }
 
     /// Gives a lane the same. Options that a lane of another protocol does not know are left out.
@@ -237,8 +264,8 @@ impl Lane {
 
 /// Makes the first socket of a group. It is bound as if no other could share the address: so a stranger who
 /// listens there, be it with SO_REUSEPORT, is met with an error instead of swallowing a share of the connections.
-pub(super) fn bind_first(address: &Address, is_shared: bool) -> Result<OwnedFd, Unavailable> {
-    let socket = new_socket(address, is_shared)?;
+pub(super) fn bind_first(address: &Address, manner: &Manner) -> Result<OwnedFd, Unavailable> {
+    let socket = new_socket(address, manner)?;
     let (ip, sockaddr) = sockaddr(address)?;
     if let Err(error) = socket.bind(&sockaddr) {
         return Err(explain(address, &error));
@@ -250,15 +277,14 @@ pub(super) fn bind_first(address: &Address, is_shared: bool) -> Result<OwnedFd, 
 }
 
 /// Makes a further socket of a group.
-pub(super) fn bind_next(address: &Address, is_shared: bool) -> io::Result<OwnedFd> {
-    let socket = new_socket(address, is_shared)?;
+pub(super) fn bind_next(address: &Address, manner: &Manner) -> io::Result<OwnedFd> {
+    let socket = new_socket(address, manner)?;
     socket.set_reuse_port(true)?;
     socket.bind(&sockaddr(address)?.1)?;
     Ok(socket.into())
 }
 
-/// `is_shared`: the program wants to have the address even beside strangers, which only UDP allows.
-fn new_socket(address: &Address, is_shared: bool) -> io::Result<Socket> {
+fn new_socket(address: &Address, manner: &Manner) -> io::Result<Socket> {
     let domain = address.socket().map_or(Domain::UNIX, Domain::for_address);
     let (kind, protocol) = match address {
         Address::Tcp { .. } => (Type::STREAM, Some(Protocol::TCP)),
@@ -271,10 +297,14 @@ fn new_socket(address: &Address, is_shared: bool) -> io::Result<Socket> {
     {
         socket.set_only_v6(*is_only_v6)?;
     }
-    if address.is_tcp() || (address.is_udp() && is_shared) {
+    if address.is_tcp() || (address.is_udp() && manner.is_shared) {
         // Connections of an earlier run that linger in TIME_WAIT are no reason to fail. (Not for UDP: there it
         // lets a stranger's socket and ours share the address.)
         socket.set_reuse_address(true)?;
+    }
+    for (level, name, value) in &manner.options {
+        // Where it is refused, so is the address.
+        let _ = raw::set_int_option(&socket, *level, *name, *value);
     }
     Ok(socket)
 }

@@ -38,7 +38,7 @@ pub(super) fn bind(
     let make = || {
         let spare = second_name(path);
         for _ in 0..TRIES {
-            let socket = lane::bind_first(address, false)?;
+            let socket = lane::bind_first(address, &lane::Manner::default())?;
             let Some(spare) = &spare else { return Ok((socket, SocketFile::default())) };
             let _ = fs::remove_file(spare);
             match fs::hard_link(path, spare) {

@@ -140,6 +140,23 @@ fn a_socket_that_its_program_has_bound_to_a_device_is_known() {
 }
 
 #[tokio::test]
+async fn lanes_can_be_at_an_address_that_is_not_there_yet_where_their_program_allows_that() {
+    // Kept for documentation: no machine has it.
+    let address = Address::Tcp { socket: "192.0.2.1:18086".parse().unwrap(), is_only_v6: false };
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let mut ports = empty();
+    let mut obtain = |worker: u32, profile: &Profile| {
+        let lane = ports.obtain(&applicant(worker), &address, 0, profile, |_, _| true);
+        lane.map_err(|why| why.errno)
+    };
+    assert_eq!(obtain(1, &Profile::of(&socket)), Err(libc::EADDRNOTAVAIL));
+    socket.set_freebind_v4(true).unwrap();
+    let profile = Profile::of(&socket);
+    let lanes = [1, 2].map(|worker| obtain(worker, &profile).unwrap());
+    assert_ne!(lanes[0], lanes[1]);
+}
+
+#[tokio::test]
 async fn all_addresses_are_maintained_in_their_turn() {
     if !allow_open_files(2048) {
         return;

@@ -13,7 +13,7 @@ use super::{Group, Served};
 use crate::carry::{BytesSaved, FdSaved, Inherited, Manifest};
 use crate::ports::LaneId;
 use crate::ports::desk::{Desk, DeskSaved};
-use crate::ports::lane::{Kind, Lane, Vacancy};
+use crate::ports::lane::{Kind, Lane, Manner, Vacancy};
 use crate::ports::saved::AddressSaved;
 use crate::ports::socket_file::SocketFile;
 use crate::ports::table::Key;
@@ -31,6 +31,9 @@ pub(in crate::ports) struct GroupSaved {
     asked: Option<(AddressSaved, u64)>,
     policy: String,
     is_reuse_address: bool,
+    /// Options to be set before `bind`: level, name, value.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    before_bind: Vec<(i32, i32, i32)>,
     desk: DeskSaved,
     #[serde(default)]
     data: Option<String>,
@@ -131,7 +134,8 @@ impl Group {
             address: (&self.address).into(),
             asked: self.asked.as_ref().map(|(address, index)| (address.into(), *index)),
             policy: self.policy.to_string(),
-            is_reuse_address: self.is_reuse_address,
+            is_reuse_address: self.manner.is_shared,
+            before_bind: self.manner.options.clone(),
             desk: self.desk.save(manifest),
             data: self.data.clone(),
             lanes: self.lanes.iter().map(|lane| lane.save(manifest)).collect(),
@@ -164,7 +168,7 @@ impl Group {
             desk: Desk::restore(&policy, pending, saved.desk, inherited)?,
             policy,
             is_unsettled: saved.is_unsettled,
-            is_reuse_address: saved.is_reuse_address,
+            manner: Manner { is_shared: saved.is_reuse_address, options: saved.before_bind },
             data: saved.data,
             lanes,
             order: saved.order.into_iter().map(LaneId).collect(),
