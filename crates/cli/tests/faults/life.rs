@@ -247,6 +247,23 @@ fn servers_of_another_user_are_adopted() {
 }
 
 #[test]
+fn a_listener_that_its_program_has_bound_to_a_device_stays_so() {
+    let code = "import os, socket, time\n\
+                listener = socket.socket()\n\
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)\n\
+                listener.setsockopt(socket.SOL_SOCKET, 25, b'lo')\n\
+                listener.bind((os.environ['HOST'], int(os.environ['PORT'])))\n\
+                listener.listen()\n\
+                print(listener.getsockopt(socket.SOL_SOCKET, 25, 16).strip(b'\\0'), flush=True)\n\
+                time.sleep(86400)";
+    let app = at(app([python(), "-c".into(), code.into()]), unused()).workers(1).start().unwrap();
+    wait_since(&app, 0, |event| event.kind() == "output" && event.value["line"] == "b'lo'");
+    let is_told = |event: &Event| event.value["text"].to_string().contains("SO_BINDTODEVICE");
+    wait_since(&app, 0, |event| event.kind() == "notice" && is_told(event));
+    stop(&app);
+}
+
+#[test]
 fn variables_and_folder_are_as_asked() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().canonicalize().unwrap();
