@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 
 pub(crate) use commander::Source;
 
-use commander::{Commander, Fixed};
+use commander::{Commander, Fixed, cwd_of};
 use readiness::Readiness;
 use triggers::Triggers;
 
@@ -82,7 +82,8 @@ struct Kept {
 
 /// A log, and where it tells what is wrong with it.
 struct Opened {
-    file: LogFile,
+    /// `None` where it could not be opened, which is then told.
+    file: Option<LogFile>,
     complaints: mpsc::UnboundedReceiver<String>,
 }
 
@@ -101,7 +102,7 @@ pub(crate) async fn run(begin: Begin<'_>) -> Result<ExitCode, Failure> {
     let listener = control::bind(&folder.socket()).map_err(|error| folder.unusable_socket(error))?;
     let command = as_typed(&settings.command);
     let workers = settings.pool.workers;
-    let fixed = Fixed::new(&settings, &folder, log.as_ref(), is_background)?;
+    let fixed = Fixed::new(cwd_of(&settings)?, &folder, log.as_ref(), is_background);
     let opened = log.clone().map(Opened::open).transpose();
     let opened = opened.inspect_err(|_| claim.clear(&folder.socket()))?;
     let metrics = match metrics {
@@ -109,7 +110,7 @@ pub(crate) async fn run(begin: Begin<'_>) -> Result<ExitCode, Failure> {
         None => None,
     };
     let metrics = metrics.transpose().inspect_err(|_| claim.clear(&folder.socket()))?.map(Arc::new);
-    let (file, complaints) = opened.map(|opened| (opened.file, opened.complaints)).unzip();
+    let (file, complaints) = opened.map_or((None, None), Opened::split);
     let reporter = Reporter::new(&name, workers, output, !is_background, file)
         .context("start the threads that write output")?;
     settings.mark = claim.mark().ok();
@@ -257,7 +258,21 @@ impl Opened {
             Failure::new(ExitCode::StateFolder, error.context(format!("open the log {}", path.display())))
                 .next(log::remedy(&path))
         })?;
-        Ok(Self { file, complaints })
+        Ok(Self { file: Some(file), complaints })
+    }
+
+    /// Opens the log of an app that runs, which is not ended for want of it.
+    fn open_again(log: LogSettings) -> Self {
+        Self::open(log).unwrap_or_else(|failure| {
+            let (complain, complaints) = mpsc::unbounded_channel();
+            let _ =
+                complain.send(format!("nothing is logged until the next upgrade: {}", failure.in_a_line()));
+            Self { file: None, complaints }
+        })
+    }
+
+    fn split(self) -> (Option<LogFile>, Option<mpsc::UnboundedReceiver<String>>) {
+        (self.file, Some(self.complaints))
     }
 }
 

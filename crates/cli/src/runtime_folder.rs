@@ -204,7 +204,7 @@ impl AppFolder {
     ///
     /// # Errors
     ///
-    /// It is no lock of this folder's that this process has.
+    /// It is no lock that this process has.
     pub(crate) fn claim_again(&self, lock: File) -> io::Result<Claim> {
         Claim::again(&self.path, lock)
     }

@@ -210,21 +210,26 @@ impl Drop for Hold {
 
 impl Fixed {
     pub(super) fn new(
-        settings: &Settings,
+        cwd: String,
         folder: &AppFolder,
         log: Option<&LogSettings>,
         is_background: bool,
-    ) -> Result<Self, Failure> {
-        let here = || std::env::current_dir().context("find the present folder");
-        let cwd = settings.cwd.clone().map_or_else(here, Ok)?;
-        Ok(Self {
+    ) -> Self {
+        Self {
             name: folder.name().to_string(),
-            folder: cwd.display().to_string(),
+            folder: cwd,
             socket: folder.socket().display().to_string(),
             is_background,
             log: log.map(|log| log.path.display().to_string()),
-        })
+        }
     }
+}
+
+/// The folder in which workers are started, by its name.
+pub(super) fn cwd_of(settings: &Settings) -> Result<String, Failure> {
+    let here = || std::env::current_dir().context("find the present folder");
+    let cwd = settings.cwd.clone().map_or_else(here, Ok)?;
+    Ok(cwd.display().to_string())
 }
 
 impl Commander {
@@ -254,6 +259,11 @@ impl Commander {
     /// What the primary's next program needs to know of where it stands what the app is to be.
     pub(super) fn save_source(&self) -> SourceSaved {
         self.source.save()
+    }
+
+    /// The folder in which its first workers were started.
+    pub(super) fn cwd(&self) -> &str {
+        &self.fixed.folder
     }
 
     /// Whether `allcores start` has started the app.

@@ -10,22 +10,21 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use allcores::primary::{Legacy, Primary, Program};
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, UnixListener};
 
-use super::commander::{Commander, Fixed, Source, SourceSaved};
+use super::commander::{Commander, Fixed, Source, SourceSaved, cwd_of};
 use super::readiness::{Readiness, ReadinessSaved};
 use super::{Kept, Opened, Seat, as_typed, conduct};
 use crate::args::{LogFormat, OutputArgs};
 use crate::control::Lobby;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
-use crate::log::LogSettings;
+use crate::log::{self, LogSettings};
 use crate::metrics::Tally;
 use crate::report::Reporter;
 use crate::runtime_folder::{AppFolder, Claim};
-use crate::settings::AppName;
 
 /// What this program leaves to the next.
 pub(super) struct Luggage {
@@ -64,6 +63,9 @@ struct LuggageSaved {
     readiness: ReadinessSaved,
     source: SourceSaved,
     background: bool,
+    /// Where its workers were started first: the folder may have gone since.
+    #[serde(default)]
+    cwd: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -99,6 +101,7 @@ impl Program for Luggage {
             readiness: super::lock(&self.readiness).save(),
             source: self.commander.save_source(),
             background: self.commander.is_background(),
+            cwd: Some(self.commander.cwd().to_owned()),
         };
         // These shapes have no map with keys that aren't strings, the one thing that can't be written.
         serde_json::to_string(&saved).unwrap_or_default()
@@ -126,15 +129,28 @@ impl Program for Luggage {
     }
 }
 
-/// Whether this program can go on with what one has left, by its words.
+/// Whether this program can go on with what one has left, by its words, and by what they are about: it is asked where the
+/// primary is, with the rights that the primary has.
 ///
 /// # Errors
 ///
-/// If it can't read them.
+/// If it can't read them, or if something is missing that it will need.
 pub(crate) fn check(left: &str) -> anyhow::Result<()> {
     let saved: LuggageSaved =
         serde_json::from_str(left).context("read what the program around the primary leaves")?;
-    Source::restore(saved.source).map(drop)
+    Source::restore(saved.source)?;
+    let folder = folder_of(saved.folder)?;
+    if !folder.is_running() {
+        bail!("the lock of the app's name is not in {} any more", folder.path().display());
+    }
+    saved.log.as_ref().map_or(Ok(()), log::check)
+}
+
+/// The app's folder in the runtime folder, which has the app's name.
+fn folder_of(saved: OsString) -> anyhow::Result<AppFolder> {
+    let path = PathBuf::from(saved);
+    let name = path.file_name().unwrap_or_default().to_string_lossy().parse().map_err(anyhow::Error::msg)?;
+    Ok(AppFolder::at(name, &path))
 }
 
 /// Goes on with an app, in the place of the program that ran it.
@@ -146,8 +162,7 @@ pub(crate) async fn resume(mut legacy: Legacy) -> Result<ExitCode, Failure> {
     let saved: LuggageSaved =
         serde_json::from_str(legacy.program()).context("read what the program before has left")?;
     let settings = legacy.settings().clone();
-    let name: AppName = settings.name.parse().map_err(anyhow::Error::msg)?;
-    let folder = AppFolder::at(name, &PathBuf::from(saved.folder));
+    let folder = folder_of(saved.folder)?;
     let mut take = |number: RawFd, what: &'static str| -> anyhow::Result<OwnedFd> {
         legacy.take_descriptor(number).with_context(|| format!("take over {what}"))
     };
@@ -167,14 +182,16 @@ pub(crate) async fn resume(mut legacy: Legacy) -> Result<ExitCode, Failure> {
     let output = OutputArgs::from(saved.output);
     let workers = settings.pool.workers;
     // Its lock went with the program before.
-    let opened = saved.log.clone().map(Opened::open).transpose()?;
-    let (file, complaints) = opened.map(|opened| (opened.file, opened.complaints)).unzip();
+    let opened = saved.log.clone().map(Opened::open_again);
+    let (file, complaints) = opened.map_or((None, None), Opened::split);
     let reporter = Reporter::new(&settings.name, workers, &output, !saved.background, file)
         .context("start the threads that write output")?;
     reporter.count_from(saved.lines.0, saved.lines.1);
+    // Older programs don't say it.
+    let cwd = saved.cwd.unwrap_or_else(|| cwd_of(&settings).unwrap_or_default());
     let seat = Seat {
         command: as_typed(&settings.command),
-        fixed: Fixed::new(&settings, &folder, saved.log.as_ref(), saved.background)?,
+        fixed: Fixed::new(cwd, &folder, saved.log.as_ref(), saved.background),
         name: settings.name,
         folder,
         claim: Arc::new(claim),

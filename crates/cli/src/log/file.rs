@@ -260,6 +260,15 @@ fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).mode(0o600).open(path)
 }
 
+/// Tells whether a log that is written could be opened again, by another program.
+///
+/// # Errors
+///
+/// It can't be opened.
+pub(crate) fn check(settings: &LogSettings) -> anyhow::Result<()> {
+    open(&settings.path).map(drop).with_context(|| format!("open the log {}", settings.path.display()))
+}
+
 /// When a log was begun: as its first line says, or when it was written to last.
 fn begun(path: &Path) -> SystemTime {
     let first = || -> io::Result<SystemTime> {

@@ -71,13 +71,11 @@ impl Claim {
         Err(ClaimError::Io(io::Error::other("others kept removing it")))
     }
 
-    /// Goes on with a claim of this process's, by its lock.
+    /// Goes on with a claim of this process's, by its lock. Where somebody has removed the folder, nothing is better for the
+    /// app's end.
     pub(super) fn again(folder: &Path, lock: File) -> io::Result<Self> {
         // Who has a lock gets it again.
         flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
-        if !is_still_there(&lock, &lock_file(folder)) {
-            return Err(io::Error::other("the lock is not the one of the app's folder"));
-        }
         Ok(Self { folder: folder.to_path_buf(), is_left: false, lock })
     }
 
@@ -101,6 +99,10 @@ impl Claim {
     /// Removes the app's files, as the last act of a primary. The lock stays until the claim is dropped or the
     /// process ends, so whoever waits for it sees the end of the process.
     pub(crate) fn clear(&self, socket: &Path) {
+        // Somebody removed them before; what is there now is another primary's.
+        if !is_still_there(&self.lock, &lock_file(&self.folder)) {
+            return;
+        }
         // Nothing is lost where one of these fails: the next primary takes over what it finds.
         let _ = fs::remove_file(socket);
         let _ = fs::remove_file(lock_file(&self.folder));

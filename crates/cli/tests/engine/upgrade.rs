@@ -335,6 +335,66 @@ fn a_unix_socket_that_is_shared_stays_where_it_is() {
 }
 
 #[test]
+fn what_the_app_will_need_and_has_gone_is_seen_before_anything_happens() {
+    let _turn = machine::together();
+    let folder = tempfile::tempdir().unwrap();
+    let (logs, log) = (folder.path().join("logs"), folder.path().join("logs/web.log"));
+    std::fs::create_dir(&logs).unwrap();
+    let Some(app) = node(SERVER) else { return };
+    let app = app.workers(1).option(format!("--log-file={}", log.display()));
+    let app = somewhere(app).start().unwrap();
+    app.wait_ready(1).unwrap();
+    let workers = app::workers(&app.status().unwrap());
+    std::fs::remove_dir_all(&logs).unwrap();
+    let (code, out, err) = ended(app.run(["upgrade", app.name()]).unwrap());
+    assert_eq!(code, Some(12), "{out}{err}");
+    assert!(err.contains(&format!("open the log {}: No such file", log.display())), "{err}");
+    let status = app.status().unwrap();
+    assert_eq!((&status["pid"], app::workers(&status)), (&app.pid().into(), workers.clone()));
+
+    // One that goes when the next program has been asked is done without.
+    std::fs::create_dir(&logs).unwrap();
+    upgrade_after(&app, &format!("rm -r '{}'", logs.display()));
+    let is_told = |event: &Event| {
+        event.value["text"]
+            .as_str()
+            .is_some_and(|text| text.contains("nothing is logged until the next upgrade"))
+    };
+    app.wait_for(is_told, PATIENCE).unwrap();
+    assert_eq!(app::workers(&app.status().unwrap()), workers);
+
+    std::fs::remove_dir_all(app.runtime_folder().join(app.name())).unwrap();
+    app.signal(Signal::USR2).unwrap();
+    let refused = app.wait_for(|event| event.kind() == "upgrade_refused", PATIENCE).unwrap();
+    // The log is still not there: the name comes first.
+    assert!(refused.value["reason"].as_str().unwrap().contains("the lock of the app's name"), "{refused:?}");
+    assert_eq!(app.stop().unwrap().code(), Some(0), "{:#?}", app.lines());
+    assert!(!app.events().iter().any(|event| event.kind() == "exited" && event.value["expected"] == false));
+}
+
+#[test]
+fn an_app_whose_folder_has_gone_is_upgraded_all_the_same() {
+    let _turn = machine::together();
+    let folder = tempfile::tempdir().unwrap();
+    let Some(app) = node(SERVER) else { return };
+    let app = somewhere(app.workers(1).folder(folder.path())).start().unwrap();
+    app.wait_ready(1).unwrap();
+    let describe = || {
+        let (code, out, err) = ended(app.run(["describe", app.name(), "--json"]).unwrap());
+        assert_eq!(code, Some(0), "{err}");
+        serde_json::from_str::<serde_json::Value>(&out).unwrap()["folder"].clone()
+    };
+    let (workers, described) = (app::workers(&app.status().unwrap()), describe());
+    folder.close().unwrap();
+    for _ in 0..2 {
+        upgrade(&app);
+        assert_eq!(describe(), described);
+    }
+    assert_eq!(app::workers(&app.status().unwrap()), workers);
+    assert_eq!(app.stop().unwrap().code(), Some(0), "{:#?}", app.lines());
+}
+
+#[test]
 fn what_a_person_sees_goes_on_with_the_exit_code() {
     let _turn = machine::together();
     let folder = tempfile::tempdir().unwrap();
