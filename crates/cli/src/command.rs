@@ -32,10 +32,11 @@ use anyhow::{Context as _, anyhow};
 use clap::ArgMatches;
 use clap_complete::env::Shells;
 use serde::Serialize;
+use tokio::time::timeout;
 
 use crate::app;
 use crate::args::{self, Command, CompletionsArgs, ManArgs, SchemaArgs};
-use crate::client::RequestError;
+use crate::client::{Client, RequestError};
 use crate::config;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -172,6 +173,15 @@ fn explain(app: &AppFolder, tried: &str, error: RequestError) -> Failure {
             };
             Failure::from(error.context(format!("{tried} {name}"))).next(next)
         }
+    }
+}
+
+/// Whether `allcores start` has started an app that runs.
+async fn is_background(app: &AppFolder, tried: &str) -> Result<bool, Failure> {
+    match timeout(ANSWER_PATIENCE, Client::new(app).describe()).await {
+        Ok(Ok(description)) => Ok(description.background),
+        Ok(Err(error)) => Err(explain(app, tried, error)),
+        Err(_) => Err(unresponsive(app, tried, ANSWER_PATIENCE)),
     }
 }
 

@@ -29,16 +29,15 @@ pub(super) async fn execute(args: &RestartArgs) -> Result<ExitCode, Failure> {
 /// Stops an app and starts it as it was started.
 async fn hard(folder: &AppFolder, args: &RestartArgs) -> Result<(), Failure> {
     let (name, state) = (folder.name(), StateFolder::from_env()?);
-    let Some(record) = state.record(name)? else {
-        let failure = if folder.is_running() {
-            Failure::from(anyhow!("restart {name} --hard: it was not started in the background"))
-                .next("stop and start it where it runs; or have its workers replaced: allcores restart, without --hard")
-        } else {
-            super::not_running(folder, "restart")
-        };
-        return Err(failure);
-    };
-    if folder.is_running() {
+    let (record, is_running) = (state.record(name)?, folder.is_running());
+    // What is known of it may be of before: by now somebody runs another in the foreground.
+    if is_running && (record.is_none() || !super::is_background(folder, "restart").await?) {
+        return Err(Failure::from(anyhow!("restart {name} --hard: it was not started in the background")).next(
+            "stop and start it where it runs; or have its workers replaced: allcores restart, without --hard",
+        ));
+    }
+    let Some(record) = record else { return Err(super::not_running(folder, "restart")) };
+    if is_running {
         stop::stop(folder, false, args.timeout).await?;
     }
     Failure::of_all(start::start_all(vec![record], &state, args.timeout).await?).map(drop)

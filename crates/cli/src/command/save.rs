@@ -23,8 +23,10 @@ pub(super) async fn save(args: &SaveArgs) -> Result<ExitCode, Failure> {
     state.prepare()?;
     let mut apps = Vec::new();
     for folder in runtime.apps()?.into_iter().filter(AppFolder::is_running) {
-        // What runs in the foreground is somebody else's to start again.
-        if let Some(record) = state.record(folder.name())? {
+        // What runs in the foreground is somebody else's to start again, also where it was in the background before.
+        if let Some(record) = state.record(folder.name())?
+            && super::is_background(&folder, "save").await?
+        {
             apps.push(SavedApp { workers: workers(&folder).await?, record });
         }
     }

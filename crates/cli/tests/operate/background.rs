@@ -268,6 +268,25 @@ fn what_was_saved_is_resurrected_as_it_was() {
 }
 
 #[test]
+fn what_runs_in_the_foreground_is_not_taken_for_what_was_in_the_background() {
+    let folder = running();
+    folder.allcores(&["stop", "web"]).code(0);
+    let config = folder.write("other.toml", &WEB.replace("A = \"one\"", "A = \"other\""));
+    let mut command = folder.command(&["run", "--config", config.to_str().unwrap(), "--app", "web"]);
+    let app = allcores_testing::process::Process::spawn(command.arg("--log-format=json")).unwrap();
+    app.wait_count("ready", 1, LONG).unwrap();
+    let refused = folder.allcores(&["restart", "web", "--hard"]).code(1);
+    refused.has(&["restart web --hard: it was not started in the background"]);
+    folder.allcores(&["save"]).code(1).has(&["no app runs in the background"]);
+    assert_eq!((folder.ask("A"), pid(&folder.status("web"))), ("other".to_owned(), app.pid().into()));
+    // Without it, it is what it was.
+    folder.allcores(&["stop", "web"]).code(0);
+    folder.allcores(&["restart", "web", "--hard"]).code(0);
+    assert_eq!(folder.ask("A"), "one");
+    folder.allcores(&["save"]).code(0).has(&["saved 1 app: web"]);
+}
+
+#[test]
 fn events_are_told_from_now_until_the_end() {
     let folder = running();
     let mut command = folder.command(&["events", "web"]);
