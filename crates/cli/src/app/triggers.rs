@@ -7,7 +7,7 @@ mod tree;
 
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use allcores::primary::Event;
 use anyhow::Context as _;
@@ -110,7 +110,7 @@ fn watch_files(
     look(&mut tree)?;
     let runtime = tokio::runtime::Handle::current();
     let look_out = move || {
-        while settles(&changes, delay) {
+        while settles(&changes, delay, || tree.is_moving()) {
             match look(&mut tree) {
                 Ok(None) => {}
                 Ok(Some(file)) => {
@@ -127,15 +127,54 @@ fn watch_files(
 }
 
 /// Waits for a change, and until there was none for this long. False when nobody tells of them any more.
-fn settles(changes: &Receiver<()>, delay: Duration) -> bool {
+///
+/// The kernel tells of what is ignored, too: where it goes on telling, `is_moving` says whether files that count have
+/// changed since it was asked last.
+fn settles(changes: &Receiver<()>, delay: Duration, mut is_moving: impl FnMut() -> bool) -> bool {
     if changes.recv().is_err() {
         return false;
     }
+    let mut last_look = Instant::now();
     loop {
         match changes.recv_timeout(delay) {
-            Ok(()) => {}
+            Ok(()) if last_look.elapsed() < delay => {}
+            Ok(()) if !is_moving() => return true,
+            Ok(()) => last_look = Instant::now(),
             Err(RecvTimeoutError::Timeout) => return true,
             Err(RecvTimeoutError::Disconnected) => return false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_without_end_is_looked_at() {
+        let (sender, changes) = channel();
+        let delay = Duration::from_millis(300);
+        std::thread::spawn(move || {
+            while sender.send(()).is_ok() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        let (begin, mut looks) = (Instant::now(), 0);
+        let is_moving = || {
+            looks += 1;
+            looks < 3
+        };
+        assert!(settles(&changes, delay, is_moving));
+        assert_eq!(looks, 3);
+        assert!(begin.elapsed() >= delay * 3, "{:?}", begin.elapsed());
+    }
+
+    #[test]
+    fn what_is_told_no_more_has_settled() {
+        let (sender, changes) = channel();
+        sender.send(()).unwrap();
+        assert!(settles(&changes, Duration::from_millis(20), || unreachable!("it is quiet")));
+        drop(sender);
+        assert!(!settles(&changes, Duration::from_millis(20), || true));
     }
 }

@@ -1,6 +1,7 @@
 //! Reloads that nobody asks for: files that change, and times.
 
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use allcores_testing::app::{App, RunningApp};
@@ -51,6 +52,36 @@ fn a_file_that_changes_reloads_the_app_and_a_bad_one_is_taken_back() {
     app.wait_count("reload_failed", 1, PATIENCE).unwrap();
     assert_eq!(app::workers(&app.status().unwrap()), workers, "those before serve on");
     assert_eq!((count(&app, "reloading"), count(&app, "reloaded")), (4, 3), "{:#?}", app.lines());
+    assert_eq!(app.stop().unwrap().code(), Some(0), "{:#?}", app.lines());
+}
+
+#[test]
+fn an_ignored_file_that_is_written_all_the_time_holds_no_reload_up() {
+    let Some(node) = require(Runtime::Node) else { return };
+    let _turn = machine::together();
+    let folder = tempfile::tempdir().unwrap();
+    let app = app_in(&folder, node).option(format!("--watch={}", folder.path().display()));
+    let app = app.option("--watch-ignore=*.log").option("--watch-delay=200ms").start().unwrap();
+    app.wait_ready(2).unwrap();
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for nth in 0.. {
+                if is_over.load(Ordering::Relaxed) {
+                    return;
+                }
+                fs::write(folder.path().join("x.log"), format!("{nth}")).unwrap();
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        fs::write(folder.path().join("new.js"), "").unwrap();
+        let reloaded = app.wait_count("reloaded", 1, PATIENCE);
+        is_over.store(true, Ordering::Relaxed);
+        reloaded.unwrap();
+    });
+    let said = app.lines().join("\n");
+    assert!(said.contains("new.js has changed: reloading") && !said.contains("x.log"), "{said}");
+    assert_eq!(count(&app, "reloading"), 1, "{said}");
     assert_eq!(app.stop().unwrap().code(), Some(0), "{:#?}", app.lines());
 }
 

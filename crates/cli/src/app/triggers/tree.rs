@@ -23,6 +23,8 @@ pub(super) struct Tree {
     roots: Vec<PathBuf>,
     ignored: Vec<String>,
     files: Files,
+    /// What was there at the last look since, if there was one.
+    seen: Option<Files>,
     folders: BTreeSet<PathBuf>,
     /// Those of them that nobody has asked for yet.
     new_folders: Vec<PathBuf>,
@@ -38,14 +40,33 @@ impl Tree {
         for root in &roots {
             std::fs::metadata(root).with_context(|| format!("look at {}", root.display()))?;
         }
-        let mut tree =
-            Self { roots, ignored, files: Files::new(), folders: BTreeSet::new(), new_folders: Vec::new() };
+        let (files, folders) = (Files::new(), BTreeSet::new());
+        let mut tree = Self { roots, ignored, files, seen: None, folders, new_folders: Vec::new() };
         tree.refresh();
         Ok(tree)
     }
 
     /// Reads it again; one of the files that have changed, if any has.
     pub(super) fn refresh(&mut self) -> Option<PathBuf> {
+        let (files, folders) = self.look();
+        self.seen = None;
+        self.new_folders.extend(folders.difference(&self.folders).cloned());
+        self.folders = folders;
+        let before = std::mem::replace(&mut self.files, files);
+        let changed = self.files.iter().find(|(path, about)| before.get(*path) != Some(about));
+        let gone = || before.keys().find(|path| !self.files.contains_key(*path));
+        changed.map(|(path, _)| path).or_else(gone).cloned()
+    }
+
+    /// Whether files have changed since this was asked last, or since they were read.
+    pub(super) fn is_moving(&mut self) -> bool {
+        let (files, _) = self.look();
+        let is_moving = self.seen.as_ref().unwrap_or(&self.files) != &files;
+        self.seen = Some(files);
+        is_moving
+    }
+
+    fn look(&self) -> (Files, BTreeSet<PathBuf>) {
         let (mut files, mut folders) = (Files::new(), BTreeSet::new());
         for root in &self.roots {
             if !root.is_dir() {
@@ -61,12 +82,7 @@ impl Tree {
                 }
             }
         }
-        self.new_folders.extend(folders.difference(&self.folders).cloned());
-        self.folders = folders;
-        let before = std::mem::replace(&mut self.files, files);
-        let changed = self.files.iter().find(|(path, about)| before.get(*path) != Some(about));
-        let gone = || before.keys().find(|path| !self.files.contains_key(*path));
-        changed.map(|(path, _)| path).or_else(gone).cloned()
+        (files, folders)
     }
 
     /// Folders that have come since this was last asked.
@@ -144,6 +160,19 @@ mod tests {
             write(folder.path(), file, "1");
             assert_eq!(tree.refresh(), None, "{file}");
         }
+    }
+
+    #[test]
+    fn it_moves_while_files_that_count_change_and_that_is_no_reading_of_them() {
+        let (folder, mut tree) = tree(&["a.js"], &["*.log"]);
+        write(folder.path(), "x.log", "1");
+        assert!(!tree.is_moving(), "an ignored file is none");
+        write(folder.path(), "a.js", "1");
+        assert!(tree.is_moving() && !tree.is_moving());
+        write(folder.path(), "x.log", "22");
+        assert!(!tree.is_moving());
+        assert_eq!(tree.refresh(), Some(folder.path().join("a.js")));
+        assert!(!tree.is_moving());
     }
 
     #[test]
