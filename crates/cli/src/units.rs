@@ -10,6 +10,12 @@ use std::time::Duration;
 /// The first version of systemd that knows `Type=notify-reload`.
 const NOTIFY_RELOAD: u32 = 253;
 
+/// How long all that were saved may take to stop: how long each may, its own config says.
+const STOP_ALL: Duration = Duration::from_mins(10);
+
+/// What systemd waits longer for.
+const SPARE: Duration = Duration::from_secs(10);
+
 /// What a unit is to run.
 #[derive(Clone, Debug)]
 pub(crate) struct Unit {
@@ -135,7 +141,15 @@ impl Unit {
         writeln!(text, "[Unit]\nDescription=apps that `allcores save` has saved")?;
         self.write_network(text)?;
         writeln!(text, "\n[Service]\nType=oneshot\nRemainAfterExit=yes\nTimeoutStartSec=10min")?;
-        writeln!(text, "ExecStart={program} resurrect\nExecStop={program} stop all")
+        writeln!(
+            text,
+            "# An app that does not come back is in the journal, and must not take the others with it."
+        )?;
+        writeln!(text, "ExecStart=-{program} resurrect")?;
+        // What does not go by itself is killed by its own kill-timeout; this is for long drains.
+        let (minutes, spare) = (STOP_ALL.as_secs() / 60, SPARE.as_secs());
+        writeln!(text, "ExecStop={program} stop all --timeout {minutes}min")?;
+        writeln!(text, "TimeoutStopSec={}", STOP_ALL.as_secs() + spare)
     }
 
     /// A user's manager knows nothing of the network.
@@ -237,10 +251,13 @@ mod tests {
         }
         let saved = Unit { app: None, is_users: true, user: None, ..unit() };
         assert_eq!(saved.file_name(), "allcores-resurrect.service");
+        let saved = saved.text();
         assert!(
-            saved
-                .text()
-                .contains("ExecStart=/usr/bin/allcores resurrect\nExecStop=/usr/bin/allcores stop all")
+            saved.contains(
+                "ExecStart=-/usr/bin/allcores resurrect\nExecStop=/usr/bin/allcores stop all --timeout 10min\n\
+                 TimeoutStopSec=610\n"
+            ),
+            "{saved}"
         );
     }
 
