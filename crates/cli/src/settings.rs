@@ -17,7 +17,7 @@ use anyhow::Context as _;
 
 pub(crate) use name::{AppName, MAX_NAME};
 
-use crate::args::{AppOptions, DemoArgs, LogArgs, LogFormat, PENDING, UpkeepArgs, Workers};
+use crate::args::{AppOptions, DemoArgs, LogArgs, LogFormat, PENDING, SecretSource, UpkeepArgs, Workers};
 use crate::config::{App, Places};
 use crate::failure::Failure;
 use crate::log::{self, LogSettings};
@@ -77,6 +77,21 @@ pub(crate) fn of_running(app: &App) -> Result<Settings, Failure> {
         pool: pool(options)?,
         upkeep: upkeep(&options.upkeep),
     })
+}
+
+/// Leaves out of an app what systemd passes to its unit alone, which nobody else can read; the credentials' names.
+pub(crate) fn leave_out_credentials(app: &mut App) -> Vec<String> {
+    let mut names = Vec::new();
+    app.options.secret.retain(|(_, source)| match source {
+        SecretSource::File(_) => true,
+        SecretSource::Credential(name) => {
+            names.push(name.clone());
+            false
+        }
+    });
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 /// Says that the log that was asked for will not be to be had. Nothing makes its folder.

@@ -40,6 +40,10 @@ pub(crate) struct App {
     pub(crate) ready: Duration,
     /// How long it may take to stop.
     pub(crate) stop: Duration,
+    /// The names of those that its secrets are.
+    pub(crate) credentials: Vec<String>,
+    /// Whether its workers have cgroups of their own.
+    pub(crate) has_cgroups: bool,
 }
 
 /// What holds in either manager: seccomp's and the kernel's own, for which nothing has to be mounted.
@@ -61,7 +65,6 @@ const SYSTEM_SANDBOX: &str = "\
 PrivateDevices=yes
 ProtectSystem=full
 ProtectClock=yes
-ProtectControlGroups=yes
 ProtectHostname=yes
 ProtectKernelLogs=yes
 ProtectKernelModules=yes
@@ -132,8 +135,25 @@ impl Unit {
             )?;
             writeln!(text, "Environment=ALLCORES_RUNTIME_DIR=%t/allcores-{user}")?;
         }
+        if !app.credentials.is_empty() {
+            writeln!(
+                text,
+                "# Read from /etc/credstore, or from where a path says: NAME:FILE. Encrypted ones: LoadCredentialEncrypted="
+            )?;
+        }
+        for name in &app.credentials {
+            writeln!(text, "LoadCredential={}", escaped(name))?;
+        }
+        if app.has_cgroups {
+            writeln!(text, "# Each worker has a cgroup of its own, below the unit's.\nDelegate=yes")?;
+        }
         write!(text, "\n{SANDBOX}")?;
-        if self.is_users { Ok(()) } else { write!(text, "{SYSTEM_SANDBOX}") }
+        if self.is_users {
+            return Ok(());
+        }
+        write!(text, "{SYSTEM_SANDBOX}")?;
+        // It would have the primary write to none of them.
+        if app.has_cgroups { Ok(()) } else { writeln!(text, "ProtectControlGroups=yes") }
     }
 
     fn write_saved(&self, text: &mut String) -> std::fmt::Result {
@@ -207,6 +227,8 @@ mod tests {
             environment: Some("production".into()),
             ready: Duration::from_secs(90),
             stop: Duration::from_secs(20),
+            credentials: Vec::new(),
+            has_cgroups: false,
         };
         let program = "/usr/bin/allcores".into();
         Unit { app: Some(app), program, is_users: false, user: Some("www-data".into()), version: Some(257) }
@@ -259,6 +281,19 @@ mod tests {
             ),
             "{saved}"
         );
+    }
+
+    #[test]
+    fn credentials_are_loaded_and_cgroups_delegated_where_the_app_has_some() {
+        let without = unit().text();
+        assert!(!without.contains("LoadCredential") && !without.contains("Delegate"), "{without}");
+        assert!(without.contains("\nProtectControlGroups=yes\n"), "{without}");
+        let mut unit = unit();
+        let app = unit.app.as_mut().unwrap();
+        (app.credentials, app.has_cgroups) = (vec!["api".into(), "db".into()], true);
+        let text = unit.text();
+        assert!(text.contains("\nLoadCredential=api\nLoadCredential=db\n"), "{text}");
+        assert!(text.contains("\nDelegate=yes\n") && !text.contains("ProtectControlGroups"), "{text}");
     }
 
     #[test]

@@ -18,8 +18,9 @@ pub(super) fn execute(args: &CheckArgs) -> Result<ExitCode, Failure> {
     let environments = file.environments();
     let all = std::iter::once(None).chain(environments.iter().copied().map(Some));
     for (environment, name) in all.flat_map(|environment| file.apps().map(move |name| (environment, name))) {
-        let app = file.alone(name, environment)?;
+        let mut app = file.alone(name, environment)?;
         if !args.elsewhere {
+            settings::leave_out_credentials(&mut app);
             settings::of_app(&app)?;
             settings::check_log(&app)?;
         }

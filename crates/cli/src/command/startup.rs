@@ -73,7 +73,8 @@ fn units(args: &StartupArgs) -> Result<Vec<Unit>, Failure> {
     let wanted = if args.names.is_empty() { &all } else { &args.names };
     let app = |name: &AppName| -> Result<Unit, Failure> {
         let name = file.pick(Some(name))?;
-        let app = file.alone(name, args.env_name.as_deref())?;
+        let mut app = file.alone(name, args.env_name.as_deref())?;
+        let credentials = settings::leave_out_credentials(&mut app);
         // What it would fail for at boot is said now.
         settings::of_app(&app)?;
         settings::check_log(&app)?;
@@ -84,6 +85,8 @@ fn units(args: &StartupArgs) -> Result<Vec<Unit>, Failure> {
             environment: args.env_name.clone(),
             ready: START.max(options.upkeep.ready_timeout + SPARE),
             stop: options.drain_timeout + options.kill_timeout + SPARE,
+            credentials,
+            has_cgroups: !options.upkeep.cgroup.is_empty(),
         })))
     };
     wanted.iter().map(app).collect()

@@ -200,6 +200,21 @@ fn units_are_written_and_systemd_has_nothing_to_complain_of() {
 }
 
 #[test]
+fn what_only_the_unit_can_have_is_written_into_it() {
+    let folder = Folder::new();
+    folder.write(
+        "allcores.toml",
+        "[apps.web]\ncommand = $COMMAND\nsecret = { DB_PASSWORD = \"credential:db\" }\n\
+         cgroup = \"memory.max=512M\"\n",
+    );
+    folder.allcores(&["startup", "--print"]).code(0).has(&["\nLoadCredential=db\n", "\nDelegate=yes\n"]);
+    folder.allcores(&["check"]).code(0);
+    // Without the unit it has none.
+    let config = ["run", "--config", "allcores.toml"];
+    folder.allcores(&config).code(10).has(&["credential:db", "LoadCredential="]);
+}
+
+#[test]
 fn units_can_be_looked_at_first_and_what_is_wrong_is_said() {
     let folder = Folder::new();
     two_apps(&folder);
