@@ -103,13 +103,12 @@ pub(crate) async fn run(begin: Begin<'_>) -> Result<ExitCode, Failure> {
     let command = as_typed(&settings.command);
     let workers = settings.pool.workers;
     let fixed = Fixed::new(cwd_of(&settings)?, &folder, log.as_ref(), is_background);
-    let opened = log.clone().map(Opened::open).transpose();
-    let opened = opened.inspect_err(|_| claim.clear(&folder.socket()))?;
+    let opened = log.clone().map(Opened::open).transpose()?;
     let metrics = match metrics {
         Some(address) => Some(MetricsServer::bind(address).await),
         None => None,
     };
-    let metrics = metrics.transpose().inspect_err(|_| claim.clear(&folder.socket()))?.map(Arc::new);
+    let metrics = metrics.transpose()?.map(Arc::new);
     let (file, complaints) = opened.map_or((None, None), Opened::split);
     let reporter = Reporter::new(&name, workers, output, !is_background, file)
         .context("start the threads that write output")?;
@@ -185,8 +184,7 @@ async fn conduct(primary: Primary, seat: Seat<'_>, mut welcome: Option<String>) 
     let metrics = kept.metrics.map(|listener| MetricsServer::serve(listener, commander.clone()));
     let triggers =
         commander.options().map(|options| Triggers::start(options.triggers, &commander, &reporter));
-    let signals = signals::obey(commander.clone()).context("listen to signals");
-    let signals = signals.inspect_err(|_| claim.clear(&folder.socket()))?;
+    let signals = signals::obey(commander.clone()).context("listen to signals")?;
 
     let told = {
         let (reporter, hub, service) = (reporter.clone(), hub.clone(), Arc::clone(&service));
@@ -217,7 +215,7 @@ async fn conduct(primary: Primary, seat: Seat<'_>, mut welcome: Option<String>) 
     server.finish().await;
     drop(triggers);
     signals.abort();
-    claim.clear(&folder.socket());
+    claim.clear();
     let (verdict, outcome) = ended.with_context(|| format!("start the app {name}"))?;
     reporter.conclude(&outcome, &verdict);
     // The name stays locked until this process has ended, so that who waits for that is not told too early.

@@ -191,7 +191,7 @@ impl AppFolder {
                 self.path.display()
             )));
         }
-        Claim::new(&self.path).map_err(|error| match error {
+        Claim::new(&self.path, &self.socket()).map_err(|error| match error {
             ClaimError::Held { pid } => self.in_use(pid),
             ClaimError::Io(error) => {
                 let context = format!("claim the name {} in {}", self.name, self.path.display());
@@ -206,7 +206,7 @@ impl AppFolder {
     ///
     /// It is no lock that this process has.
     pub(crate) fn claim_again(&self, lock: File) -> io::Result<Claim> {
-        Claim::again(&self.path, lock)
+        Claim::again(&self.path, &self.socket(), lock)
     }
 
     /// Says that the control socket could not be made.

@@ -36,19 +36,23 @@ impl From<io::Error> for ClaimError {
     }
 }
 
-/// A claimed name. Dropping it lets go of the lock and leaves the files; [`Claim::clear`] removes them.
+/// A claimed name. Dropping it lets go of the lock, and removes the files as [`Claim::clear`] does, where no primary that has
+/// left anything has had it.
 #[derive(Debug)]
 pub(crate) struct Claim {
     folder: PathBuf,
+    socket: PathBuf,
     /// The primary before had no time to clear up.
     is_left: bool,
+    /// A program before this one has run workers under it.
+    is_old: bool,
     /// Open for as long as the claim lasts: the lock hangs from it.
     lock: File,
 }
 
 impl Claim {
     /// Makes the app's folder and locks it.
-    pub(super) fn new(folder: &Path) -> Result<Self, ClaimError> {
+    pub(super) fn new(folder: &Path, socket: &Path) -> Result<Self, ClaimError> {
         for _ in 0..TRIES {
             make_private_folder(folder)?;
             make_sure_private(folder)?;
@@ -66,17 +70,19 @@ impl Claim {
             let is_left = lock.metadata()?.len() > 0;
             lock.set_len(0)?;
             write!(lock, "{}", process::id())?;
-            return Ok(Self { folder: folder.to_path_buf(), is_left, lock });
+            let (folder, socket) = (folder.to_path_buf(), socket.to_path_buf());
+            return Ok(Self { folder, socket, is_left, is_old: false, lock });
         }
         Err(ClaimError::Io(io::Error::other("others kept removing it")))
     }
 
     /// Goes on with a claim of this process's, by its lock. Where somebody has removed the folder, nothing is better for the
     /// app's end.
-    pub(super) fn again(folder: &Path, lock: File) -> io::Result<Self> {
+    pub(super) fn again(folder: &Path, socket: &Path, lock: File) -> io::Result<Self> {
         // Who has a lock gets it again.
         flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
-        Ok(Self { folder: folder.to_path_buf(), is_left: false, lock })
+        let (folder, socket) = (folder.to_path_buf(), socket.to_path_buf());
+        Ok(Self { folder, socket, is_left: false, is_old: true, lock })
     }
 
     /// What the lock hangs from.
@@ -98,15 +104,25 @@ impl Claim {
 
     /// Removes the app's files, as the last act of a primary. The lock stays until the claim is dropped or the
     /// process ends, so whoever waits for it sees the end of the process.
-    pub(crate) fn clear(&self, socket: &Path) {
+    pub(crate) fn clear(&self) {
         // Somebody removed them before; what is there now is another primary's.
         if !is_still_there(&self.lock, &lock_file(&self.folder)) {
             return;
         }
         // Nothing is lost where one of these fails: the next primary takes over what it finds.
-        let _ = fs::remove_file(socket);
+        let _ = fs::remove_file(&self.socket);
         let _ = fs::remove_file(lock_file(&self.folder));
         let _ = fs::remove_dir(&self.folder);
+    }
+}
+
+/// An app that could not be begun leaves nothing, from which the next primary would take it for killed. What a primary that
+/// was killed has left, and what workers may leave that were not waited for, is still to be found by the next.
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if !self.is_left && !self.is_old && !thread::panicking() {
+            self.clear();
+        }
     }
 }
 

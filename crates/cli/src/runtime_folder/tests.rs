@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process;
 
 use super::claim::{holder, lock_file};
@@ -19,6 +19,10 @@ fn chosen(variables: &[(&str, &str)], uid: u32) -> PathBuf {
 
 fn folder_in(parent: &tempfile::TempDir) -> RuntimeFolder {
     RuntimeFolder { path: parent.path().join("runtime"), is_in_public: false }
+}
+
+fn claimed(folder: &Path) -> Result<Claim, ClaimError> {
+    Claim::new(folder, &folder.join("control.sock"))
 }
 
 fn web() -> AppName {
@@ -79,25 +83,61 @@ fn a_socket_path_that_is_too_long_is_explained() {
 fn a_name_has_one_holder_at_a_time() {
     let parent = tempfile::tempdir().unwrap();
     let folder = parent.path().join("web");
-    let claim = Claim::new(&folder).unwrap();
+    let claim = claimed(&folder).unwrap();
     assert_eq!(holder(&folder), Some(process::id()));
-    assert!(matches!(Claim::new(&folder), Err(ClaimError::Held { pid: Some(pid) }) if pid == process::id()));
+    assert!(matches!(claimed(&folder), Err(ClaimError::Held { pid: Some(pid) }) if pid == process::id()));
     drop(claim);
-    Claim::new(&folder).unwrap();
+    claimed(&folder).unwrap();
 }
 
 #[test]
 fn clearing_leaves_nothing_and_ends_the_wait_only_with_the_claim() {
     let parent = tempfile::tempdir().unwrap();
     let folder = parent.path().join("web");
-    let claim = Claim::new(&folder).unwrap();
+    let claim = claimed(&folder).unwrap();
     let reader = File::open(lock_file(&folder)).unwrap();
     let waiting = std::thread::spawn(move || wait_until_free(&reader));
-    claim.clear(&folder.join("control.sock"));
+    claim.clear();
     assert!(!folder.exists());
     assert!(!waiting.is_finished());
     drop(claim);
     waiting.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_claim_that_came_to_nothing_leaves_nothing_and_one_of_a_killed_primary_stays() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("web");
+    let claim = claimed(&folder).unwrap();
+    fs::write(folder.join("control.sock"), "").unwrap();
+    drop(claim);
+    assert!(!folder.exists());
+
+    // A primary that is killed drops nothing.
+    let claim = claimed(&folder).unwrap();
+    let mark = claim.mark().unwrap();
+    let lock = File::from(claim.lock().try_clone_to_owned().unwrap());
+    std::mem::forget(claim);
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::Unlock).unwrap();
+    for _ in 0..2 {
+        let claim = claimed(&folder).unwrap();
+        assert!(claim.is_left());
+        assert_eq!(claim.mark().unwrap(), mark);
+    }
+}
+
+#[test]
+fn what_others_have_put_in_its_place_is_not_cleared() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("web");
+    let claim = claimed(&folder).unwrap();
+    fs::remove_dir_all(&folder).unwrap();
+    let other = claimed(&folder).unwrap();
+    claim.clear();
+    drop(claim);
+    assert_eq!(holder(&folder), Some(process::id()));
+    drop(other);
+    assert!(!folder.exists());
 }
 
 #[test]

@@ -287,6 +287,18 @@ fn what_runs_in_the_foreground_is_not_taken_for_what_was_in_the_background() {
 }
 
 #[test]
+fn an_app_that_could_not_be_begun_leaves_no_lock_from_which_it_would_be_taken_for_killed() {
+    let folder = Folder::new();
+    folder.write("allcores.toml", "[apps.web]\ncommand = $COMMAND\n");
+    // Nothing can be bound there.
+    let socket = folder.path().join("run/web/control.sock");
+    fs::create_dir_all(&socket).unwrap();
+    fs::set_permissions(folder.path().join("run"), fs::Permissions::from_mode(0o700)).unwrap();
+    folder.allcores(&["run", "--config", "allcores.toml"]).code(7).has(&["make the control socket"]);
+    assert!(socket.exists() && !folder.path().join("run/web/lock").exists());
+}
+
+#[test]
 fn events_are_told_from_now_until_the_end() {
     let folder = running();
     let mut command = folder.command(&["events", "web"]);
