@@ -91,8 +91,8 @@ pub(crate) async fn start(
 
 fn open_log(path: &Path) -> Result<(File, u64), Failure> {
     let open = || -> io::Result<(File, u64)> {
-        let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
-        let length = file.seek(SeekFrom::End(0))?;
+        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+        let length = file.metadata()?.len();
         Ok((file, length))
     };
     open()
@@ -187,6 +187,9 @@ fn with_output(mut text: String, log: &Path, output: &[String]) -> String {
 
 /// The last lines that were written to a log since it had this length.
 fn last_lines(path: &Path, since: u64) -> Vec<String> {
+    if log::is_odd(path) {
+        return Vec::new();
+    }
     let read = || -> io::Result<Vec<u8>> {
         let mut file = File::open(path)?;
         let length = file.metadata()?.len();

@@ -1,6 +1,7 @@
 //! `allcores delete`: stops apps and forgets them.
 
 use std::fs;
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 
@@ -47,9 +48,11 @@ async fn delete(folder: &AppFolder, state: &StateFolder, args: &DeleteArgs) -> R
     let record = state.record(name)?;
     let was_known = state.forget(name)?;
     if let (true, Some(record)) = (args.logs, record) {
-        let log = record.log();
+        // A link stays, and so does what is no regular file: an app has not made those.
+        let log = log::real(&record.log());
         let asides = log::asides(&log).into_iter().map(Aside::into_path);
-        for path in asides.chain(Some(log.clone()).filter(|log| log.exists())) {
+        let is_file = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file());
+        for path in asides.chain([log]).filter(is_file) {
             fs::remove_file(&path).with_context(|| format!("delete {}", path.display())).map_err(
                 |error| {
                     Failure::from(error)

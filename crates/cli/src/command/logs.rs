@@ -16,7 +16,7 @@ use crate::args::LogsArgs;
 use crate::client::{Client, RequestError};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
-use crate::log::{Filter, Line, Source, Tail};
+use crate::log::{self, Filter, Line, Source, Tail};
 use crate::paint::{Paint, Tone};
 use crate::report::Level;
 use crate::runtime_folder::{AppFolder, RuntimeFolder};
@@ -79,7 +79,9 @@ async fn find(args: &LogsArgs) -> Result<Vec<Log>, Failure> {
     let is_one = names.len() == 1;
     let mut logs = Vec::new();
     for name in names {
-        match path_of(&runtime.find(&name)?, &state).await? {
+        let path = path_of(&runtime.find(&name)?, &state).await?;
+        match path.and_then(|path| if log::is_odd(&path) { Err(unreadable(&name, &path)) } else { Ok(path) })
+        {
             Ok(path) => logs.push(Log { tail: Tail::new(&path, filter(args)), path, app: name }),
             // Of all, those are shown that have one.
             Err(failure) if is_one => return Err(failure),
@@ -111,6 +113,13 @@ async fn path_of(folder: &AppFolder, state: &StateFolder) -> Result<Result<PathB
                 "see it from now on: allcores events {name} --output; or give it a log: --log-file"
             ))
     }))
+}
+
+fn unreadable(name: &AppName, path: &Path) -> Failure {
+    Failure::from(anyhow!("logs of {name}: {} is no regular file, and can't be read again", path.display()))
+        .next(format!(
+            "see what it writes from now on: allcores events {name} --output; or name a file: --log-file"
+        ))
 }
 
 fn filter(args: &LogsArgs) -> Filter {
@@ -157,7 +166,8 @@ fn watch(logs: &[Log]) -> anyhow::Result<rustix::fd::OwnedFd> {
     use inotify::{CreateFlags, WatchFlags};
     let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).context("watch for changes")?;
     for log in logs {
-        let folder = log.path.parent().unwrap_or(Path::new("/"));
+        let real = log::real(&log.path);
+        let folder = real.parent().unwrap_or(Path::new("/"));
         let what = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVE;
         match inotify::add_watch(&watch, folder, what) {
             // It will be made with the log.

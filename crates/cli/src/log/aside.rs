@@ -23,6 +23,9 @@ const PACKED: &str = ".gz";
 /// What one ends with that is being packed.
 const DRAFT: &str = ".gz.part";
 
+/// How many links are followed, one after another; the kernel follows no more.
+const LINKS: usize = 40;
+
 /// A log that was put aside.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Aside {
@@ -38,8 +41,34 @@ impl Aside {
     }
 }
 
+/// Where a log itself is: where its path leads, if that is a link. What is put aside of it is beside it, also while there is
+/// none.
+pub(crate) fn real(log: &Path) -> PathBuf {
+    let mut path = log.to_owned();
+    for _ in 0..LINKS {
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { break };
+        if let Ok(folder) = folder.canonicalize() {
+            path = folder.join(name);
+        }
+        match fs::read_link(&path) {
+            // What /dev/stdout is, is another file in each process.
+            Ok(target) if !path.starts_with("/proc") => {
+                path = path.parent().unwrap_or(Path::new("/")).join(target);
+            }
+            _ => break,
+        }
+    }
+    path
+}
+
+/// Whether there is something that is no file to be read and put aside: a device, a pipe.
+pub(crate) fn is_odd(log: &Path) -> bool {
+    fs::symlink_metadata(real(log)).is_ok_and(|metadata| !metadata.is_file())
+}
+
 /// Finds what was put aside of a log, the oldest first.
 pub(crate) fn asides(log: &Path) -> Vec<Aside> {
+    let log = real(log);
     let (Some(folder), Some(name)) = (log.parent(), log.file_name()) else { return Vec::new() };
     let name = name.to_string_lossy();
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();

@@ -6,7 +6,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -50,6 +50,8 @@ type Complain = Arc<dyn Fn(&str) + Send + Sync>;
 pub(crate) struct LogFile {
     settings: LogSettings,
     file: File,
+    /// Where it is put aside from. `None` for what is no regular file, as a device: that is written to, and left alone.
+    place: Option<PathBuf>,
     length: u64,
     /// When what it has was begun.
     begun: SystemTime,
@@ -80,26 +82,33 @@ impl LogFile {
         complain: impl Fn(&str) + Send + Sync + 'static,
     ) -> anyhow::Result<Self> {
         let file = open(&settings.path)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => bail!("another app writes to it"),
-            result => result?,
+        let place = place(&file, &settings.path)?;
+        if place.is_some() {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::WOULDBLOCK) => bail!("another app writes to it"),
+                result => result?,
+            }
         }
-        let (length, begun) = (file.metadata()?.len(), begun(&settings.path));
+        let length = file.metadata()?.len();
         let complain: Complain = Arc::new(complain);
-        let packer = if settings.is_packed {
-            let complain = Arc::clone(&complain);
-            let packer = Packer::start(&settings.path, move |text| complain(text));
-            Some(packer.context("start the thread that packs logs")?)
-        } else {
-            None
+        let packer = match place.as_ref().filter(|_| settings.is_packed) {
+            Some(place) => {
+                let complain = Arc::clone(&complain);
+                let packer = Packer::start(place, move |text| complain(text));
+                Some(packer.context("start the thread that packs logs")?)
+            }
+            None => None,
         };
-        aside::retain(&settings.path, settings.keep);
+        if let Some(place) = &place {
+            aside::retain(place, settings.keep);
+        }
         Ok(Self {
-            is_cut: length > 0 && !ends_line(&settings.path),
+            is_cut: length > 0 && place.as_ref().is_some_and(|place| !ends_line(place)),
+            begun: begun(place.as_deref()),
             settings,
             file,
+            place,
             length,
-            begun,
             trouble: None,
             rests_until: None,
             last_aside: None,
@@ -127,21 +136,22 @@ impl LogFile {
         };
         let is_old = self.settings.max_age.is_some_and(|age| period(now, age) > period(self.begun, age));
         let rests = self.rests_until.is_some_and(|until| Instant::now() < until);
-        self.length > 0 && (is_large || is_old) && !rests
+        self.length > 0 && self.place.is_some() && (is_large || is_old) && !rests
     }
 
     /// Puts it aside and begins a new one. Where that fails, what there is goes on.
     fn put_aside(&mut self, now: SystemTime) {
+        let Some(place) = self.place.clone() else { return };
         // Their names are their order.
         let then = self.last_aside.map_or(now, |last| now.max(last + Duration::from_millis(1)));
-        let aside = aside::name_for(&self.settings.path, then);
-        let moved = fs::rename(&self.settings.path, &aside)
-            .and_then(|()| self.begin(now).inspect_err(|_| drop(fs::rename(&aside, &self.settings.path))));
+        let aside = aside::name_for(&place, then);
+        let moved = fs::rename(&place, &aside)
+            .and_then(|()| self.begin(&place, now).inspect_err(|_| drop(fs::rename(&aside, &place))));
         match moved {
             Ok(()) => {
                 self.rests_until = None;
                 self.last_aside = Some(then);
-                aside::retain(&self.settings.path, self.settings.keep);
+                aside::retain(&place, self.settings.keep);
                 if let Some(packer) = &self.packer {
                     packer.pack(aside);
                 }
@@ -150,12 +160,16 @@ impl LogFile {
         }
     }
 
-    fn begin(&mut self, now: SystemTime) -> io::Result<()> {
-        let file = open(&self.settings.path)?;
-        // Whoever is quicker by a moment writes into a file that he will not get to keep.
-        let _ = flock(&file, FlockOperation::NonBlockingLockExclusive);
+    fn begin(&mut self, path: &Path, now: SystemTime) -> io::Result<()> {
+        let file = open(path)?;
+        let place = place(&file, path)?;
+        if place.is_some() {
+            // Whoever is quicker by a moment writes into a file that he will not get to keep.
+            let _ = flock(&file, FlockOperation::NonBlockingLockExclusive);
+        }
         self.length = file.metadata()?.len();
         self.file = file;
+        self.place = place;
         self.begun = now;
         self.is_cut = false;
         Ok(())
@@ -244,8 +258,12 @@ impl Out for LogFile {
 
     /// Opens the path anew: somebody has moved the file away.
     fn reopen(&mut self) {
-        match self.begin(begun(&self.settings.path)) {
-            Ok(()) => self.rests_until = None,
+        let path = self.settings.path.clone();
+        match self.begin(&path, SystemTime::now()) {
+            Ok(()) => {
+                self.begun = begun(self.place.as_deref());
+                self.rests_until = None;
+            }
             Err(error) => self.rest(&format!("can't be opened again: {error}")),
         }
     }
@@ -269,16 +287,24 @@ pub(crate) fn check(settings: &LogSettings) -> anyhow::Result<()> {
     open(&settings.path).map(drop).with_context(|| format!("open the log {}", settings.path.display()))
 }
 
+/// Where a file is that was opened by this path, if it is a regular one that can be put aside there.
+fn place(file: &File, path: &Path) -> io::Result<Option<PathBuf>> {
+    let (opened, real) = (file.metadata()?, aside::real(path));
+    let is_it =
+        |found: fs::Metadata| found.is_file() && (found.dev(), found.ino()) == (opened.dev(), opened.ino());
+    Ok(Some(real).filter(|real| fs::symlink_metadata(real).is_ok_and(is_it)))
+}
+
 /// When a log was begun: as its first line says, or when it was written to last.
-fn begun(path: &Path) -> SystemTime {
-    let first = || -> io::Result<SystemTime> {
+fn begun(place: Option<&Path>) -> SystemTime {
+    let first = |path| -> io::Result<SystemTime> {
         let file = File::open(path)?;
         let modified = file.metadata()?.modified()?;
         let mut first = Vec::new();
         io::Read::take(BufReader::new(file), 64).read_until(b'\n', &mut first)?;
         Ok(humantime::parse_rfc3339(Line::read(&first).time).unwrap_or(modified))
     };
-    first().unwrap_or_else(|_| SystemTime::now())
+    place.and_then(|path| first(path).ok()).unwrap_or_else(SystemTime::now)
 }
 
 fn ends_line(path: &Path) -> bool {

@@ -245,6 +245,36 @@ fn an_app_in_the_foreground_has_a_log_if_it_is_given_one() {
 }
 
 #[test]
+fn a_log_that_leads_to_a_device_or_elsewhere_is_never_replaced() {
+    let folder = Folder::new();
+    let log = folder.path().join("null");
+    std::os::unix::fs::symlink("/dev/null", &log).unwrap();
+    start(&folder, &["-w", "1", "--log-file", log.to_str().unwrap(), "--log-size", "1K"]);
+    let count = write(&folder, 2, 100);
+    let deadline = Instant::now() + LONG;
+    while folder.status("web")["output"]["written"].as_u64().unwrap() < u64::from(count) {
+        assert!(Instant::now() < deadline, "{}", folder.status("web"));
+    }
+    folder
+        .allcores(&["logs", "web"])
+        .code(1)
+        .has(&["null is no regular file", "allcores events web --output"]);
+    folder.allcores(&["delete", "web", "--logs"]).code(0);
+    assert_eq!(fs::read_link(&log).unwrap(), Path::new("/dev/null"));
+    assert!(!fs::metadata("/dev/null").unwrap().is_file());
+
+    let (link, there) = (folder.path().join("link.log"), folder.path().join("there"));
+    fs::create_dir(&there).unwrap();
+    std::os::unix::fs::symlink("there/real.log", &link).unwrap();
+    start(&folder, &["-w", "1", "--log-file", link.to_str().unwrap(), "--log-size", "1K", "--log-plain"]);
+    let count = write(&folder, 1, 100);
+    in_order(&written(&folder, count));
+    assert!(link.is_symlink() && fs::read_dir(&there).unwrap().count() > 1);
+    folder.allcores(&["delete", "web", "--logs"]).code(0);
+    assert!(link.is_symlink() && fs::read_dir(&there).unwrap().count() == 0);
+}
+
+#[test]
 fn an_app_without_a_log_says_so() {
     let folder = Folder::new();
     let config = folder.write(

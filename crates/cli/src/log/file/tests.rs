@@ -156,7 +156,7 @@ fn where_nothing_can_be_put_aside_the_log_goes_on() {
     let (mut log, told) = open(LogSettings { max_size: 10, ..settings(folder.path()) });
     log.write(Sink::Stdout, &line("one"));
     let path = log.settings.path.clone();
-    log.settings.path = "/proc/no/such/web.log".into();
+    log.place = Some("/proc/no/such/web.log".into());
     log.write(Sink::Stdout, &line("two"));
     log.write(Sink::Stdout, &line("three"));
     assert_eq!(all(&path), ["one", "two", "three"]);
@@ -169,4 +169,82 @@ fn two_do_not_write_to_one_log() {
     let (_log, _) = open(settings(folder.path()));
     let error = LogFile::open(settings(folder.path()), |_| {}).unwrap_err();
     assert!(error.to_string().contains("another app writes to it"), "{error}");
+}
+
+#[test]
+fn a_link_stays_and_what_it_leads_to_is_put_aside_in_its_own_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let (links, logs) = (folder.path().join("links"), folder.path().join("logs"));
+    fs::create_dir(&links).unwrap();
+    fs::create_dir(&logs).unwrap();
+    std::os::unix::fs::symlink("../logs/real.log", links.join("web.log")).unwrap();
+    // It leads to nothing yet.
+    let (mut log, told) = open(LogSettings { max_size: 10, ..settings(&links) });
+    for text in ["one", "two", "three"] {
+        log.write(Sink::Stdout, &line(text));
+    }
+    let link = links.join("web.log");
+    assert!(link.is_symlink());
+    assert_eq!(fs::read_dir(&links).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(&logs).unwrap().count(), 3);
+    // By either name all of it is found.
+    for path in [&link, &logs.join("real.log")] {
+        assert_eq!(all(path), ["one", "two", "three"]);
+    }
+    let error = LogFile::open(settings(&links), |_| {}).unwrap_err();
+    assert!(error.to_string().contains("another app writes to it"), "{error}");
+    // Moved to another place, by the link.
+    fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink(logs.join("other.log"), &link).unwrap();
+    log.reopen();
+    for text in ["four", "five"] {
+        log.write(Sink::Stdout, &line(text));
+    }
+    assert_eq!(all(&link), ["four", "five"]);
+    assert!(link.is_symlink() && told.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_device_is_written_to_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("web.log");
+    std::os::unix::fs::symlink("/dev/null", &path).unwrap();
+    let eager = LogSettings {
+        max_size: 10,
+        max_age: Some(Duration::from_millis(1)),
+        is_packed: true,
+        ..settings(folder.path())
+    };
+    let (mut log, told) = open(eager.clone());
+    // Of what leads nowhere, two may have the same.
+    let (mut other, _) = open(eager);
+    assert!(log.packer.is_none());
+    for text in ["one", "two", "three"] {
+        log.write(Sink::Stdout, &line(text));
+        other.write(Sink::Stdout, &line(text));
+        log.reopen();
+    }
+    assert_eq!((log.meter().written(), log.meter().lost()), (3, 0));
+    assert_eq!(fs::read_link(&path).unwrap(), Path::new("/dev/null"));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    assert!(told.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_pipe_is_written_to_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("web.log");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
+    // Open at both ends, so that nobody waits for the other.
+    let mut reader = fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    let (mut log, told) = open(LogSettings { max_size: 10, ..settings(folder.path()) });
+    let lines = [line("one"), line("two")];
+    for line in &lines {
+        log.write(Sink::Stdout, line);
+    }
+    let mut read = vec![0; lines.concat().len()];
+    std::io::Read::read_exact(&mut reader, &mut read).unwrap();
+    assert_eq!(read, lines.concat());
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    assert!(told.lock().unwrap().is_empty());
 }
