@@ -23,7 +23,7 @@ use crate::readable;
 use crate::screen;
 use crate::verdict::Verdict;
 use pretty::{Pretty, Words};
-pub(crate) use writer::{Out, Sink};
+pub(crate) use writer::{Out, Sink, ended};
 use writer::{Streams, Writer};
 
 /// More waiting output than this, in bytes, and workers' lines are dropped.
@@ -82,7 +82,7 @@ struct Shared {
 struct Terminal {
     form: Form,
     writer: Writer,
-    /// How many lines the journal did not take.
+    /// How many lines the streams, or the journal, did not take.
     lost: Arc<AtomicU64>,
 }
 
@@ -263,15 +263,16 @@ impl Terminal {
             return Ok(Self { form: Form::Entries, writer, lost });
         }
         let form = if format == LogFormat::Json { Form::Json } else { Form::Text };
-        let note = move |lines| match form {
+        let note = move |lines, why: &str| match form {
             Form::Json => (Sink::Stdout, json::dropped(&name, lines)),
             Form::Text | Form::Entries => {
                 let width = screen::width(&io::stderr());
-                (Sink::Stderr, pretty.dress(&Pretty::dropped(lines), width).into_bytes())
+                (Sink::Stderr, pretty.dress(&Pretty::dropped(lines, why), width).into_bytes())
             }
         };
-        let out = Streams::new(io::stdout(), io::stderr());
-        Ok(Self { form, writer: Writer::start(QUEUE_LIMIT, out, note)?, lost: Arc::default() })
+        let out = Streams::new(io::stdout(), io::stderr(), note.clone());
+        let (lost, unread) = (out.lost(), move |lines| note(lines, "output is not being read"));
+        Ok(Self { form, writer: Writer::start(QUEUE_LIMIT, out, unread)?, lost })
     }
 
     fn output(&self, shared: &Shared, event: &Event<'_>) {

@@ -19,7 +19,7 @@ use super::LogSettings;
 use super::aside::{self, Packer};
 use super::line::{self, Line, Source};
 use crate::readable;
-use crate::report::{Level, Out, Sink};
+use crate::report::{Level, Out, Sink, ended};
 
 /// How long after a failure nothing is put aside.
 const REST: Duration = Duration::from_secs(10);
@@ -267,11 +267,6 @@ impl Out for LogFile {
             Err(error) => self.rest(&format!("can't be opened again: {error}")),
         }
     }
-}
-
-/// How many lines end in there.
-fn ended(lines: &[u8]) -> u64 {
-    lines.split(|byte| *byte == b'\n').count() as u64 - 1
 }
 
 fn open(path: &Path) -> io::Result<File> {

@@ -234,10 +234,10 @@ impl Pretty {
         }
     }
 
-    /// Tells how many workers' lines were lost.
-    pub(super) fn dropped(lines: u64) -> Words {
+    /// Tells how many workers' lines were lost, and why.
+    pub(super) fn dropped(lines: u64, why: &str) -> Words {
         let lines = readable::count(usize::try_from(lines).unwrap_or(usize::MAX), "line");
-        Words::new(Tone::Warning, &format!("\u{2026} {lines} dropped: output is not being read"))
+        Words::new(Tone::Warning, &format!("\u{2026} {lines} dropped: {why}"))
     }
 
     /// Words as they go to stderr, each line with the app's name before it, broken where a terminal has this width.

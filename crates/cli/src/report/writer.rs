@@ -5,12 +5,14 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use allcores::primary::spawn_deaf;
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 
 /// Lines to one stream are written together, up to this many bytes at once.
@@ -35,23 +37,126 @@ pub(crate) trait Out: Send + 'static {
     fn reopen(&mut self) {}
 }
 
-/// Two streams. Where one is gone (EPIPE), what would go there is thrown away.
-pub(super) struct Streams<A, B> {
-    stdout: Option<A>,
-    stderr: Option<B>,
+/// Puts into words how many lines could not be written, and why.
+type LossNote = Box<dyn Fn(u64, &str) -> (Sink, Vec<u8>) + Send>;
+
+/// Two streams. Where nobody reads one any more, what would go there is thrown away. What can't be written for another reason, as
+/// the disk is full, is counted, and said as soon as something can be written there again.
+pub(super) struct Streams {
+    stdout: Stream,
+    stderr: Stream,
+    note: LossNote,
+    lost: Arc<AtomicU64>,
 }
 
-impl<A: AsFd, B: AsFd> Streams<A, B> {
-    pub(super) fn new(stdout: A, stderr: B) -> Self {
-        Self { stdout: Some(stdout), stderr: Some(stderr) }
+/// One of them.
+struct Stream {
+    /// `None` when nobody reads it any more.
+    fd: Option<Box<dyn AsFd + Send>>,
+    /// The last thing that was written ends in the middle of a line.
+    is_cut: bool,
+    trouble: Option<Trouble>,
+}
+
+/// Something can't be written.
+#[derive(Clone, Copy)]
+struct Trouble {
+    reason: Errno,
+    lost: u64,
+}
+
+impl Streams {
+    pub(super) fn new(
+        stdout: impl AsFd + Send + 'static,
+        stderr: impl AsFd + Send + 'static,
+        note: impl Fn(u64, &str) -> (Sink, Vec<u8>) + Send + 'static,
+    ) -> Self {
+        Self {
+            stdout: Stream::new(stdout),
+            stderr: Stream::new(stderr),
+            note: Box::new(note),
+            lost: Arc::default(),
+        }
+    }
+
+    /// How many lines could not be written.
+    pub(super) fn lost(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.lost)
+    }
+
+    fn stream(&mut self, sink: Sink) -> &mut Stream {
+        match sink {
+            Sink::Stdout => &mut self.stdout,
+            Sink::Stderr => &mut self.stderr,
+        }
+    }
+
+    /// Writes whole lines, and counts what is lost. Says whether nothing is.
+    fn put(&mut self, sink: Sink, lines: &[u8]) -> bool {
+        let put = self.stream(sink).put(lines);
+        if let Err(trouble) = put {
+            self.lose(sink, trouble);
+        }
+        put.is_ok()
+    }
+
+    fn lose(&mut self, sink: Sink, Trouble { reason, lost }: Trouble) {
+        self.lost.fetch_add(lost, Ordering::Relaxed);
+        let stream = self.stream(sink);
+        let before = stream.trouble.map_or(0, |trouble| trouble.lost);
+        stream.trouble = Some(Trouble { reason, lost: before + lost });
     }
 }
 
-impl<A: AsFd + Send + 'static, B: AsFd + Send + 'static> Out for Streams<A, B> {
+impl Out for Streams {
     fn write(&mut self, sink: Sink, lines: &[u8]) {
-        match sink {
-            Sink::Stdout => self.stdout = self.stdout.take().filter(|fd| write_chunk(fd, lines).is_ok()),
-            Sink::Stderr => self.stderr = self.stderr.take().filter(|fd| write_chunk(fd, lines).is_ok()),
+        let Some(Trouble { reason, lost }) = self.stream(sink).trouble else {
+            self.put(sink, lines);
+            return;
+        };
+        let (to, note) = (self.note)(lost, &io::Error::from(reason).to_string());
+        if to != sink {
+            // What is said elsewhere can't be tried first, and is said once it is over.
+            if self.put(sink, lines) && self.stream(to).put(&note).is_ok() {
+                self.stream(sink).trouble = None;
+            }
+            return;
+        }
+        match self.stream(sink).put(&note) {
+            Ok(()) => {
+                self.stream(sink).trouble = None;
+                self.put(sink, lines);
+            }
+            Err(Trouble { reason, .. }) => self.lose(sink, Trouble { reason, lost: ended(lines) }),
+        }
+    }
+}
+
+impl Stream {
+    fn new(fd: impl AsFd + Send + 'static) -> Self {
+        Self { fd: Some(Box::new(fd)), is_cut: false, trouble: None }
+    }
+
+    /// Writes whole lines; why not all, and how many are lost. A line of which a part was written is one.
+    fn put(&mut self, lines: &[u8]) -> Result<(), Trouble> {
+        let Some(fd) = self.fd.as_deref().map(AsFd::as_fd) else { return Ok(()) };
+        let end: &[u8] = if self.is_cut { b"\n" } else { b"" };
+        let put = write_chunk(fd, end).and_then(|()| {
+            self.is_cut = false;
+            write_chunk(fd, lines)
+        });
+        match put {
+            Ok(()) => Ok(()),
+            Err((_, error)) if is_gone(fd, error) => {
+                self.fd = None;
+                Ok(())
+            }
+            Err((written, reason)) => {
+                if written > 0 {
+                    self.is_cut = lines[written - 1] != b'\n';
+                }
+                Err(Trouble { reason, lost: ended(&lines[written..]) })
+            }
         }
     }
 }
@@ -244,20 +349,33 @@ impl Queue {
     }
 }
 
-/// Writes it all. A stream that somebody who shares it made non-blocking is waited for.
-fn write_chunk(fd: &impl AsFd, mut bytes: &[u8]) -> rustix::io::Result<()> {
-    while !bytes.is_empty() {
-        match rustix::io::write(fd, bytes) {
-            Ok(written) => bytes = &bytes[written..],
+/// Writes it all; how much that was, if not all. A stream that somebody who shares it made non-blocking is waited for.
+fn write_chunk(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<(), (usize, Errno)> {
+    let mut written = 0;
+    while written < bytes.len() {
+        match rustix::io::write(fd, &bytes[written..]) {
+            Ok(count) => written += count,
             Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => match poll(&mut [PollFd::new(fd, PollFlags::OUT)], None) {
+            Err(Errno::AGAIN) => match poll(&mut [PollFd::new(&fd, PollFlags::OUT)], None) {
                 Ok(_) | Err(Errno::INTR) => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err((written, error)),
             },
-            Err(error) => return Err(error),
+            Err(error) => return Err((written, error)),
         }
     }
     Ok(())
+}
+
+/// Whether nobody will read there any more: a pipe's other end is closed, or a terminal has hung up.
+fn is_gone(fd: BorrowedFd<'_>, error: Errno) -> bool {
+    let is_terminal =
+        || fstat(fd).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice);
+    error == Errno::PIPE || (error == Errno::IO && is_terminal())
+}
+
+/// How many lines end in there.
+pub(crate) fn ended(lines: &[u8]) -> u64 {
+    lines.split(|byte| *byte == b'\n').count() as u64 - 1
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! That lines arrive in order, that a full queue holds up nobody, and that a closed pipe is no disaster.
 
+use std::fs::OpenOptions;
 use std::io::{PipeReader, PipeWriter, Read as _, pipe};
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
-use super::{Sink, Streams, Writer};
+use super::{Out as _, Sink, Streams, Writer};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -12,9 +14,13 @@ fn note(lines: u64) -> (Sink, Vec<u8>) {
     (Sink::Stdout, format!("[{lines}]").into_bytes())
 }
 
+fn loss(lines: u64, why: &str) -> (Sink, Vec<u8>) {
+    (Sink::Stdout, format!("[{lines} {why}]\n").into_bytes())
+}
+
 fn writer(limit: usize) -> (Writer, PipeReader, PipeReader) {
     let ((out, to_out), (err, to_err)): ((PipeReader, PipeWriter), _) = (pipe().unwrap(), pipe().unwrap());
-    (Writer::start(limit, Streams::new(to_out, to_err), note).unwrap(), out, err)
+    (Writer::start(limit, Streams::new(to_out, to_err, loss), note).unwrap(), out, err)
 }
 
 fn all(mut pipe: PipeReader) -> String {
@@ -86,9 +92,45 @@ fn a_closed_stream_swallows_its_lines_and_spares_the_other() {
 fn a_non_blocking_stream_is_waited_for() {
     let (out, to_out) = pipe().unwrap();
     rustix::io::ioctl_fionbio(&to_out, true).unwrap();
-    let writer = Writer::start(4 << 20, Streams::new(to_out, std::io::stderr()), note).unwrap();
+    let writer = Writer::start(4 << 20, Streams::new(to_out, std::io::stderr(), loss), note).unwrap();
     writer.push_line(Sink::Stdout, &vec![b'x'; 1 << 20]);
     let reading = thread::spawn(move || all(out));
     assert!(writer.finish(PATIENCE));
     assert_eq!(reading.join().unwrap().len(), 1 << 20);
+}
+
+#[test]
+fn a_full_disk_loses_lines_that_are_counted_and_said_and_no_more() {
+    let full = || OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let ((out, to_out), (err, to_err)) = (pipe().unwrap(), pipe().unwrap());
+    let mut streams = Streams::new(full(), full(), loss);
+    for _ in 0..2 {
+        streams.write(Sink::Stdout, b"lost\nlost\n");
+    }
+    streams.write(Sink::Stderr, b"lost\n");
+    assert_eq!(streams.lost().load(Ordering::Relaxed), 5);
+    // There is room again.
+    streams.stdout.fd = Some(Box::new(to_out));
+    streams.stderr.fd = Some(Box::new(to_err));
+    for sink in [Sink::Stderr, Sink::Stdout] {
+        streams.write(sink, b"one\n");
+        streams.write(sink, b"two\n");
+    }
+    assert_eq!(streams.lost().load(Ordering::Relaxed), 5);
+    drop(streams);
+    assert_eq!(all(err), "one\ntwo\n");
+    let why = "No space left on device (os error 28)";
+    assert_eq!(all(out), format!("[1 {why}]\n[4 {why}]\none\ntwo\n"));
+}
+
+#[test]
+fn a_line_that_was_cut_off_does_not_spoil_the_next() {
+    let (out, to_out) = pipe().unwrap();
+    let mut streams = Streams::new(to_out, std::io::stderr(), loss);
+    // As a disk does that has room for a part of it.
+    streams.write(Sink::Stdout, b"begun");
+    streams.stdout.is_cut = true;
+    streams.write(Sink::Stdout, b"next\n");
+    drop(streams);
+    assert_eq!(all(out), "begun\nnext\n");
 }
