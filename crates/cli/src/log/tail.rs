@@ -50,6 +50,8 @@ pub(crate) struct Tail {
     path: PathBuf,
     filter: Filter,
     file: Option<Opened>,
+    /// The stamp of the last that had been put aside when the file was opened.
+    before: String,
     /// How far it has been read.
     read: u64,
     /// A line whose end has not been written.
@@ -92,7 +94,15 @@ impl Opened {
 impl Tail {
     /// Begins to read a log. A log that is not there is empty: it may come.
     pub(crate) fn new(path: &Path, filter: Filter) -> Self {
-        Self { path: path.to_owned(), filter, file: None, read: 0, begun: Vec::new(), time: String::new() }
+        Self {
+            path: path.to_owned(),
+            filter,
+            file: None,
+            before: String::new(),
+            read: 0,
+            begun: Vec::new(),
+            time: String::new(),
+        }
     }
 
     /// Reads the last lines that are wanted, the oldest first: so many, or all.
@@ -158,9 +168,14 @@ impl Tail {
             self.take_from(&mut &old.file, false, each)?;
             // Opened before the list is made: what was put aside before that is in it.
             self.begun.clear();
+            let before = self.before.clone();
             self.open()?;
             let list = asides(&self.path);
-            let newer = list.iter().rposition(|aside| old.became(aside)).map_or(0, |at| at + 1);
+            // Somebody else may have moved it away, or it was too old to be kept.
+            let newer = list
+                .iter()
+                .rposition(|aside| old.became(aside))
+                .map_or_else(|| list.partition_point(|aside| aside.stamp <= before), |at| at + 1);
             for aside in &list[newer..] {
                 if !self.file.as_ref().is_some_and(|opened| opened.is(&aside.path)) {
                     self.take_aside(aside, each)?;
@@ -177,7 +192,10 @@ impl Tail {
         if self.file.is_none() {
             match Opened::new(&self.path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                opened => (self.file, self.read) = (Some(opened?), 0),
+                opened => {
+                    (self.file, self.read) = (Some(opened?), 0);
+                    self.before = asides(&self.path).pop().map(|aside| aside.stamp).unwrap_or_default();
+                }
             }
         }
         Ok(())
@@ -365,6 +383,29 @@ mod tests {
         fs::write(&log, line(7, 0, "an")).unwrap();
         assert_eq!(more(&mut tail), ["an"]);
         assert!(more(&mut tail).is_empty());
+    }
+
+    #[test]
+    fn what_somebody_else_moved_away_is_followed_by_what_is_new_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("web.log");
+        for (second, text) in (0..).zip(["one", "two"]) {
+            append(&log, &line(second, 0, text));
+            fs::rename(&log, name_for(&log, at(second))).unwrap();
+        }
+        append(&log, &line(2, 0, "three"));
+        let mut tail = Tail::new(&log, Filter::default());
+        assert_eq!(texts(&tail.last(Some(1)).unwrap()), ["three"]);
+        append(&log, &line(3, 0, "four"));
+        fs::rename(&log, folder.path().join("moved")).unwrap();
+        append(&log, &line(4, 0, "five"));
+        assert_eq!(more(&mut tail), ["four", "five"]);
+        // What is put aside after that is new.
+        fs::rename(&log, folder.path().join("moved")).unwrap();
+        append(&log, &line(5, 0, "six"));
+        fs::rename(&log, name_for(&log, at(5))).unwrap();
+        append(&log, &line(6, 0, "seven"));
+        assert_eq!(more(&mut tail), ["six", "seven"]);
     }
 
     #[test]
