@@ -171,7 +171,7 @@ fn of_name(
         return Ok(Launch { record: record(called.clone(), arguments, log)?, may_run: true });
     }
     match state.record(name)? {
-        Some(_) if typed.options().next().is_some() || args.env_name.is_some() || args.name.is_some() => Err(
+        Some(_) if typed.has_options() || args.env_name.is_some() || args.name.is_some() => Err(
             Failure::usage(anyhow!("start {name}: it is started as it was before, without other options"))
                 .next("start it anew, with its command and all options, or from its file"),
         ),

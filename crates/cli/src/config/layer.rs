@@ -47,8 +47,10 @@ pub(super) enum Value {
 /// Where an option was set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
-    /// On the command line, or by a variable of the environment.
+    /// On the command line.
     Typed,
+    /// By a variable of the environment.
+    Environment,
     /// In the file, from and to these bytes.
     File(Range<usize>),
     /// Nowhere; it follows from where the file is.
@@ -69,12 +71,12 @@ impl Layer {
     pub(super) fn typed(catalogue: &Catalogue, matches: &ArgMatches) -> Self {
         let mut layer = Self::default();
         for key in catalogue.keys() {
-            let is_typed = matches!(
-                matches.value_source(key.id()),
-                Some(ValueSource::CommandLine | ValueSource::EnvVariable)
-            );
+            let origin = match matches.value_source(key.id()) {
+                Some(ValueSource::CommandLine) => Origin::Typed,
+                Some(ValueSource::EnvVariable) => Origin::Environment,
+                _ => continue,
+            };
             let value = match key.kind() {
-                _ if !is_typed => continue,
                 Some(Kind::Flag) => Value::Times(1),
                 Some(Kind::Tally) => Value::Times(matches.get_count(key.id())),
                 _ => {
@@ -82,7 +84,7 @@ impl Layer {
                     Value::Words(words.map(ToOwned::to_owned).collect())
                 }
             };
-            layer.set(key.name(), Setting { value, origin: Origin::Typed });
+            layer.set(key.name(), Setting { value, origin });
         }
         layer
     }
@@ -112,7 +114,7 @@ impl Layer {
         let set = self.settings.iter().filter(|(_, setting)| setting.value != Value::Off);
         set.filter_map(|(name, setting)| match &setting.origin {
             Origin::File(at) => Some((name.as_str(), at.clone())),
-            Origin::Typed | Origin::Implied => None,
+            Origin::Typed | Origin::Environment | Origin::Implied => None,
         })
     }
 

@@ -86,6 +86,11 @@ impl Typed {
         words.into_iter()
     }
 
+    /// Whether options were typed; variables of the environment are always there.
+    pub(crate) fn has_options(&self) -> bool {
+        self.layer.all().any(|(_, setting)| setting.origin == Origin::Typed)
+    }
+
     /// Puts the app together, from the file as it is now.
     ///
     /// # Errors

@@ -108,7 +108,8 @@ impl From<&Setting> for SettingSaved {
             Value::Words(words) => ValueSaved::Words(words.clone()),
         };
         let origin = match &setting.origin {
-            Origin::Typed => OriginSaved::Typed,
+            // Of what a program goes on with, it no longer matters.
+            Origin::Typed | Origin::Environment => OriginSaved::Typed,
             Origin::File(at) => OriginSaved::File(at.start, at.end),
             Origin::Implied => OriginSaved::Implied,
         };

@@ -198,6 +198,10 @@ fn what_cannot_be_meant_is_refused() {
     let with_options = folder.allcores(&["start", "old", "-w", "2"]).code(2);
     with_options
         .has(&["start old: it is started as it was before, without other options", "next: start it anew"]);
+    folder.allcores(&["stop", "old"]).code(0);
+    // Set for all that is started in a shell, and asked for by nobody.
+    let again = folder.command(&["start", "old"]).env("ALLCORES_LOG_FORMAT", "json").output().unwrap();
+    Run::from(again).code(0).has(&["old: 1 worker ready"]);
     let elsewhere = folder.command(&["start"]).current_dir("/").output().unwrap();
     Run::from(elsewhere).code(2).has(&["no allcores.toml", "allcores start -- node server.js"]);
 }
