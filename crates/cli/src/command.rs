@@ -31,6 +31,7 @@ use allcores::primary::{Legacy, Unreadable};
 use anyhow::{Context as _, anyhow};
 use clap::ArgMatches;
 use clap_complete::env::Shells;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 use tokio::time::timeout;
 
@@ -134,16 +135,46 @@ fn man(args: &ManArgs) -> Result<ExitCode, Failure> {
     print(&text)
 }
 
-/// Prints to stdout. A reader who has read enough (`| head`) is no failure.
-fn print(text: &[u8]) -> Result<ExitCode, Failure> {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(text).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::from(anyhow::Error::new(error).context("write to stdout"))
-                .next("see what stdout is, and whether its disk is full"))
+/// What became of something that was printed. A reader who has read enough (`| head`) is no failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Printed {
+    Written,
+    ReaderGone,
+}
+
+impl Printed {
+    /// Tells a reader who has gone from a failure.
+    fn of(written: anyhow::Result<()>) -> anyhow::Result<Self> {
+        let is_gone = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+        match written {
+            Ok(()) => Ok(Self::Written),
+            Err(error) if error.downcast_ref().is_some_and(is_gone) => Ok(Self::ReaderGone),
+            Err(error) => Err(error),
         }
-        _ => Ok(ExitCode::Success),
     }
+}
+
+/// Writes to stdout.
+fn write_out(text: &[u8]) -> Result<Printed, Failure> {
+    let mut stdout = io::stdout().lock();
+    let written = stdout.write_all(text).and_then(|()| stdout.flush());
+    Printed::of(written.map_err(anyhow::Error::new)).map_err(|error| {
+        Failure::from(error.context("write to stdout"))
+            .next("see what stdout is, and whether its disk is full")
+    })
+}
+
+/// Whether nobody reads stdout any more, which writing would show, too: for when there is nothing to write.
+fn is_reader_gone() -> bool {
+    let stdout = io::stdout();
+    let mut polled = [PollFd::new(&stdout, PollFlags::empty())];
+    let is_polled = poll(&mut polled, Some(&Timespec::default())).is_ok();
+    is_polled && polled[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
+}
+
+/// Prints to stdout.
+fn print(text: &[u8]) -> Result<ExitCode, Failure> {
+    write_out(text).map(|_| ExitCode::Success)
 }
 
 /// Says something to a person on stdout.

@@ -1,8 +1,11 @@
 //! `allcores events`: what happens to apps, as it happens.
 
-use tokio::sync::mpsc;
+use std::time::Duration;
 
-use super::{explain, print};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::{Printed, explain, is_reader_gone, write_out};
 use crate::args::EventsArgs;
 use crate::client::Client;
 use crate::exit_code::ExitCode;
@@ -10,7 +13,10 @@ use crate::failure::Failure;
 use crate::runtime_folder::AppFolder;
 use crate::target;
 
-/// Prints events of all apps in the order in which they come, until the last app has gone.
+/// How often it is seen whether anybody still reads, while nothing happens.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Prints events of all apps in the order in which they come, until the last app has gone, or who reads them.
 pub(super) async fn execute(args: &EventsArgs) -> Result<ExitCode, Failure> {
     let (tell, mut told) = mpsc::channel(64);
     for folder in target::folders("events of", &args.names)? {
@@ -18,10 +24,18 @@ pub(super) async fn execute(args: &EventsArgs) -> Result<ExitCode, Failure> {
     }
     drop(tell);
     let mut failures = Vec::new();
-    while let Some(line) = told.recv().await {
-        match line {
-            Ok(line) => drop(print(&line)?),
-            Err(failure) => failures.push(failure),
+    loop {
+        let is_over = match timeout(LOOK, told.recv()).await {
+            Ok(Some(Ok(line))) => write_out(&line)? == Printed::ReaderGone,
+            Ok(Some(Err(failure))) => {
+                failures.push(failure);
+                false
+            }
+            Ok(None) => true,
+            Err(_) => is_reader_gone(),
+        };
+        if is_over {
+            break;
         }
     }
     Failure::of_all(failures)

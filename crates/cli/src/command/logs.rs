@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use serde::Serialize;
 use tokio::time::timeout;
 
-use super::{ANSWER_PATIENCE, explain, unresponsive};
+use super::{ANSWER_PATIENCE, Printed, explain, is_reader_gone, unresponsive};
 use crate::args::LogsArgs;
 use crate::client::{Client, RequestError};
 use crate::exit_code::ExitCode;
@@ -47,18 +47,12 @@ pub(super) async fn execute(args: &LogsArgs) -> Result<ExitCode, Failure> {
     let mut logs = find(args).await?;
     let style = Style::new(args, &logs);
     let mut out = BufWriter::new(io::stdout().lock());
-    match show(args, &mut logs, &style, &mut out).and_then(|()| Ok(out.flush()?)) {
-        // Who reads has read enough.
-        Err(error) if is_broken_pipe(&error) => Ok(ExitCode::Success),
-        result => result.map(|()| ExitCode::Success).map_err(|error| {
-            let next = "see that each log is a file that this user can read: allcores describe NAME says where it is";
-            Failure::from(error).next(next)
-        }),
-    }
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    let shown = show(args, &mut logs, &style, &mut out).and_then(|()| Ok(out.flush()?));
+    Printed::of(shown).map(|_| ExitCode::Success).map_err(|error| {
+        let next =
+            "see that each log is a file that this user can read: allcores describe NAME says where it is";
+        Failure::from(error).next(next)
+    })
 }
 
 async fn find(args: &LogsArgs) -> Result<Vec<Log>, Failure> {
@@ -158,6 +152,9 @@ fn show(args: &LogsArgs, logs: &mut [Log], style: &Style, out: &mut impl Write) 
         }
         out.flush()?;
         wait(&watch)?;
+        if is_reader_gone() {
+            return Ok(());
+        }
     }
 }
 

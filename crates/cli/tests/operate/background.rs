@@ -1,9 +1,11 @@
 //! Apps in the background: started, listed, told things, stopped, forgotten, saved.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, PipeWriter, pipe};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use allcores_testing::runtimes::{Runtime, fixture, require};
@@ -320,6 +322,49 @@ fn events_are_told_from_now_until_the_end() {
     let told = events.events();
     assert_eq!(told.last().unwrap().kind(), "stopped");
     assert!(told.iter().all(|event| event.value["app"] == "web"), "{told:?}");
+}
+
+/// The writing end of a pipe that nobody reads, as a `| head` that has read enough leaves it.
+fn unread() -> PipeWriter {
+    let (reader, writer) = pipe().unwrap();
+    drop(reader);
+    writer
+}
+
+#[test]
+fn events_and_logs_end_when_nobody_reads_them_any_more() {
+    let folder = running();
+    for arguments in [&["events", "web"][..], &["logs", "web", "-f"]] {
+        let run = folder.command(arguments).stdout(unread()).output().unwrap();
+        assert_eq!(Run::from(run).code(0).err, "");
+    }
+    // One that reads a line of what happens later.
+    let mut command = folder.command(&["events", "web"]);
+    let mut events = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(events.stdout.take().unwrap()).lines();
+    let reader = std::thread::spawn(move || lines.next().unwrap().unwrap());
+    let deadline = Instant::now() + LONG;
+    while !reader.is_finished() {
+        folder.allcores(&["scale", "web", "2"]).code(0);
+        folder.allcores(&["scale", "web", "1"]).code(0);
+        assert!(Instant::now() < deadline, "nothing was told");
+    }
+    assert!(reader.join().unwrap().contains("\"event\""));
+    assert!(events.wait().unwrap().success());
+}
+
+#[test]
+fn a_reload_that_nobody_reads_of_is_waited_for_and_ends_as_it_does() {
+    let folder = running();
+    let reload = |options: &[&str]| {
+        let mut command = folder.command(&[&["reload", "web"], options].concat());
+        Run::from(command.stdout(unread()).output().unwrap())
+    };
+    for (options, generation) in [(&[][..], 2), (&["--json"], 3)] {
+        assert_eq!(reload(options).code(0).err, "");
+        assert_eq!(folder.status("web")["generation"], generation);
+    }
+    reload(&["--", "sh", "-c", "exit 7"]).code(8).has(&["the old version has served all the time"]);
 }
 
 /// Runs the server that tells what it was told, in node.

@@ -1,9 +1,10 @@
 //! How a reload goes on, for eyes and for programs.
 
-use std::io::{IsTerminal, Write as _, stdout};
+use std::io::{IsTerminal as _, stdout};
 
 use anyhow::Context as _;
 
+use super::super::{Printed, write_out};
 use crate::failure::Failure;
 use crate::readable;
 use crate::screen;
@@ -19,6 +20,8 @@ pub(super) struct Progress<'a> {
     kind: Kind,
     done: u16,
     slots: u16,
+    /// Nobody reads it any more; the reload goes on, and its outcome is waited for.
+    is_unread: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +38,7 @@ impl<'a> Progress<'a> {
             (false, true) => Kind::Bar,
             (false, false) => Kind::Lines,
         };
-        Self { name, kind, done: 0, slots: 0 }
+        Self { name, kind, done: 0, slots: 0, is_unread: false }
     }
 
     pub(super) fn show(&mut self, news: &ReloadNewsView) -> Result<(), Failure> {
@@ -44,32 +47,29 @@ impl<'a> Progress<'a> {
             ReloadNewsView::Replaced { done, slots, .. } => (self.done, self.slots) = (*done, *slots),
             _ => {}
         }
-        let mut out = stdout().lock();
-        let written = match self.kind {
-            Kind::Json => serde_json::to_string(news)
-                .map_err(std::io::Error::other)
-                .and_then(|line| writeln!(out, "{line}")),
-            Kind::Lines => match Self::words(news) {
-                Some(words) => writeln!(out, "{}: {words}", self.name),
-                None => Ok(()),
-            },
-            Kind::Bar => match Self::words(news) {
-                Some(words) => {
-                    let stays = matches!(news, ReloadNewsView::Ended(_) | ReloadNewsView::Notice { .. });
-                    let end = if stays { "\n" } else { "" };
-                    let line = format!("{}: {} {words}", self.name, self.bar());
-                    let width = screen::width(&out);
-                    // One that is broken could not be written over.
-                    let line = match width.filter(|_| !stays) {
-                        Some(width) => screen::cut(&line, width),
-                        None => screen::fit(&line, width),
-                    };
-                    write!(out, "\r\x1b[K{line}{end}")
-                }
-                None => Ok(()),
-            },
+        if self.is_unread {
+            return Ok(());
+        }
+        let text = match self.kind {
+            Kind::Json => Some(serde_json::to_string(news).context("print how the reload goes on")? + "\n"),
+            Kind::Lines => Self::words(news).map(|words| format!("{}: {words}\n", self.name)),
+            Kind::Bar => Self::words(news).map(|words| {
+                let stays = matches!(news, ReloadNewsView::Ended(_) | ReloadNewsView::Notice { .. });
+                let end = if stays { "\n" } else { "" };
+                let line = format!("{}: {} {words}", self.name, self.bar());
+                let width = screen::width(&stdout());
+                // One that is broken could not be written over.
+                let line = match width.filter(|_| !stays) {
+                    Some(width) => screen::cut(&line, width),
+                    None => screen::fit(&line, width),
+                };
+                format!("\r\x1b[K{line}{end}")
+            }),
         };
-        Ok(written.and_then(|()| out.flush()).context("print how the reload goes on")?)
+        if let Some(text) = text {
+            self.is_unread = write_out(text.as_bytes())? == Printed::ReaderGone;
+        }
+        Ok(())
     }
 
     fn bar(&self) -> String {
