@@ -188,6 +188,19 @@ fn print_json(value: &impl Serialize) -> Result<ExitCode, Failure> {
     print(&text)
 }
 
+/// Asks an app something, and waits for the answer for so long.
+async fn ask<T>(
+    app: &AppFolder,
+    tried: &str,
+    patience: Duration,
+    asked: impl Future<Output = Result<T, RequestError>>,
+) -> Result<T, Failure> {
+    match timeout(patience, asked).await {
+        Ok(answer) => answer.map_err(|error| explain(app, tried, error)),
+        Err(_) => Err(unresponsive(app, tried, patience)),
+    }
+}
+
 /// Says in full why an app didn't do what was asked.
 fn explain(app: &AppFolder, tried: &str, error: RequestError) -> Failure {
     let name = app.name();

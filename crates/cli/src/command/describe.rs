@@ -3,9 +3,7 @@
 use std::fmt::Write as _;
 use std::io;
 
-use tokio::time::timeout;
-
-use super::{ANSWER_PATIENCE, explain, print, print_json, unresponsive};
+use super::{ANSWER_PATIENCE, ask, print, print_json};
 use crate::args::DescribeArgs;
 use crate::client::Client;
 use crate::exit_code::ExitCode;
@@ -18,11 +16,7 @@ use crate::view::DescriptionView;
 /// Asks the app and shows what it says.
 pub(super) async fn execute(args: &DescribeArgs) -> Result<ExitCode, Failure> {
     let folder = RuntimeFolder::from_env()?.find(&args.name)?;
-    let description = match timeout(ANSWER_PATIENCE, Client::new(&folder).describe()).await {
-        Ok(Ok(description)) => description,
-        Ok(Err(error)) => return Err(explain(&folder, "describe", error)),
-        Err(_) => return Err(unresponsive(&folder, "describe", ANSWER_PATIENCE)),
-    };
+    let description = ask(&folder, "describe", ANSWER_PATIENCE, Client::new(&folder).describe()).await?;
     if args.json {
         print_json(&description)
     } else {

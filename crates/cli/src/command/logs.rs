@@ -9,11 +9,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify;
 use rustix::io::Errno;
 use serde::Serialize;
-use tokio::time::timeout;
 
-use super::{ANSWER_PATIENCE, Printed, explain, is_reader_gone, unresponsive};
+use super::{ANSWER_PATIENCE, Printed, ask, is_reader_gone};
 use crate::args::LogsArgs;
-use crate::client::{Client, RequestError};
+use crate::client::Client;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::log::{self, Filter, Line, Source, Tail};
@@ -89,17 +88,12 @@ async fn find(args: &LogsArgs) -> Result<Vec<Log>, Failure> {
     Ok(logs)
 }
 
-/// Where an app's log is: as it says itself, or as it was when it was started.
+/// Where an app's log is: as it says itself, or, where it does not, as it was when it was started.
 async fn path_of(folder: &AppFolder, state: &StateFolder) -> Result<Result<PathBuf, Failure>, Failure> {
     let name = folder.name();
-    let description = match timeout(ANSWER_PATIENCE, Client::new(folder).describe()).await {
-        Ok(Ok(description)) => description,
-        Ok(Err(RequestError::NotRunning)) => {
-            let known = state.record(name)?;
-            return Ok(known.map(|record| record.log()).ok_or_else(|| super::not_running(folder, "logs of")));
-        }
-        Ok(Err(error)) => return Err(explain(folder, "logs of", error)),
-        Err(_) => return Err(unresponsive(folder, "logs of", ANSWER_PATIENCE)),
+    let description = match ask(folder, "logs of", ANSWER_PATIENCE, Client::new(folder).describe()).await {
+        Ok(description) => description,
+        Err(failure) => return Ok(state.record(name)?.map(|record| record.log()).ok_or(failure)),
     };
     Ok(description.log.map(PathBuf::from).ok_or_else(|| {
         Failure::from(anyhow!("logs of {name}: it has none; what it writes comes out where it was started"))

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use tokio::time::{Instant, timeout_at};
 
-use super::{explain, print, say};
+use super::{explain, print, say, unresponsive};
 use crate::args::ReloadArgs;
 use crate::client::{Client, News, RequestError};
 use crate::exit_code::ExitCode;
@@ -35,6 +35,12 @@ pub(super) struct Wish<'a> {
     is_json: bool,
 }
 
+impl Wish<'_> {
+    fn limit(&self) -> Duration {
+        self.timeout.unwrap_or(Duration::from_hours(24 * 365))
+    }
+}
+
 /// Reloads the apps, one after another: each when the one before it serves.
 pub(super) async fn execute(args: &ReloadArgs) -> Result<ExitCode, Failure> {
     let folders = target::folders("reload", &args.names)?;
@@ -53,17 +59,11 @@ pub(super) async fn execute(args: &ReloadArgs) -> Result<ExitCode, Failure> {
 
 /// Asks an app for a reload, and waits for its outcome.
 pub(super) async fn roll(folder: &AppFolder, wish: &Wish<'_>) -> Result<(), Failure> {
-    let (client, name) = (Client::new(folder), folder.name());
-    let proof = match wish.prove {
-        Some(path) => {
-            let status = client.status().await.map_err(|error| explain(folder, "reload", error))?;
-            Some(Proof::begin(&status, path)?)
-        }
-        None => None,
-    };
-    let asked = client.reload(&wish.view).await;
-    let mut news = asked.map_err(|error| not_begun(folder, error))?;
-    let ended = follow(wish, folder, &mut news).await;
+    let name = folder.name();
+    let deadline = Instant::now() + wish.limit();
+    let begun = timeout_at(deadline, begin(wish, folder)).await;
+    let (proof, mut news) = begun.unwrap_or_else(|_| Err(unresponsive(folder, "reload", wish.limit())))?;
+    let ended = follow(wish, folder, &mut news, deadline).await;
     let proven = match proof {
         Some(proof) => Some(proof.end().await),
         None => None,
@@ -82,6 +82,23 @@ pub(super) async fn roll(folder: &AppFolder, wish: &Wish<'_>) -> Result<(), Fail
             ))),
         None => Ok(()),
     }
+}
+
+/// Begins with requests of its own, where they are asked for, and with the reload.
+async fn begin(
+    wish: &Wish<'_>,
+    folder: &AppFolder,
+) -> Result<(Option<Proof>, News<ReloadNewsView>), Failure> {
+    let client = Client::new(folder);
+    let proof = match wish.prove {
+        Some(path) => {
+            let status = client.status().await.map_err(|error| explain(folder, "reload", error))?;
+            Some(Proof::begin(&status, path)?)
+        }
+        None => None,
+    };
+    let news = client.reload(&wish.view).await.map_err(|error| not_begun(folder, error))?;
+    Ok((proof, news))
 }
 
 /// Says why the app would not begin; the old version serves.
@@ -118,14 +135,13 @@ async fn follow(
     wish: &Wish<'_>,
     folder: &AppFolder,
     news: &mut News<ReloadNewsView>,
+    deadline: Instant,
 ) -> Result<EndedView, Failure> {
     let name = folder.name();
     let mut progress = Progress::new(name.as_str(), wish.is_json);
-    let limit = wish.timeout.unwrap_or(Duration::from_hours(24 * 365));
-    let deadline = Instant::now() + limit;
     loop {
         let next = timeout_at(deadline, news.next()).await.map_err(|_| {
-            let patience = readable::duration(limit);
+            let patience = readable::duration(wish.limit());
             Failure::from(anyhow!("reload {name}: not done after {patience}; the app goes on with it"))
                 .next(format!("see how far it is: allcores status {name}"))
         })?;

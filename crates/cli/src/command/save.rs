@@ -6,7 +6,7 @@ use anyhow::{Context as _, anyhow};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{ANSWER_PATIENCE, explain, say, start, unresponsive};
+use super::{ANSWER_PATIENCE, ask, explain, say, start};
 use crate::args::{ResurrectArgs, SaveArgs};
 use crate::background::Started;
 use crate::client::Client;
@@ -47,13 +47,8 @@ pub(super) async fn save(args: &SaveArgs) -> Result<ExitCode, Failure> {
 async fn workers(folder: &AppFolder) -> Result<Option<u16>, Failure> {
     let client = Client::new(folder);
     let asked = async { Ok((client.status().await?, client.describe().await?)) };
-    match timeout(ANSWER_PATIENCE, asked).await {
-        Ok(Ok((status, description))) => {
-            Ok(Some(status.target).filter(|count| *count != description.workers))
-        }
-        Ok(Err(error)) => Err(explain(folder, "save", error)),
-        Err(_) => Err(unresponsive(folder, "save", ANSWER_PATIENCE)),
-    }
+    let (status, description) = ask(folder, "save", ANSWER_PATIENCE, asked).await?;
+    Ok(Some(status.target).filter(|count| *count != description.workers))
 }
 
 /// Starts what was saved and does not run.

@@ -1,9 +1,9 @@
 //! `allcores scale`: changes the number of workers and waits until it is so.
 
 use anyhow::anyhow;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
-use super::{explain, say};
+use super::{ask, explain, say};
 use crate::args::{Change, ScaleArgs};
 use crate::client::Client;
 use crate::exit_code::ExitCode;
@@ -14,8 +14,9 @@ use crate::runtime_folder::{AppFolder, RuntimeFolder};
 /// Asks for so many workers.
 pub(super) async fn execute(args: &ScaleArgs) -> Result<ExitCode, Failure> {
     let folder = RuntimeFolder::from_env()?.find(&args.name)?;
+    let deadline = Instant::now() + args.timeout;
     let workers = wanted(args, &folder).await?;
-    match timeout(args.timeout, Client::new(&folder).scale(workers)).await {
+    match timeout_at(deadline, Client::new(&folder).scale(workers)).await {
         Ok(Ok(status)) => {
             say(&format!("{}: {} ready\n", args.name, readable::count(status.ready(), "worker")))
         }
@@ -28,9 +29,7 @@ pub(super) async fn execute(args: &ScaleArgs) -> Result<ExitCode, Failure> {
 async fn wanted(args: &ScaleArgs, folder: &AppFolder) -> Result<u16, Failure> {
     let now = match args.workers {
         Change::To(workers) => workers,
-        Change::By(_) => {
-            Client::new(folder).status().await.map_err(|error| explain(folder, "scale", error))?.target
-        }
+        Change::By(_) => ask(folder, "scale", args.timeout, Client::new(folder).status()).await?.target,
     };
     args.workers.from(now).ok_or_else(|| {
         let text = format!("scale {}: it has {now}, and that would leave none, or too many", args.name);

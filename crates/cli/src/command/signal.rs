@@ -2,9 +2,8 @@
 
 use anyhow::anyhow;
 use serde_json::value::RawValue;
-use tokio::time::timeout;
 
-use super::{ANSWER_PATIENCE, explain, say, unresponsive};
+use super::{ANSWER_PATIENCE, ask, say};
 use crate::args::{SendArgs, SignalArgs};
 use crate::client::Client;
 use crate::exit_code::ExitCode;
@@ -19,12 +18,8 @@ pub(super) async fn signal(args: &SignalArgs) -> Result<ExitCode, Failure> {
     let wish = SignalView { signal: args.signal.to_string(), slot: args.slot };
     let mut failures = Vec::new();
     for folder in target::folders("signal", &args.names)? {
-        let asked = timeout(ANSWER_PATIENCE, Client::new(&folder).signal(&wish)).await;
-        let told = match asked {
-            Ok(Ok(reached)) => tell(&folder, &format!("{} sent to", args.signal), &reached),
-            Ok(Err(error)) => Err(explain(&folder, "signal", error)),
-            Err(_) => Err(unresponsive(&folder, "signal", ANSWER_PATIENCE)),
-        };
+        let asked = ask(&folder, "signal", ANSWER_PATIENCE, Client::new(&folder).signal(&wish)).await;
+        let told = asked.and_then(|reached| tell(&folder, &format!("{} sent to", args.signal), &reached));
         failures.extend(told.err());
     }
     Failure::of_all(failures)
@@ -34,11 +29,8 @@ pub(super) async fn signal(args: &SignalArgs) -> Result<ExitCode, Failure> {
 pub(super) async fn send(args: &SendArgs) -> Result<ExitCode, Failure> {
     let folder = RuntimeFolder::from_env()?.find(&args.name)?;
     let wish = MessageView { message: message(&args.message)?, slot: args.slot };
-    match timeout(ANSWER_PATIENCE, Client::new(&folder).send(&wish)).await {
-        Ok(Ok(reached)) => tell(&folder, "sent to", &reached),
-        Ok(Err(error)) => Err(explain(&folder, "send to", error)),
-        Err(_) => Err(unresponsive(&folder, "send to", ANSWER_PATIENCE)),
-    }
+    let reached = ask(&folder, "send to", ANSWER_PATIENCE, Client::new(&folder).send(&wish)).await?;
+    tell(&folder, "sent to", &reached)
 }
 
 /// JSON as it is, and anything else as a string.

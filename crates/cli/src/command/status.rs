@@ -4,9 +4,7 @@ use std::fmt::{Display, Write as _};
 use std::io;
 use std::time::Duration;
 
-use tokio::time::timeout;
-
-use super::{ANSWER_PATIENCE, ago, explain, print, print_json, unresponsive};
+use super::{ANSWER_PATIENCE, ago, ask, print, print_json};
 use crate::args::StatusArgs;
 use crate::client::Client;
 use crate::exit_code::ExitCode;
@@ -21,11 +19,7 @@ use crate::view::{ExitView, HealthView, LastExitView, RungView, StateView, Statu
 /// Asks the app and shows what it says.
 pub(super) async fn execute(args: &StatusArgs) -> Result<ExitCode, Failure> {
     let folder = RuntimeFolder::from_env()?.find(&args.name)?;
-    let status = match timeout(ANSWER_PATIENCE, Client::new(&folder).status()).await {
-        Ok(Ok(status)) => status,
-        Ok(Err(error)) => return Err(explain(&folder, "status of", error)),
-        Err(_) => return Err(unresponsive(&folder, "status of", ANSWER_PATIENCE)),
-    };
+    let status = ask(&folder, "status of", ANSWER_PATIENCE, Client::new(&folder).status()).await?;
     if args.json {
         print_json(&status)
     } else {

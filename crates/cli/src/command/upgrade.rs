@@ -10,7 +10,7 @@ use allcores::primary::own_executable;
 use anyhow::{Context as _, anyhow};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{explain, print, say};
+use super::{ask, explain, print, say};
 use crate::args::UpgradeArgs;
 use crate::client::{Client, RequestError};
 use crate::exit_code::ExitCode;
@@ -30,7 +30,7 @@ pub(super) async fn execute(args: &UpgradeArgs) -> Result<ExitCode, Failure> {
     let folder = RuntimeFolder::from_env()?.find(&args.name)?;
     let client = Client::new(&folder);
     let deadline = Instant::now() + args.timeout;
-    let before = client.status().await.map_err(|error| explain(&folder, "upgrade", error))?;
+    let before = ask(&folder, "upgrade", args.timeout, client.status()).await?;
     match timeout_at(deadline, follow(args, &client)).await {
         Ok(Ok(None)) => {}
         Ok(Ok(Some(reason))) => return Err(refused(args, &reason)),

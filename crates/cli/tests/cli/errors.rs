@@ -383,7 +383,18 @@ fn an_app_that_gives_no_answer_is_named_with_its_process() {
     };
     // Each takes the whole of its patience, so all have theirs at once.
     thread::scope(|scope| {
-        for line in ["status web", "describe web", "stop web", "signal HUP web", "send web x", "logs web"] {
+        for line in [
+            "status web",
+            "describe web",
+            "stop web",
+            "signal HUP web",
+            "send web x",
+            "logs web",
+            "reload web --timeout 2s",
+            "reload web --prove --timeout 2s",
+            "scale web +1 --timeout 2s",
+            "upgrade web --timeout 2s",
+        ] {
             scope.spawn(move || silent(line));
         }
     });

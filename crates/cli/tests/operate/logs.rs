@@ -275,6 +275,20 @@ fn a_log_that_leads_to_a_device_or_elsewhere_is_never_replaced() {
 }
 
 #[test]
+fn the_log_of_an_app_that_gives_no_answer_is_shown_too() {
+    let folder = Folder::new();
+    start(&folder, &["-w", "1"]);
+    let count = write(&folder, 1, 10);
+    written(&folder, count);
+    let pid = folder.status("web")["pid"].as_u64().unwrap();
+    let primary = allcores_testing::proc::Process::open(pid.try_into().unwrap()).unwrap();
+    assert!(primary.hold_still());
+    let shown = folder.allcores(&["logs", "web", "--out"]);
+    primary.signal(rustix::process::Signal::CONT);
+    shown.code(0).has(&["0 | 0 9 some text"]);
+}
+
+#[test]
 fn an_app_without_a_log_says_so() {
     let folder = Folder::new();
     let config = folder.write(
