@@ -365,9 +365,12 @@ fn what_the_app_will_need_and_has_gone_is_seen_before_anything_happens() {
 
     std::fs::remove_dir_all(app.runtime_folder().join(app.name())).unwrap();
     app.signal(Signal::USR2).unwrap();
-    let refused = app.wait_for(|event| event.kind() == "upgrade_refused", PATIENCE).unwrap();
     // The log is still not there: the name comes first.
-    assert!(refused.value["reason"].as_str().unwrap().contains("the lock of the app's name"), "{refused:?}");
+    let is_refused = |event: &Event| {
+        event.kind() == "upgrade_refused"
+            && event.value["reason"].as_str().unwrap().contains("the lock of the app's name")
+    };
+    app.wait_for(is_refused, PATIENCE).unwrap();
     assert_eq!(app.stop().unwrap().code(), Some(0), "{:#?}", app.lines());
     assert!(!app.events().iter().any(|event| event.kind() == "exited" && event.value["expected"] == false));
 }
