@@ -224,7 +224,7 @@ impl Engine {
             if let Some(outcome) = self.outcome.take() {
                 self.give_up_upgrade("the app has ended");
                 self.ports.close();
-                self.end_exams();
+                self.end_exams().await;
                 self.end_descendants(&mut children).await;
                 self.relays.finish().await;
                 return outcome;

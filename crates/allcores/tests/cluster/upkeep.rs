@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use allcores::{Cluster, ClusterSettings, ErrorKind, Event, Health, HealthCheck, Reason, Reload, WorkerId};
+use tempfile::NamedTempFile;
 
-use crate::support::{script, start, until, within};
+use crate::support::{exists, script, start, until, within};
 
 /// Serves at any port, and answers with what its environment says.
 const SERVER: &str = "
@@ -50,6 +51,46 @@ async fn a_worker_that_fails_its_health_checks_is_told_of_and_replaced() {
     assert_eq!(renewed, (sick.id(), Reason::Unhealthy));
     within("the sick one's end", sick.exited()).await;
     within("the stop", cluster.stop()).await.unwrap();
+}
+
+/// Checks that take a minute, and the file in which they leave their processes' ids.
+fn slow_checks() -> (Health, NamedTempFile) {
+    let ids = NamedTempFile::new().unwrap();
+    let command = format!("echo $$ >> {}; exec sleep 60", ids.path().display());
+    (Health::exec(command).interval(Duration::from_millis(50)), ids)
+}
+
+fn ids_in(file: &NamedTempFile) -> Vec<u32> {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    text.lines().filter_map(|line| line.parse().ok()).collect()
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_commands_that_take_too_long() {
+    let (health, ids) = slow_checks();
+    let cluster = start(script(SERVER).workers(1).health(health.timeout(Duration::from_millis(200)))).await;
+    let all_gone = async {
+        // One runs at any time.
+        while ids_in(&ids).iter().filter(|id| !exists(**id)).count() < 3 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within("the commands' ends", all_gone).await;
+    within("the stop", cluster.stop()).await.unwrap();
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_a_command_that_runs_when_the_cluster_stops() {
+    let (health, ids) = slow_checks();
+    let cluster = start(script(SERVER).workers(1).health(health.timeout(Duration::from_mins(1)))).await;
+    let begun = async {
+        while ids_in(&ids).is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within("a command", begun).await;
+    within("the stop", cluster.stop()).await.unwrap();
+    assert!(ids_in(&ids).iter().all(|id| !exists(*id)), "a zombie is there still");
 }
 
 #[tokio::test]

@@ -14,9 +14,12 @@ use crate::channel::End;
 use crate::primary::{Event, Said, WorkerRef};
 use crate::proc;
 
-/// How long descendants that were sent SIGKILL may take to go, at the end. They do so at once unless the kernel
+/// How long those that were sent SIGKILL may take to go, at the end. They do so at once unless the kernel
 /// keeps them.
-const BURIAL: Duration = Duration::from_secs(2);
+pub(super) const BURIAL: Duration = Duration::from_secs(2);
+
+/// How often it is looked whether one has gone that can't be waited for.
+const LOOK: Duration = Duration::from_millis(20);
 
 impl Engine {
     pub(super) fn take_exit(&mut self, id: WorkerId) {
@@ -137,6 +140,17 @@ pub(super) async fn child_changed(children: &mut Option<Signals>) {
         }
         None => std::future::pending().await,
     }
+}
+
+/// Kills a process that can't be watched, and takes its exit: nobody else would in a program of which we are a part.
+pub(super) fn bury(pidfd: impl AsFd + Send + Sync + 'static) {
+    let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL);
+    tokio::spawn(async move {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        while let Ok(None) = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options) {
+            tokio::time::sleep(LOOK).await;
+        }
+    });
 }
 
 pub(super) fn take_status(pidfd: impl AsFd) -> ExitStatus {

@@ -55,6 +55,8 @@ pub(super) struct Care {
 struct Exam {
     subject: Subject,
     pidfd: OwnedFd,
+    /// It has had its time, and was killed; its exit is still to come.
+    is_late: bool,
 }
 
 impl Care {
@@ -321,34 +323,60 @@ impl Engine {
         let Some(launcher) = self.generations.of(generation) else { return Ok(false) };
         let process = launcher.examine(about, address.as_deref(), command)?;
         let pid = process.pid;
-        let end = Watch::readable(process.pidfd.try_clone()?)?;
-        self.care.exams.insert(pid, Exam { subject, pidfd: process.pidfd });
+        let end = match process.pidfd.try_clone().and_then(Watch::readable) {
+            Ok(end) => end,
+            Err(error) => {
+                exits::bury(process.pidfd);
+                return Err(error);
+            }
+        };
+        self.care.exams.insert(pid, Exam { subject, pidfd: process.pidfd, is_late: false });
         let seen = self.seen.clone();
         tokio::spawn(async move {
-            let is_over = tokio::time::timeout(limit, end.wait_readable()).await.is_ok();
-            let _ = seen.send(Seen::Examined(pid, is_over)).await;
+            if tokio::time::timeout(limit, end.wait_readable()).await.is_err() {
+                let _ = seen.send(Seen::Examined(pid, false)).await;
+                let _ = end.wait_readable().await;
+            }
+            let _ = seen.send(Seen::Examined(pid, true)).await;
         });
         Ok(true)
     }
 
-    /// Ends all commands; their exits are taken as any child's.
-    pub(super) fn end_exams(&mut self) {
-        for pid in std::mem::take(&mut self.care.exams).into_keys() {
-            kill_group(pid);
-            self.condemned.insert(pid);
-        }
+    /// Ends all commands, and takes their exits: nobody else would in a program of which we are a part.
+    pub(super) async fn end_exams(&mut self) {
+        let exams = std::mem::take(&mut self.care.exams);
+        exams.keys().copied().for_each(kill_group);
+        let all_gone = async {
+            for exam in exams.into_values() {
+                if let Ok(end) = Watch::readable(exam.pidfd) {
+                    let _ = end.wait_readable().await;
+                    exits::take_status(&end);
+                }
+            }
+        };
+        let _ = tokio::time::timeout(exits::BURIAL, all_gone).await;
     }
 
     /// A command has ended, or had its time.
     pub(super) fn take_exam(&mut self, pid: u32, is_over: bool) {
-        let Some(Exam { subject, pidfd }) = self.care.exams.remove(&pid) else { return };
+        let Some(exam) = self.care.exams.get_mut(&pid) else { return };
+        let subject = exam.subject;
         kill_group(pid);
         let result = if is_over {
-            match exits::take_status(&pidfd) {
+            let status = exits::take_status(&exam.pidfd);
+            let was_late = exam.is_late;
+            self.care.exams.remove(&pid);
+            if was_late {
+                // It was judged when its time was over.
+                self.reap_orphans();
+                return;
+            }
+            match status {
                 status if status.is_success() => Ok(()),
                 status => Err(Failing::new(format!("the command ended by {status}"))),
             }
         } else {
+            exam.is_late = true;
             let limit = self.settings.upkeep.health.as_ref().map(|health| health.timeout).unwrap_or_default();
             Err(Failing::new(format!("the command took longer than {limit:?}")))
         };

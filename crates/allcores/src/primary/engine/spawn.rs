@@ -7,7 +7,7 @@ use std::sync::Arc;
 use allcores_core::pool::Input;
 use allcores_core::worker::{Rung, Slot, WorkerId};
 
-use super::{Engine, notify};
+use super::{Engine, exits, notify};
 use crate::ports::LaneId;
 use crate::primary::launch::LaunchError;
 use crate::primary::worker::{self, Flows, Part, ProcessPart, Surroundings, Worker};
@@ -56,7 +56,7 @@ impl Engine {
             self.connect(&mut worker, launched.channel, launched.stdout, launched.stderr, process.listener)
         {
             // It runs, and can't be watched: end it, and let the pool try again.
-            let _ = rustix::process::pidfd_send_signal(&worker.pidfd, rustix::process::Signal::KILL);
+            exits::bury(Arc::clone(&worker.pidfd));
             return self.spawn_failed(id, slot, &format!("watching its process: {error}"));
         }
         if let Some(error) = process.filter_error {
