@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use allcores::{Cluster, ClusterSettings, ErrorKind, Event, Health, HealthCheck, Reason, Reload, WorkerId};
+use allcores::{
+    Cluster, ClusterSettings, ErrorKind, Event, Health, HealthCheck, Reason, Reload, WorkerHandle, WorkerId,
+};
 use tempfile::NamedTempFile;
 
 use crate::support::{exists, script, start, until, within};
@@ -27,6 +29,14 @@ async fn ready(cluster: &mut Cluster, count: usize) {
 
 fn ids(cluster: &Cluster) -> Vec<u32> {
     cluster.workers().iter().map(|worker| worker.id().0).collect()
+}
+
+/// What a worker's environment says.
+fn release(worker: &WorkerHandle) -> Option<String> {
+    let environment = std::fs::read(format!("/proc/{}/environ", worker.pid())).unwrap();
+    let mut entries = environment.split(|byte| *byte == 0);
+    let value = entries.find_map(|entry| entry.strip_prefix(b"RELEASE="))?;
+    Some(String::from_utf8_lossy(value).into_owned())
 }
 
 #[tokio::test]
@@ -144,8 +154,7 @@ async fn a_reload_replaces_every_worker_by_the_present_settings() {
     within("the reload", cluster.reload(Reload::new())).await.unwrap();
     assert_eq!(ids(&cluster), [3, 4]);
     for worker in cluster.workers() {
-        let environment = std::fs::read(format!("/proc/{}/environ", worker.pid())).unwrap();
-        assert!(environment.split(|byte| *byte == 0).any(|entry| entry == b"RELEASE=second"));
+        assert_eq!(release(&worker).as_deref(), Some("second"));
     }
     let mut told = Vec::new();
     until(&mut cluster, |event| {
@@ -159,6 +168,44 @@ async fn a_reload_replaces_every_worker_by_the_present_settings() {
     })
     .await;
     assert_eq!(told, ["reloading", "half of it", "all of it"]);
+}
+
+/// Waits until a reload is under way.
+async fn reloading(cluster: &Cluster) {
+    let mut events = cluster.events();
+    while !matches!(within("a reload", events.next()).await, Some(Event::Reloading { .. })) {}
+}
+
+#[tokio::test]
+async fn settings_that_change_during_a_reload_hold_after_it() {
+    let mut cluster = start(script(SERVER).workers(1).keep(true)).await;
+    ready(&mut cluster, 1).await;
+    cluster.setup(ClusterSettings::new().env("RELEASE", "second")).unwrap();
+    let third = async {
+        reloading(&cluster).await;
+        cluster.setup(ClusterSettings::new().env("RELEASE", "third")).unwrap();
+    };
+    within("the reload", async { tokio::join!(third, cluster.reload(Reload::new())) }).await.1.unwrap();
+    assert_eq!(release(&cluster.workers()[0]).as_deref(), Some("second"));
+    let forked = within("a fork", cluster.fork()).await.unwrap();
+    assert_eq!(release(&forked).as_deref(), Some("third"));
+}
+
+#[tokio::test]
+async fn a_reload_that_waits_for_another_brings_the_settings_of_its_time() {
+    let mut cluster = start(script(SERVER).workers(1).keep(true)).await;
+    ready(&mut cluster, 1).await;
+    cluster.setup(ClusterSettings::new().env("RELEASE", "second")).unwrap();
+    let next = async {
+        reloading(&cluster).await;
+        cluster.setup(ClusterSettings::new().env("RELEASE", "third")).unwrap();
+        cluster.reload(Reload::new()).await
+    };
+    let both = within("both reloads", async { tokio::join!(next, cluster.reload(Reload::new())) }).await;
+    assert!(matches!(both, (Ok(()), Ok(()))), "{both:?}");
+    assert_eq!(release(&cluster.workers()[0]).as_deref(), Some("third"));
+    let forked = within("a fork", cluster.fork()).await.unwrap();
+    assert_eq!(release(&forked).as_deref(), Some("third"));
 }
 
 #[tokio::test]

@@ -13,21 +13,23 @@ pub(super) use saved::GenerationsSaved;
 /// The launch settings of each generation that is in use.
 #[derive(Debug)]
 pub(super) struct Generations {
-    known: BTreeMap<u32, Generation>,
+    /// What each began with.
+    known: BTreeMap<u32, Recipe>,
+    /// What is started by now, where that was changed since.
+    amended: Option<Amended>,
+    /// Another one is to take the place of what there is, which is what it began with, as only that was seen to be good.
+    is_challenged: bool,
     open_files: Option<(u64, u64)>,
     /// Where programs that are given no channel can come for one.
     rendezvous: Option<String>,
 }
 
-/// One of them.
+/// Other settings for what is started from now on.
 #[derive(Debug)]
-struct Generation {
-    /// What it began with.
-    first: Recipe,
-    /// What is started by now, where that was changed since.
-    amended: Option<Recipe>,
-    /// Another one is to take its place, and it is what it began with, as only that was seen to be good.
-    is_challenged: bool,
+struct Amended {
+    /// The newest generation by then: it began without them.
+    since: u32,
+    recipe: Recipe,
 }
 
 /// How workers are started.
@@ -44,21 +46,6 @@ struct Recipe {
 struct Asked {
     command: Option<Vec<OsString>>,
     env: Vec<(OsString, OsString)>,
-}
-
-impl Generation {
-    fn new(first: Recipe) -> Self {
-        Self { first, amended: None, is_challenged: false }
-    }
-
-    /// What is to be started.
-    fn recipe(&self) -> &Recipe {
-        self.amended.as_ref().filter(|_| !self.is_challenged).unwrap_or(&self.first)
-    }
-
-    fn launchers(&mut self) -> impl Iterator<Item = &mut Launcher> {
-        self.amended.iter_mut().chain([&mut self.first]).map(|recipe| &mut recipe.launcher)
-    }
 }
 
 impl Asked {
@@ -78,14 +65,18 @@ impl Generations {
     pub(super) fn new(settings: &Settings, open_files: Option<(u64, u64)>) -> Self {
         let launcher = Launcher::new(settings, open_files);
         let first = Recipe { settings: settings.clone(), asked: Asked::default(), launcher };
-        Self { known: BTreeMap::from([(1, Generation::new(first))]), open_files, rendezvous: None }
+        Self::of_known(BTreeMap::from([(1, first)]), open_files)
     }
 
-    /// Begins a generation that runs what `base` runs by now, but for what was asked for.
+    fn of_known(known: BTreeMap<u32, Recipe>, open_files: Option<(u64, u64)>) -> Self {
+        Self { known, amended: None, is_challenged: false, open_files, rendezvous: None }
+    }
+
+    /// Begins a generation that runs what is started by now, or what `base` runs, but for what was asked for.
     pub(super) fn begin(&mut self, generation: u32, base: u32, wish: &Reload) {
-        let Some(base) = self.known.get_mut(&base) else { return };
-        base.is_challenged = true;
-        let latest = base.amended.as_ref().unwrap_or(&base.first);
+        self.is_challenged = true;
+        let amended = self.amended.as_ref().map(|amended| &amended.recipe);
+        let Some(latest) = amended.or(self.known.get(&base)) else { return };
         let mut asked = latest.asked.clone();
         if wish.command.is_some() {
             asked.command.clone_from(&wish.command);
@@ -95,22 +86,25 @@ impl Generations {
         // It is the primary's own, by which what it started is found should it be killed. Nobody reads it anew.
         settings.mark.clone_from(&latest.settings.mark);
         let first = self.recipe(settings, asked);
-        self.known.insert(generation, Generation::new(first));
+        self.known.insert(generation, first);
     }
 
-    /// Nothing has come of what was to take the place of a generation.
-    pub(super) fn keep(&mut self, generation: u32) {
-        if let Some(known) = self.known.get_mut(&generation) {
-            known.is_challenged = false;
-        }
+    /// A generation has taken the place of what there was. What was changed before it began is in it.
+    pub(super) fn succeed(&mut self, generation: u32) {
+        self.is_challenged = false;
+        self.amended.take_if(|amended| amended.since < generation);
     }
 
-    /// Has what is started from now on in a generation run this.
-    pub(super) fn amend(&mut self, generation: u32, settings: &Settings) {
+    /// Nothing has come of what was to take the place of what there is.
+    pub(super) fn keep(&mut self) {
+        self.is_challenged = false;
+    }
+
+    /// Has what is started from now on, or after the reload that is under way, run this.
+    pub(super) fn amend(&mut self, settings: &Settings) {
+        let since = self.known.last_key_value().map_or(0, |(generation, _)| *generation);
         let recipe = self.recipe(settings.clone(), Asked::default());
-        if let Some(known) = self.known.get_mut(&generation) {
-            known.amended = Some(recipe);
-        }
+        self.amended = Some(Amended { since, recipe });
     }
 
     fn recipe(&self, settings: Settings, asked: Asked) -> Recipe {
@@ -124,7 +118,8 @@ impl Generations {
     /// Says where programs that are given no channel can come for one.
     pub(super) fn set_rendezvous(&mut self, name: &str) {
         self.rendezvous = Some(name.to_owned());
-        let launchers = self.known.values_mut().flat_map(Generation::launchers);
+        let amended = self.amended.iter_mut().map(|amended| &mut amended.recipe);
+        let launchers = self.known.values_mut().chain(amended).map(|recipe| &mut recipe.launcher);
         for launcher in launchers.filter(|launcher| !launcher.has_channel()) {
             launcher.set_rendezvous(name);
         }
@@ -132,12 +127,15 @@ impl Generations {
 
     /// How workers of a generation are started.
     pub(super) fn of(&self, generation: u32) -> Option<&Launcher> {
-        self.known.get(&generation).map(|known| &known.recipe().launcher)
+        let amended = self.amended.as_ref().filter(|_| !self.is_challenged);
+        let first = self.known.get(&generation)?;
+        Some(&amended.map_or(first, |amended| &amended.recipe).launcher)
     }
 
     /// Whether workers of any generation are offered node:cluster's channel.
     pub(super) fn have_channel(&self) -> bool {
-        self.known.values().any(|known| known.recipe().launcher.has_channel())
+        let amended = self.amended.iter().map(|amended| &amended.recipe);
+        self.known.values().chain(amended).any(|recipe| recipe.launcher.has_channel())
     }
 
     /// Forgets those that no slot will need again.

@@ -97,6 +97,7 @@ impl Engine {
             Announcement::Reloaded { generation, took } => {
                 (self.observe)(Event::Reloaded { generation, took });
                 self.settle_generations();
+                self.generations.succeed(generation);
                 if self.reloads.may_move() {
                     self.ports.close_unused();
                 }
@@ -104,14 +105,14 @@ impl Engine {
             }
             Announcement::ReloadFailed { is_rolled_back, .. } => {
                 self.settle_generations();
-                self.generations.keep(self.pool.generation());
+                self.generations.keep();
                 let failure = self.reloads.current.as_mut().and_then(|current| current.failure.take());
                 let Some(failure) = failure else { return };
                 (self.observe)(Event::ReloadFailed { failure: &failure, is_rolled_back });
                 self.reloads.end(ReloadOutcome::Failed { failure, is_rolled_back });
             }
             Announcement::ReloadStopped { .. } => {
-                self.generations.keep(self.pool.generation());
+                self.generations.keep();
                 self.reloads.end(ReloadOutcome::Stopped);
             }
             _ => {}

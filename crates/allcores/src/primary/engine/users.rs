@@ -85,7 +85,7 @@ impl Engine {
 
     /// Has what is forked from now on made otherwise.
     pub(super) fn set_up(&mut self, settings: Settings) {
-        self.generations.amend(self.pool.generation(), &settings);
+        self.generations.amend(&settings);
         self.settings = settings;
     }
 

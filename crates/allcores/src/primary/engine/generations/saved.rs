@@ -5,7 +5,7 @@ use std::ffi::OsString;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Asked, Generation, Generations, Recipe};
+use super::{Asked, Generations, Recipe};
 use crate::carry::BytesSaved;
 use crate::primary::Settings;
 use crate::primary::launch::{Launcher, LauncherSaved};
@@ -32,9 +32,9 @@ struct GenerationSaved {
 
 impl Generations {
     pub(in crate::primary::engine) fn save(&self) -> GenerationsSaved {
-        let known = self.known.iter().map(|(number, generation)| {
-            // None is amended: that is for programs of which the primary is a part.
-            let Recipe { settings, asked, launcher } = generation.recipe();
+        // Nothing is amended: that is for programs of which the primary is a part.
+        let known = self.known.iter().map(|(number, recipe)| {
+            let Recipe { settings, asked, launcher } = recipe;
             let word = |word: &OsString| word.as_os_str().into();
             let command = asked.command.as_ref().map(|words| words.iter().map(word).collect());
             let env = asked.env.iter().map(|(key, value)| (key.as_os_str().into(), value.as_os_str().into()));
@@ -62,10 +62,10 @@ impl Generations {
             let env = saved.asked_env.into_iter().map(|(key, value)| (key.into(), value.into()));
             let asked = Asked { command, env: env.collect() };
             let launcher = Launcher::restore(&asked.over(&settings), open_files, saved.launcher);
-            Ok((saved.number, Generation::new(Recipe { settings, asked, launcher })))
+            Ok((saved.number, Recipe { settings, asked, launcher }))
         });
         let known = known.collect::<Result<BTreeMap<_, _>, String>>()?;
-        Ok(Self { known, open_files, rendezvous: None })
+        Ok(Self::of_known(known, open_files))
     }
 }
 
