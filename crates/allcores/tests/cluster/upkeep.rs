@@ -209,6 +209,22 @@ async fn a_reload_that_waits_for_another_brings_the_settings_of_its_time() {
 }
 
 #[tokio::test]
+async fn a_cluster_whose_workers_are_sent_away_reloads_nothing() {
+    let mut cluster = start(script(SERVER).workers(1).keep(true)).await;
+    ready(&mut cluster, 1).await;
+    let next = async {
+        reloading(&cluster).await;
+        tokio::join!(cluster.reload(Reload::new()), cluster.disconnect()).0
+    };
+    let both = within("both answers", async { tokio::join!(next, cluster.reload(Reload::new())) }).await;
+    for result in <[_; 2]>::from(both) {
+        assert_eq!(result.unwrap_err().kind(), ErrorKind::Stopped);
+    }
+    cluster.fork().await.unwrap();
+    within("another reload", cluster.reload(Reload::new())).await.unwrap();
+}
+
+#[tokio::test]
 async fn what_a_failed_reload_puts_back_is_as_it_was_before_the_settings_changed() {
     // The second new worker is no good, so the first one's slot is put back.
     const FAILS: &str = "if (process.env.NODE_APP_INSTANCE === '1') process.exit(3);";

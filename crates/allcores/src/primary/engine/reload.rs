@@ -44,6 +44,14 @@ impl Reloads {
         self.tell(&ReloadNews::Ended(outcome));
         self.current = None;
     }
+
+    /// Nothing comes of the one under way, nor of the one that was to follow: the pool has forgotten both.
+    fn stop(&mut self) {
+        self.end(ReloadOutcome::Stopped);
+        for listener in self.next.take().into_iter().flat_map(|(_, listeners)| listeners) {
+            let _ = listener.send(ReloadNews::Ended(ReloadOutcome::Stopped));
+        }
+    }
 }
 
 impl Engine {
@@ -113,16 +121,9 @@ impl Engine {
             }
             Announcement::ReloadStopped { .. } => {
                 self.generations.keep();
-                self.reloads.end(ReloadOutcome::Stopped);
+                self.reloads.stop();
             }
             _ => {}
-        }
-        if self.pool.is_stopping()
-            && let Some((_, listeners)) = self.reloads.next.take()
-        {
-            for listener in listeners {
-                let _ = listener.send(ReloadNews::Ended(ReloadOutcome::Stopped));
-            }
         }
     }
 
