@@ -245,9 +245,9 @@ impl Pool {
         }
     }
 
-    /// A slot has what it is to have, and nothing else.
+    /// A slot has what it is to have, and nothing else that is waited for.
     fn is_done(&self, slot: Slot, target: u32) -> bool {
-        let is_alone = |worker: &Worker| worker.slot != slot || worker.generation == target;
+        let is_alone = |worker: &Worker| worker.slot != slot || !worker.is_in_the_way(target);
         self.slots[usize::from(slot.0)].generation == target
             && self.has_ready(slot, target)
             && self.workers.values().all(is_alone)
@@ -271,7 +271,7 @@ impl Pool {
             return false;
         };
         self.all_slots().all(|slot| self.is_done(slot, target))
-            && self.workers.values().all(|worker| worker.generation == target)
+            && !self.workers.values().any(|worker| worker.is_in_the_way(target))
     }
 
     fn finish_reload(&mut self, turn: &mut Turn<'_>) {
@@ -369,6 +369,12 @@ impl Pool {
 }
 
 impl Worker {
+    /// It is to be gone before its slot is done. One that was disconnected is nobody's any more: it finishes what it has,
+    /// which may take for ever, and has its successor already.
+    fn is_in_the_way(&self, target: u32) -> bool {
+        self.generation != target && !(self.is_disconnected && self.is_leaving())
+    }
+
     /// It got connections at some time, as far as its stage tells.
     pub(super) fn has_been_ready(&self) -> bool {
         let is_back = matches!(self.stage(), Some(Stage::Online { has_been_ready: true, .. }));

@@ -2,6 +2,8 @@
 
 mod world;
 
+use std::time::Duration;
+
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop};
 use proptest::{prop_assert, prop_oneof, proptest};
 
@@ -118,8 +120,9 @@ fn plan() -> impl Strategy<Value = ReloadPlan> {
 }
 
 fn settings() -> impl Strategy<Value = PoolSettings> {
-    let limits = (0..300_u64, 0..300_u64, 0..300_u64, 0..300_u64);
-    let limits = limits.prop_map(|(a, b, c, d)| (ms(a), ms(b), ms(c), ms(d)));
+    let patience = prop_oneof![(0..300_u64).prop_map(ms), Just(Duration::MAX)];
+    let limits = (0..300_u64, 0..300_u64, 0..300_u64, patience);
+    let limits = limits.prop_map(|(a, b, c, d)| (ms(a), ms(b), ms(c), d));
     let lifetime = prop::option::of(4000..8000_u64);
     let gate = (any::<bool>(), any::<bool>(), 0..2000_u64, lifetime);
     (0..4_u16, any::<bool>(), 0..500_u64, 0..4_u32, 1..100_u64, limits, gate).prop_map(

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::exit::ExitStatus;
 use crate::pool::tests::{
-    FAILED, KILLED, Rig, delay, drain, draining, exited, forked, ms, ready, respawning, retire, spawn_of,
-    steer, stopping,
+    FAILED, KILLED, Rig, delay, drain, draining, exited, forked, ms, ready, respawning, retire, spawn,
+    spawn_of, steer, stopping,
 };
 use crate::pool::{Announcement, Effect, Fault, Input, Lack, PoolSettings, ReloadPlan};
 use crate::worker::{Slot, State, WorkerId};
@@ -336,6 +336,38 @@ fn slots_that_go_while_reloading_are_not_waited_for() {
     assert!(!is_over(&rig.exit(1, KILLED)));
     assert!(is_over(&rig.exit(2, KILLED)));
     assert_eq!(rig.generations(), [2]);
+}
+
+#[test]
+fn one_that_was_disconnected_may_take_as_long_as_it_wants_beside_a_reload() {
+    let mut rig = Rig::ready(2);
+    assert_eq!(rig.disconnect(1).last(), Some(&spawn(3, 0)));
+    rig.raise(3);
+    assert_eq!(rig.give(Input::Quiet { id: WorkerId(1) }), [retire(1)]);
+    rig.reload();
+    rig.raise(4);
+    assert_eq!(rig.see_off(3)[1..], [spawn_of(2, 5, 1), replaced(0, 1)]);
+    rig.raise(5);
+    assert!(is_over(&rig.see_off(2)));
+    assert_eq!(rig.state(1), State::Draining);
+    assert_eq!(rig.pass(ms(1_000_000)), []);
+}
+
+#[test]
+fn one_that_is_disconnected_in_a_reload_is_not_waited_for() {
+    let mut rig = Rig::ready(1);
+    rig.reload();
+    rig.raise(2);
+    rig.disconnect(2);
+    rig.raise(3);
+    assert_eq!(rig.generations(), [1, 2, 2]);
+    assert!(is_over(&rig.see_off(1)), "the second is of the new generation");
+
+    let mut rig = Rig::ready(1);
+    rig.reload();
+    rig.disconnect(1);
+    assert!(is_over(&rig.raise(2)), "there is nothing to take from the first");
+    assert_eq!(rig.generations(), [1, 2]);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{Deed, Step};
+use crate::exit::ExitStatus;
 use crate::pool::tests::{KILLED, ms};
 use crate::pool::{
     Announcement, Effect, Input, Pool, PoolSaved, PoolSettings, ReloadPlan, Verdict, WorkerView,
@@ -20,6 +21,8 @@ struct Process {
     urged_at: Option<Duration>,
     is_hung_up: bool,
     is_killed: bool,
+    /// It may take its own time.
+    is_disconnected: bool,
 }
 
 /// A pool, its clock and its processes.
@@ -115,6 +118,8 @@ impl World {
     /// Lets all processes behave until there is nothing more to do.
     pub(super) fn calm(&mut self) {
         for _ in 0..500 {
+            // Who was killed goes before the next one's time is over.
+            self.pass(ms(0));
             if self.is_finished() || self.is_calm() {
                 return;
             }
@@ -126,8 +131,20 @@ impl World {
                     self.act(id, deed);
                 }
             }
-            let next = self.pool.next_deadline().unwrap_or(self.now);
-            self.pass(next.saturating_sub(self.now));
+            let next = self.pool.next_deadline();
+            self.pass(next.unwrap_or(self.now).saturating_sub(self.now));
+            let is_endless = self.settings.disconnect_timeout == Duration::MAX;
+            if is_endless && self.pool.reloading().is_none() && !self.pool.is_stopping() {
+                self.let_go();
+            }
+        }
+    }
+
+    /// Who may take for ever goes in the end; no reload and no stop has waited for that.
+    fn let_go(&mut self) {
+        let goes = |process: &Process| process.is_disconnected && process.asked_at.is_some();
+        while let Some(id) = self.pick(0, goes) {
+            self.act(id, Deed::Exit(ExitStatus::Code(0)));
         }
     }
 
@@ -144,7 +161,9 @@ impl World {
 
     fn spawn(&mut self, id: WorkerId, succeeds: bool, obeys: bool) {
         if succeeds {
-            self.processes.insert(id, Process { exists: true, obeys, ..Process::default() });
+            let is_disconnected = self.processes.get(&id).is_some_and(|process| process.is_disconnected);
+            let process = Process { exists: true, obeys, is_disconnected, ..Process::default() };
+            self.processes.insert(id, process);
             self.give(Deed::Spawn.input(id));
         } else {
             self.processes.remove(&id);
@@ -204,6 +223,11 @@ impl World {
         let effects = self.tell(input);
         assert!(!was_finished || effects.is_empty(), "{effects:?} after the end");
         self.is_stopped |= matches!(input, Input::Stop | Input::StopNow);
+        for (id, process) in &mut self.processes {
+            let is_meant = input == Input::Disconnect { id: *id } || input == Input::DisconnectAll;
+            process.is_disconnected |=
+                is_meant && before.get(id).is_some_and(|view| view.state != State::Draining);
+        }
         if let Input::Reload(plan) = input {
             self.plan = plan;
         }
@@ -282,7 +306,7 @@ impl World {
         let process = self.processes.get_mut(&id).unwrap();
         assert!(process.exists && !process.is_killed);
         process.is_killed = true;
-        let is_overdue = process.asked_at.is_some_and(|at| self.now >= at + self.shorter());
+        let is_overdue = process.asked_at.is_some_and(|at| self.now >= at.saturating_add(self.shorter()));
         let is_replaced = before.get(&id).is_some_and(|view| view.state == State::Hung)
             && matches!(cause, Input::Listening { id } | Input::SaidReady { id } | Input::Healthy { id }
                 if self.steered.contains(&id));
@@ -355,7 +379,12 @@ impl World {
             }
             Announcement::Reloaded { generation, .. } => {
                 assert_eq!(self.reload.take().map(|(new, _)| new), Some(generation));
-                assert!(self.pool.workers().all(|view| view.generation == generation || view.pid.is_none()));
+                let is_left = |id| self.processes.get(&id).is_some_and(|process| process.is_disconnected);
+                assert!(
+                    self.pool.workers().all(|view| {
+                        view.generation == generation || view.pid.is_none() || is_left(view.id)
+                    })
+                );
                 self.generation = Some(generation);
             }
             Announcement::ReloadFailed { generation, is_rolled_back, .. } => {
@@ -467,8 +496,10 @@ impl World {
             let process = &self.processes[&view.id];
             assert_eq!(view.pid.is_some(), process.exists);
             if let (Some(asked_at), false) = (process.asked_at, process.is_killed) {
-                let due = asked_at + self.longer();
-                assert!(self.pool.next_deadline().is_some_and(|at| at <= due), "nobody will kill it");
+                let limit = if process.is_disconnected { self.longer() } else { self.settings.kill_timeout };
+                let due = asked_at.saturating_add(limit);
+                let is_awaited = self.pool.next_deadline().is_some_and(|at| at <= due);
+                assert!(is_awaited || due == Duration::MAX, "nobody will kill it");
             }
         }
     }
