@@ -109,7 +109,8 @@ impl Pool {
             Life::Spawning { then: Then::Serve } => {
                 worker.live(Life::Spawning { then: Then::Retire }, turn.now);
             }
-            Life::Spawning { .. } => {}
+            // If it was to have all the time it wanted, there is a limit now.
+            Life::Spawning { .. } => worker.is_disconnected = false,
             Life::Running { stage, .. } => match stage {
                 Stage::Starting | Stage::Online { has_been_ready: false, .. } => self.retire(id, turn),
                 Stage::Online { has_been_ready: true, .. } | Stage::Ready | Stage::Hung => {

@@ -99,6 +99,18 @@ fn one_that_was_disconnected_has_a_limit_once_the_pool_stops() {
 }
 
 #[test]
+fn the_same_holds_for_one_that_does_not_exist_yet() {
+    let mut rig = Rig::unkept(1);
+    rig.give(Input::Start);
+    rig.disconnect(1);
+    rig.give(Input::Stop);
+    rig.spawned(1);
+    assert_eq!(rig.pool.next_deadline(), Some(ms(2500)));
+    rig.pass(ms(2500));
+    assert_eq!(rig.pass(ms(2500)).last(), Some(&Effect::Kill { id: WorkerId(1) }));
+}
+
+#[test]
 fn a_limit_on_disconnecting_is_kept() {
     let mut rig = Rig::new(disconnect_settings(ms(700)));
     rig.give(Input::Start);
