@@ -111,7 +111,7 @@ enum Course {
     Back { id: WorkerId, slot: Slot, fault: Fault },
 }
 
-/// The slot whose new worker comes first: there always is one.
+/// The slot whose new worker comes first.
 const FIRST: Slot = Slot(0);
 
 impl Pool {
@@ -192,6 +192,8 @@ impl Pool {
             worker.slot == FIRST && worker.generation == rollout.target && worker.is_ready()
         };
         match rollout.course {
+            // Scaled to nothing meanwhile: there is nobody to be tried.
+            Course::Trial if self.slots.is_empty() => rollout.course = Course::Forth,
             Course::Trial => {
                 if let Some(first) = self.workers.values().find(is_first) {
                     let (id, until) = (first.id, turn.now.saturating_add(rollout.plan.canary));

@@ -125,10 +125,11 @@ fn settings() -> impl Strategy<Value = PoolSettings> {
     let limits = limits.prop_map(|(a, b, c, d)| (ms(a), ms(b), ms(c), d));
     let lifetime = prop::option::of(4000..8000_u64);
     let gate = (any::<bool>(), any::<bool>(), 0..2000_u64, lifetime);
-    (0..4_u16, any::<bool>(), 0..500_u64, 0..4_u32, 1..100_u64, limits, gate).prop_map(
-        |(workers, keep, uptime, max, backoff, limits, gate)| PoolSettings {
+    let keep = (any::<bool>(), 0..2_u16);
+    (0..4_u16, keep, 0..500_u64, 0..4_u32, 1..100_u64, limits, gate).prop_map(
+        |(workers, (keep, least), uptime, max, backoff, limits, gate)| PoolSettings {
             workers,
-            least: u16::from(keep),
+            least: least * u16::from(keep),
             keep,
             min_uptime: ms(uptime),
             max_restarts: max,

@@ -108,6 +108,20 @@ fn the_first_new_worker_is_watched_beside_the_old_one() {
 }
 
 #[test]
+fn one_that_is_scaled_to_nothing_while_the_first_new_worker_starts_ends_as_well() {
+    let mut rig = Rig::new(PoolSettings { least: 0, ..PoolSettings::default() });
+    rig.give(Input::Start);
+    rig.raise(1);
+    rig.reload_by(plan(1, 500));
+    rig.spawned(2);
+    rig.give(Input::Scale(0));
+    assert!(is_over(&rig.see_off(1)));
+    rig.exit(2, KILLED);
+    assert!(rig.pool.is_settled());
+    assert_eq!(rig.give(Input::Scale(1)), [spawn_of(2, 3, 0)]);
+}
+
+#[test]
 fn a_crash_in_the_canary_time_takes_nothing_from_the_old_generation() {
     let mut rig = Rig::ready(2);
     rig.reload_by(plan(1, 5000));
