@@ -148,6 +148,11 @@ impl Launcher {
         self.has_channel
     }
 
+    /// Whom workers run as, if not as we do.
+    pub(super) fn user(&self) -> Option<u32> {
+        self.uid
+    }
+
     /// Has workers know where they can come by themselves.
     pub(super) fn set_rendezvous(&mut self, name: &str) {
         self.env.insert(rendezvous::VARIABLE.into(), name.into());

@@ -97,6 +97,8 @@ pub(super) struct Worker {
     /// What it belongs to.
     pub(super) generation: u32,
     pub(super) replaces: Option<WorkerId>,
+    /// Whom it runs as, if not as we do.
+    pub(super) user: Option<u32>,
     /// Addresses that the worker before it listens on, and it does not yet.
     pub(super) awaited: BTreeSet<String>,
     pub(super) pidfd: Arc<OwnedFd>,
@@ -451,6 +453,7 @@ impl Worker {
             about: WorkerRef { id, slot, pid },
             generation,
             replaces: None,
+            user: None,
             awaited: BTreeSet::new(),
             pidfd: Arc::new(pidfd),
             cgroup: None,

@@ -17,10 +17,13 @@ use tokio::sync::mpsc;
 use super::Engine;
 use crate::primary::Event;
 use crate::primary::recall::Recall;
-use crate::primary::worker::Seen;
+use crate::primary::worker::{Seen, Worker};
 use crate::proc;
 use crate::sys::Watch;
 use crate::sys::socket::{Sender, receive_from};
+
+#[cfg(test)]
+mod tests;
 
 /// How long nothing is heard after each word: who speaks without end waits for its own socket, and nobody else does.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -170,9 +173,8 @@ impl Hearts {
 impl Engine {
     /// A process has said something at the socket of a worker.
     pub(super) fn take_said(&mut self, id: WorkerId, sender: Sender, said: Notification) {
-        let Some(worker) = self.workers.get_mut(&id) else { return };
-        let pid = worker.about.pid;
-        if !self.may_speak(pid, sender) {
+        let Some(worker) = self.workers.get(&id) else { return };
+        if !self.may_speak(worker, sender) {
             return self.report_stranger(id, sender);
         }
         let Some(worker) = self.workers.get_mut(&id) else { return };
@@ -205,13 +207,11 @@ impl Engine {
     }
 
     /// Whether a process may speak for a worker: as long as it is there, it has to be one of its processes.
-    fn may_speak(&self, worker: u32, sender: Sender) -> bool {
+    fn may_speak(&self, worker: &Worker, sender: Sender) -> bool {
         let own = rustix::process::getuid().as_raw();
-        let is_trusted = [0, own, self.settings.uid.unwrap_or(own)].contains(&sender.uid);
+        let is_trusted = [0, own, worker.user.unwrap_or(own)].contains(&sender.uid);
         is_trusted && proc::Stat::read(sender.pid).is_err()
-            || self
-                .worker_around(sender.pid)
-                .is_some_and(|id| self.workers.get(&id).is_some_and(|found| found.about.pid == worker))
+            || self.worker_around(sender.pid).is_some_and(|id| id == worker.about.id)
     }
 
     fn report_stranger(&mut self, id: WorkerId, sender: Sender) {

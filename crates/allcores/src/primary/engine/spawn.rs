@@ -9,7 +9,7 @@ use allcores_core::worker::{Rung, Slot, WorkerId};
 
 use super::{Engine, exits, notify};
 use crate::ports::LaneId;
-use crate::primary::launch::LaunchError;
+use crate::primary::launch::{LaunchError, Launcher};
 use crate::primary::worker::{self, Flows, Part, ProcessPart, Surroundings, Worker};
 use crate::primary::{Event, Outcome, Said};
 use crate::sys::Watch;
@@ -49,6 +49,7 @@ impl Engine {
         let process = launched.process;
         let mut worker = Worker::new(slot, id, generation, process.pid, process.pidfd);
         worker.replaces = replaces;
+        worker.user = self.generations.of(generation).and_then(Launcher::user);
         worker.cgroup = launched.cgroup;
         worker.stop_signal = Some(self.settings.stop_signal);
         worker.awaited = self.addresses_before(slot, generation);

@@ -22,6 +22,7 @@ use crate::primary::engine::handoff::Handed;
 use crate::primary::engine::notify::Heart;
 use crate::primary::engine::rendezvous::Rendezvous;
 use crate::primary::engine::{Engine, Observe, Subject};
+use crate::primary::launch::Launcher;
 use crate::primary::relay::Relay;
 use crate::primary::worker::{Seen, Worker};
 use crate::sys::Watch;
@@ -95,6 +96,7 @@ impl Engine {
         let mut worker = Worker::new(slot, id, saved.generation, saved.pid, inherited.take(saved.pidfd)?);
         let lane = LaneId::of_number;
         worker.replaces = saved.replaces.map(WorkerId);
+        worker.user = self.generations.of(saved.generation).and_then(Launcher::user);
         worker.awaited = saved.awaited;
         worker.has_spoken = saved.has_spoken;
         worker.speaker = Speaker::from_number(saved.next_number);
