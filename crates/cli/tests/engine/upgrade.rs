@@ -175,6 +175,23 @@ fn scaling_and_reloading_go_on_and_node_is_still_told_to_disconnect() {
 }
 
 #[test]
+fn a_worker_that_leaves_by_itself_and_does_not_go_is_signalled_after_an_upgrade_too() {
+    const SOURCE: &str = "setInterval(() => {}, 1000);
+        process.on('SIGUSR2', () => require('cluster').worker.disconnect());
+        require('http').createServer((q, s) => s.end('ok')).listen(process.env.PORT, process.env.HOST)";
+    let _turn = machine::together();
+    let folder = tempfile::tempdir().unwrap();
+    let Some(app) = node_script(folder.path(), SOURCE) else { return };
+    let app = somewhere(app.workers(1)).start().unwrap();
+    app.wait_ready(1).unwrap();
+    let first = app::workers(&app.status().unwrap())[&0];
+    signal(first, Signal::USR2);
+    upgrade(&app);
+    app.wait_for(|event| event.kind() == "exited" && event.worker_pid() == Some(first), PATIENCE).unwrap();
+    assert_eq!(app.stop().unwrap().code(), Some(0), "{:#?}", app.lines());
+}
+
+#[test]
 fn what_a_program_binds_after_an_upgrade_or_in_between_is_answered() {
     const SOURCE: &str = "\
 import os, signal, socket

@@ -258,14 +258,19 @@ impl Engine {
         if let Some(what) = offence {
             self.outlaw(about, &what);
         } else if was_retired && (self.owns_process() || self.pool.is_stopping()) {
-            let seen = self.seen.clone();
-            tokio::spawn(async move {
-                tokio::time::sleep(AFTERWARDS).await;
-                let _ = seen.send(Seen::Overdue(id)).await;
-            });
+            self.expect_its_end(id);
         }
         self.take_back_all(id);
         self.forget_visit(id);
+    }
+
+    /// A worker has said that it goes, and closed its channel: it is signalled if it has not gone soon.
+    pub(super) fn expect_its_end(&self, id: WorkerId) {
+        let seen = self.seen.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(AFTERWARDS).await;
+            let _ = seen.send(Seen::Overdue(id)).await;
+        });
     }
 
     /// A worker has done with its channel what no other does, and can't be told anything there any more.

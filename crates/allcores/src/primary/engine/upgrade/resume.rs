@@ -125,6 +125,10 @@ impl Engine {
                 self.await_listen(id, *unannounced);
             }
         }
+        // And the time that it had to go by itself.
+        if worker.is_retired && worker.channel.is_none() && worker.stop_signal.is_some() {
+            self.expect_its_end(id);
+        }
         self.workers.insert(id, worker);
         Ok(())
     }
