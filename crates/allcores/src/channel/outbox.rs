@@ -34,6 +34,9 @@ const MOST_OWED: usize = 256;
 /// So many bytes of the protocol's own messages may wait for the other side to read. A user's are the user's business.
 const MOST_UNREAD: usize = 4 * 1024 * 1024;
 
+/// How many descriptors of the protocol's own may wait for who does not read: each is one of ours meanwhile.
+const MOST_DESCRIPTORS: usize = 1024;
+
 /// So many descriptors may be on their way. A thousand listeners have eight thousand connections unanswered at most.
 const MOST_OUTSTANDING: usize = 16 * 1024;
 
@@ -125,6 +128,10 @@ impl Pending {
         !matches!(self.cargo, Cargo::None)
     }
 
+    fn has_own_descriptor(&self) -> bool {
+        matches!(self.cargo, Cargo::Handle { descriptor: Some(_), .. })
+    }
+
     /// What is to ride on the next byte.
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         match &self.cargo {
@@ -161,6 +168,8 @@ pub(super) struct Outbox {
     waiting: VecDeque<Pending>,
     /// How many bytes of the protocol's own wait, acknowledgements apart.
     unread: usize,
+    /// How many descriptors of the protocol's own wait.
+    descriptors: usize,
     outstanding: VecDeque<Outstanding>,
     /// Bytes written since the last message with a descriptor.
     plain: usize,
@@ -185,6 +194,7 @@ impl Outbox {
             acknowledgements: VecDeque::new(),
             waiting: VecDeque::new(),
             unread: 0,
+            descriptors: 0,
             outstanding: VecDeque::new(),
             plain: 0,
             is_fenced: false,
@@ -194,6 +204,7 @@ impl Outbox {
 
     pub(super) fn push(&mut self, pending: Pending) {
         self.unread += if pending.is_own { pending.len() } else { 0 };
+        self.descriptors += usize::from(pending.has_own_descriptor());
         let alone = match self.waiting.back_mut() {
             Some(last) => last.join(pending),
             None => Some(pending),
@@ -221,6 +232,8 @@ impl Outbox {
     pub(super) fn neglect(&self) -> Option<&'static str> {
         if self.unread > MOST_UNREAD {
             Some("has not read its channel, where more than 4 MiB wait")
+        } else if self.descriptors > MOST_DESCRIPTORS {
+            Some("has not read its channel, where more than 1,024 descriptors wait")
         } else if self.outstanding.len() > MOST_OUTSTANDING {
             Some("has not acknowledged more than 16,384 descriptors that it was sent")
         } else {
@@ -297,7 +310,7 @@ impl Outbox {
         let outstanding = match &mut pending.cargo {
             Cargo::None => return,
             Cargo::Handle { descriptor, number } => {
-                *descriptor = None;
+                self.descriptors -= usize::from(descriptor.take().is_some());
                 Outstanding::Handle(*number)
             }
             Cargo::UserHandle { .. } => {

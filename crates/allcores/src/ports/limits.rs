@@ -47,11 +47,6 @@ impl Ports {
         Err(Unavailable::beyond_limit(libc::EMFILE, text))
     }
 
-    /// Whether the primary has used most of its descriptors.
-    pub(crate) fn are_descriptors_short(&mut self) -> bool {
-        self.descriptors.are_short()
-    }
-
     /// Sees to it that there is room for one address more.
     pub(super) fn check_room(&mut self) -> Result<(), Unavailable> {
         if self.groups.len() >= MOST {

@@ -31,9 +31,10 @@ fn ids(cluster: &Cluster) -> Vec<u32> {
     cluster.workers().iter().map(|worker| worker.id().0).collect()
 }
 
-/// What a worker's environment says.
+/// What a worker's environment says. The kernel shows none in the moment in which a process becomes its program.
 fn release(worker: &WorkerHandle) -> Option<String> {
-    let environment = std::fs::read(format!("/proc/{}/environ", worker.pid())).unwrap();
+    let read = || std::fs::read(format!("/proc/{}/environ", worker.pid())).unwrap();
+    let environment = std::iter::repeat_with(read).find(|environment| !environment.is_empty()).unwrap();
     let mut entries = environment.split(|byte| *byte == 0);
     let value = entries.find_map(|entry| entry.strip_prefix(b"RELEASE="))?;
     Some(String::from_utf8_lossy(value).into_owned())

@@ -99,6 +99,7 @@ impl Outbox {
         };
         let own = outbox.begun.iter().chain(&outbox.waiting).filter(|pending| pending.is_own);
         outbox.unread = own.map(|pending| pending.rest().len()).sum();
+        outbox.descriptors = outbox.waiting.iter().filter(|pending| pending.has_own_descriptor()).count();
         Ok(outbox)
     }
 

@@ -32,3 +32,24 @@ fn what_a_user_says_waits_in_few_pieces_and_nothing_overtakes_it() {
     assert_eq!(outbox.unread, 4);
     assert_eq!(outbox.metered(), text.len());
 }
+
+#[test]
+fn who_reads_no_answers_does_not_keep_our_descriptors() {
+    let null = || Arc::new(OwnedFd::from(std::fs::File::open("/dev/null").unwrap()));
+    let mut outbox = Outbox::default();
+    // What a user sends is the user's to stop.
+    for _ in 0..3 {
+        outbox.push(Pending::user_handle("a socket".to_owned(), null()));
+    }
+    for _ in 0..MOST_DESCRIPTORS {
+        assert_eq!(outbox.neglect(), None);
+        outbox.push(Pending::handle("an answer".to_owned(), null(), None));
+    }
+    assert_eq!(outbox.neglect(), None);
+    outbox.push(Pending::handle("one more".to_owned(), null(), None));
+    assert!(outbox.neglect().is_some_and(|what| what.contains("1,024 descriptors")));
+    // It reads after all.
+    let all: usize = outbox.waiting.iter().map(Pending::len).sum();
+    outbox.note_written(all);
+    assert_eq!((outbox.neglect(), outbox.descriptors), (None, 0));
+}

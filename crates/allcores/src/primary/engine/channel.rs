@@ -118,8 +118,6 @@ impl Engine {
         let obtained = match query.kind {
             _ if is_too_long => Err(libc::EMSGSIZE),
             _ if has_enough => Err(libc::EMFILE),
-            // Each answer holds a copy until the worker reads it.
-            _ if self.ports.are_descriptors_short() => Err(libc::ENFILE),
             AddressKind::Descriptor => own_descriptor(query).map(|socket| (None, Some(socket))),
             _ => self.listener_for(id, query).and_then(|lane| Ok((Some(lane), self.socket_for(lane)?))),
         };

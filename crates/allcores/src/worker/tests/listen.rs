@@ -219,6 +219,10 @@ async fn an_address_that_nobody_waits_for_any_more_is_asked_for_again_when_it_ha
     assert_eq!(io::Error::from(error).kind(), io::ErrorKind::AddrInUse);
     primary.answer_by_handoff(&query, "k", None);
     assert_eq!(primary.hear_close().await, "k", "before it is asked for again");
+    // Its place follows.
+    while worker.link.places.reserve(AddressKind::Tcp4, Some("127.0.0.1"), 7000).is_err() {
+        tokio::task::yield_now().await;
+    }
     let _listener = listen_by_handoff(&mut primary, &worker, "again").await;
 }
 
