@@ -142,6 +142,18 @@ impl StateFolder {
         Ok(path)
     }
 
+    /// Takes an app out of the saved list; says whether it was in it.
+    pub(crate) fn unsave(&self, name: &AppName) -> Result<bool, Failure> {
+        let Some(mut list) = self.saved()? else { return Ok(false) };
+        let count = list.apps.len();
+        list.apps.retain(|app| app.record.name() != name);
+        let was_saved = list.apps.len() < count;
+        if was_saved {
+            write(&self.saved_file(), &list)?;
+        }
+        Ok(was_saved)
+    }
+
     fn records(&self) -> PathBuf {
         self.path.join("apps")
     }

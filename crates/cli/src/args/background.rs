@@ -91,7 +91,8 @@ pub(crate) struct RestartArgs {
 
 /// Stop apps that were started in the background, and forget them
 ///
-/// `stop` keeps in mind how an app was started, so that `start NAME` starts it again; this does not. Logs are kept.
+/// `stop` keeps in mind how an app was started, so that `start NAME` starts it again; this does not, nor
+/// does `resurrect`. Logs are kept.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -1,5 +1,6 @@
 //! `allcores delete`: stops apps and forgets them.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
@@ -23,10 +24,15 @@ pub(super) async fn execute(args: &DeleteArgs) -> Result<ExitCode, Failure> {
         match target {
             Target::App(name) => names.push(name.clone()),
             // Those that don't run, too.
-            Target::All => names.extend(state.names()?),
+            Target::All => {
+                names.extend(state.names()?);
+                let saved = state.saved()?.unwrap_or_default();
+                names.extend(saved.apps.iter().map(|app| app.record.name().clone()));
+            }
         }
     }
-    names.dedup();
+    let mut met = BTreeSet::new();
+    names.retain(|name| met.insert(name.clone()));
     if names.is_empty() {
         // As after `ls`: it is as it was asked for.
         screen::tell("no app is known; nothing to delete");
@@ -46,7 +52,9 @@ async fn delete(folder: &AppFolder, state: &StateFolder, args: &DeleteArgs) -> R
         stop::stop(folder, false, args.leaving.timeout).await?;
     }
     let record = state.record(name)?;
-    let was_known = state.forget(name)?;
+    // What is forgotten is not resurrected.
+    let was_saved = state.unsave(name)?;
+    let was_known = state.forget(name)? || was_saved;
     if let (true, Some(record)) = (args.logs, record) {
         // A link stays, and so does what is no regular file: an app has not made those.
         let log = log::real(&record.log());

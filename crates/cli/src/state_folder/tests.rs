@@ -79,6 +79,21 @@ fn a_saved_list_leaves_the_one_before_it() {
 }
 
 #[test]
+fn an_app_is_taken_out_of_the_saved_list_and_the_others_stay() {
+    let temporary = tempfile::tempdir().unwrap();
+    let state = folder(temporary.path());
+    state.prepare().unwrap();
+    let web = record();
+    assert!(!state.unsave(web.name()).unwrap());
+    let api = Record::new("api".parse().unwrap(), Vec::new(), "/srv".into(), "/srv/api.log".into(), []);
+    let [web, api] = [web, api].map(|record| SavedApp { record, workers: Some(3) });
+    state.save(&SavedList::new(vec![web.clone(), api.clone()])).unwrap();
+    assert!(state.unsave(web.record.name()).unwrap());
+    assert!(!state.unsave(web.record.name()).unwrap());
+    assert_eq!(state.saved().unwrap().unwrap(), SavedList::new(vec![api]));
+}
+
+#[test]
 fn what_cannot_be_understood_is_refused_with_its_place() {
     let temporary = tempfile::tempdir().unwrap();
     let state = folder(temporary.path());

@@ -262,7 +262,7 @@ fn what_was_saved_is_resurrected_as_it_was() {
     let saved = folder.allcores(&["save"]).code(0).has(&["saved 1 app: web"]);
     assert!(saved.out.contains("saved.json"), "{saved:?}");
     folder.allcores(&["resurrect"]).code(0).has(&["web: runs already"]);
-    folder.allcores(&["delete", "all"]).code(0).has(&["web: deleted"]);
+    folder.allcores(&["stop", "all"]).code(0).has(&["web: stopped"]);
     folder.allcores(&["save"]).code(1).has(&["no app runs in the background", "--force"]);
     // As after a start of the machine, by whom and from where ever.
     let mut command = folder.command(&["resurrect"]);
@@ -302,6 +302,20 @@ fn an_app_that_could_not_be_begun_leaves_no_lock_from_which_it_would_be_taken_fo
     fs::set_permissions(folder.path().join("run"), fs::Permissions::from_mode(0o700)).unwrap();
     folder.allcores(&["run", "--config", "allcores.toml"]).code(7).has(&["make the control socket"]);
     assert!(socket.exists() && !folder.path().join("run/web/lock").exists());
+}
+
+#[test]
+fn what_is_forgotten_is_not_resurrected() {
+    let folder = Folder::new();
+    let config = folder.write("sub/shop.toml", TWO);
+    folder.allcores(&["start", config.to_str().unwrap()]).code(0);
+    folder.allcores(&["save"]).code(0).has(&["saved 2 apps: api, web"]);
+    folder.allcores(&["stop", "all"]).code(0);
+    folder.allcores(&["delete", "web"]).code(0).has(&["web: deleted"]);
+    let run = folder.allcores(&["resurrect"]).code(0).has(&["api: 1 worker ready"]);
+    assert!(!run.out.contains("web"), "{run:?}");
+    folder.allcores(&["delete", "all"]).code(0).has(&["api: deleted"]);
+    assert_eq!(folder.allcores(&["resurrect"]).code(0).out, "");
 }
 
 #[test]
