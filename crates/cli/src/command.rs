@@ -44,6 +44,7 @@ use crate::failure::Failure;
 use crate::readable;
 use crate::runtime_folder::AppFolder;
 use crate::screen;
+use crate::state_folder::StateFolder;
 
 /// How long an app may take to answer a question.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
@@ -230,8 +231,15 @@ async fn is_background(app: &AppFolder, tried: &str) -> Result<bool, Failure> {
 }
 
 fn not_running(app: &AppFolder, tried: &str) -> Failure {
-    Failure::new(ExitCode::NotRunning, anyhow!("{tried} {}: no app of this name is running", app.name()))
-        .next("`allcores ls` lists the apps that are")
+    let name = app.name();
+    // Where the state folder can't be used, that is not what was asked for.
+    let record = StateFolder::from_env().and_then(|state| state.record(name)).ok().flatten();
+    match record {
+        Some(_) => Failure::new(ExitCode::NotRunning, anyhow!("{tried} {name}: {name} is stopped"))
+            .next(format!("start it: allcores start {name}")),
+        None => Failure::new(ExitCode::NotRunning, anyhow!("{tried} {name}: no app of this name is running"))
+            .next("`allcores ls` lists the apps that are"),
+    }
 }
 
 /// Says that an app is there and gives no answer.

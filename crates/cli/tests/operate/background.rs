@@ -80,7 +80,18 @@ fn an_app_is_started_listed_stopped_started_again_and_deleted() {
     folder.allcores(&["ls"]).code(0).has(&["web", "stopped"]);
     let listed: Value = serde_json::from_str(&folder.allcores(&["ls", "--json"]).code(0).out).unwrap();
     assert_eq!(listed, serde_json::json!([{"name": "web", "stopped": true}]));
-    folder.allcores(&["stop", "web"]).code(5).has(&["no app of this name is running"]);
+    for (arguments, tried) in [
+        (&["stop", "web"][..], "stop web"),
+        (&["status", "web"], "status of web"),
+        (&["scale", "web", "2"], "scale web"),
+        (&["describe", "web"], "describe web"),
+        (&["signal", "USR2", "web"], "signal web"),
+        (&["upgrade", "web"], "upgrade web"),
+        (&["reload", "web"], "reload web"),
+    ] {
+        let text = format!("error: {tried}: web is stopped");
+        folder.allcores(arguments).code(5).has(&[&text, "next: start it: allcores start web"]);
+    }
 
     // By its name alone, from anywhere.
     fs::rename(folder.path().join("allcores.toml"), folder.path().join("moved.toml")).unwrap();
