@@ -19,6 +19,7 @@ pub(crate) use record::{Record, SavedApp, SavedList};
 
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
+use crate::log;
 use crate::settings::AppName;
 
 /// The environment variable that names the state folder.
@@ -66,6 +67,12 @@ impl StateFolder {
     /// Where an app's log is unless it was said otherwise.
     pub(crate) fn log(&self, name: &AppName) -> PathBuf {
         self.logs.join(format!("{name}.log"))
+    }
+
+    /// The log at an app's usual place, whether the app is known or not; `None` if there is none.
+    pub(crate) fn log_left(&self, name: &AppName) -> Option<PathBuf> {
+        let log = self.log(name);
+        (log.exists() || !log::asides(&log).is_empty()).then_some(log)
     }
 
     /// Makes the folders where they are missing, and refuses one that others may read or write.

@@ -51,16 +51,16 @@ async fn delete(folder: &AppFolder, state: &StateFolder, args: &DeleteArgs) -> R
     if was_running {
         stop::stop(folder, false, args.leaving.timeout).await?;
     }
-    let record = state.record(name)?;
+    let log = state.record(name)?.map(|record| record.log()).or_else(|| state.log_left(name));
     // What is forgotten is not resurrected.
     let was_saved = state.unsave(name)?;
     let was_known = state.forget(name)? || was_saved;
-    if let (true, Some(record)) = (args.logs, record) {
-        // A link stays, and so does what is no regular file: an app has not made those.
-        let log = log::real(&record.log());
-        let asides = log::asides(&log).into_iter().map(Aside::into_path);
+    // A link stays, and so does what is no regular file: an app has not made those.
+    let log = log.filter(|_| args.logs).map(|log| log::real(&log));
+    if let Some(log) = &log {
+        let asides = log::asides(log).into_iter().map(Aside::into_path);
         let is_file = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file());
-        for path in asides.chain([log]).filter(is_file) {
+        for path in asides.chain([log.clone()]).filter(is_file) {
             fs::remove_file(&path).with_context(|| format!("delete {}", path.display())).map_err(
                 |error| {
                     Failure::from(error)
@@ -69,8 +69,9 @@ async fn delete(folder: &AppFolder, state: &StateFolder, args: &DeleteArgs) -> R
             )?;
         }
     }
-    if !was_known && !was_running {
-        return Err(not_running(folder, "delete"));
+    match (was_known || was_running, log) {
+        (true, _) => say(&format!("{name}: deleted\n")).map(drop),
+        (false, Some(_)) => say(&format!("{name}: its log is deleted\n")).map(drop),
+        (false, None) => Err(not_running(folder, "delete")),
     }
-    say(&format!("{name}: deleted\n")).map(drop)
 }

@@ -88,12 +88,16 @@ async fn find(args: &LogsArgs) -> Result<Vec<Log>, Failure> {
     Ok(logs)
 }
 
-/// Where an app's log is: as it says itself, or, where it does not, as it was when it was started.
+/// Where an app's log is: as it says itself, or, where it does not, as it was when it was started, or where it usually is.
 async fn path_of(folder: &AppFolder, state: &StateFolder) -> Result<Result<PathBuf, Failure>, Failure> {
     let name = folder.name();
     let description = match ask(folder, "logs of", ANSWER_PATIENCE, Client::new(folder).describe()).await {
         Ok(description) => description,
-        Err(failure) => return Ok(state.record(name)?.map(|record| record.log()).ok_or(failure)),
+        Err(failure) => {
+            let known = state.record(name)?.map(|record| record.log());
+            // One that failed to start, or was deleted, is not known, and its log may say why.
+            return Ok(known.or_else(|| state.log_left(name)).ok_or(failure));
+        }
     };
     Ok(description.log.map(PathBuf::from).ok_or_else(|| {
         Failure::from(anyhow!("logs of {name}: it has none; what it writes comes out where it was started"))

@@ -140,6 +140,27 @@ fn lines_are_chosen_by_number_slot_and_time_also_when_the_app_is_stopped() {
 }
 
 #[test]
+fn the_log_of_an_app_that_is_not_known_is_shown_and_deleted() {
+    let folder = Folder::new();
+    let command =
+        ["start", "--name", "bad", "--backoff", "1ms", "--", "sh", "-c", "echo no database; exit 7"];
+    folder.allcores(&command).code(3);
+    folder.allcores(&["ls"]).code(0).has(&["no app is running"]);
+    folder.allcores(&["logs", "bad", "--out"]).code(0).has(&["0 | no database"]);
+    folder.allcores(&["delete", "bad"]).code(5);
+    folder.allcores(&["delete", "bad", "--logs"]).code(0).has(&["bad: its log is deleted"]);
+    assert_eq!(folder.log("bad"), "");
+    folder.allcores(&["logs", "bad"]).code(5).has(&["bad"]);
+    folder.allcores(&["delete", "bad", "--logs"]).code(5).has(&["bad"]);
+
+    start(&folder, &["-w", "1"]);
+    folder.allcores(&["delete", "web"]).code(0).has(&["web: deleted"]);
+    folder.allcores(&["logs", "web"]).code(0).has(&["allcores  stopped"]);
+    folder.allcores(&["delete", "web", "--logs"]).code(0).has(&["web: its log is deleted"]);
+    assert!(asides(&folder).is_empty() && folder.log("web").is_empty());
+}
+
+#[test]
 fn a_log_is_followed_over_putting_aside() {
     let folder = Folder::new();
     start(&folder, &["-w", "1", "--log-size", "20K", "--log-keep", "1000"]);
