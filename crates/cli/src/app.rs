@@ -30,6 +30,7 @@ use crate::failure::Failure;
 use crate::hub::Hub;
 use crate::log::{self, LogFile, LogSettings};
 use crate::metrics::{MetricsServer, Tally};
+use crate::readable;
 use crate::report::Reporter;
 use crate::runtime_folder::{AppFolder, Claim, RuntimeFolder};
 use crate::service::{Service, Store};
@@ -235,15 +236,14 @@ fn end_leftovers(settings: &Settings, reporter: &Reporter) {
     };
     let pids = leftovers.pids();
     let tell = |text: String| reporter.observe(&Event::Notice { text: &text });
-    tell(format!("the primary before was killed and has left processes, which are ended: {}", list(&pids)));
+    tell(format!(
+        "the primary before was killed and has left processes, which are ended: {}",
+        readable::list(&pids)
+    ));
     let alive = leftovers.end(settings.stop_signal, settings.pool.kill_timeout);
     if !alive.is_empty() {
-        tell(format!("they do not go, even by SIGKILL: {}", list(&alive)));
+        tell(format!("they do not go, even by SIGKILL: {}", readable::list(&alive)));
     }
-}
-
-fn list(pids: &[u32]) -> String {
-    pids.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
 }
 
 impl Opened {

@@ -232,6 +232,11 @@ async fn is_background(app: &AppFolder, tried: &str) -> Result<bool, Failure> {
 
 fn not_running(app: &AppFolder, tried: &str) -> Failure {
     let name = app.name();
+    if let Some(left) = app.left().filter(|left| !left.is_empty()) {
+        let text = format!("{tried} {name}: its primary was killed, and has left processes");
+        return Failure::new(ExitCode::NotRunning, anyhow!("{text}: {}", readable::list(&left.pids())))
+            .next(format!("end them: allcores stop {name}"));
+    }
     // Where the state folder can't be used, that is not what was asked for.
     let record = StateFolder::from_env().and_then(|state| state.record(name)).ok().flatten();
     match record {

@@ -11,6 +11,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use allcores::primary::Leftovers;
 use anyhow::{Context as _, anyhow, bail, ensure};
 
 use claim::ClaimError;
@@ -170,6 +171,11 @@ impl AppFolder {
     /// Whether a primary has the name.
     pub(crate) fn is_running(&self) -> bool {
         claim::is_held(&self.path)
+    }
+
+    /// The processes that a killed primary has left, maybe none; `None` if one has the name, or the last has cleared up.
+    pub(crate) fn left(&self) -> Option<Leftovers> {
+        claim::mark_left(&self.path).map(|mark| Leftovers::find(&mark))
     }
 
     /// Where the control socket is or would be.

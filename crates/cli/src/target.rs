@@ -45,7 +45,10 @@ pub(crate) fn folders(tried: &str, targets: &[Target]) -> Result<Vec<AppFolder>,
         let meant = match target {
             Target::App(name) => vec![runtime.find(name)?],
             Target::All => {
-                let running: Vec<_> = runtime.apps()?.into_iter().filter(AppFolder::is_running).collect();
+                // To stop all is to end, too, what killed ones have left.
+                let is_left = |folder: &AppFolder| folder.left().is_some_and(|left| !left.is_empty());
+                let is_meant = |folder: &AppFolder| folder.is_running() || tried == "stop" && is_left(folder);
+                let running: Vec<_> = runtime.apps()?.into_iter().filter(is_meant).collect();
                 if running.is_empty() {
                     return Err(Failure::new(
                         ExitCode::NotRunning,

@@ -51,6 +51,7 @@ async fn delete(folder: &AppFolder, state: &StateFolder, args: &DeleteArgs) -> R
     if was_running {
         stop::stop(folder, false, args.leaving.timeout).await?;
     }
+    let was_left = folder.left().is_some() && stop::end_left(folder, false, args.leaving.timeout).await?;
     let log = state.record(name)?.map(|record| record.log()).or_else(|| state.log_left(name));
     // What is forgotten is not resurrected.
     let was_saved = state.unsave(name)?;
@@ -69,7 +70,7 @@ async fn delete(folder: &AppFolder, state: &StateFolder, args: &DeleteArgs) -> R
             )?;
         }
     }
-    match (was_known || was_running, log) {
+    match (was_known || was_running || was_left, log) {
         (true, _) => say(&format!("{name}: deleted\n")).map(drop),
         (false, Some(_)) => say(&format!("{name}: its log is deleted\n")).map(drop),
         (false, None) => Err(not_running(folder, "delete")),

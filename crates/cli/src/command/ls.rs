@@ -35,6 +35,12 @@ enum App {
     Stopped {
         name: String,
         stopped: bool,
+        /// Its primary was, and could not clear up.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        killed: bool,
+        /// The processes that it has left.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        left: Vec<u32>,
     },
 }
 
@@ -45,6 +51,11 @@ impl App {
             Self::Silent { name, .. } | Self::Stopped { name, .. } => name,
         }
     }
+
+    /// Whether nothing of it runs.
+    fn is_over(&self) -> bool {
+        matches!(self, Self::Stopped { left, .. } if left.is_empty())
+    }
 }
 
 /// Asks all apps at once, and lists them by name.
@@ -54,10 +65,18 @@ pub(super) async fn execute(args: &LsArgs) -> Result<ExitCode, Failure> {
         asked.spawn(ask(folder));
     }
     let mut apps: Vec<App> = asked.join_all().await.into_iter().flatten().collect();
-    let runs = |name: &AppName, apps: &[App]| apps.iter().any(|app| app.name() == name.as_str());
-    for name in StateFolder::from_env().and_then(|state| state.names())? {
-        if !runs(&name, &apps) {
-            apps.push(App::Stopped { name: name.into(), stopped: true });
+    let known = StateFolder::from_env().and_then(|state| state.names())?;
+    let is_known = |app: &App| known.iter().any(|name| name.as_str() == app.name());
+    apps.retain(|app| !app.is_over() || is_known(app));
+    let is_listed = |name: &AppName, apps: &[App]| apps.iter().any(|app| app.name() == name.as_str());
+    for name in &known {
+        if !is_listed(name, &apps) {
+            apps.push(App::Stopped {
+                name: name.to_string(),
+                stopped: true,
+                killed: false,
+                left: Vec::new(),
+            });
         }
     }
     apps.sort_by(|one, other| one.name().cmp(other.name()));
@@ -73,12 +92,15 @@ pub(super) async fn execute(args: &LsArgs) -> Result<ExitCode, Failure> {
     }
 }
 
-/// `None` for what a dead primary left.
+/// `None` for one that is not there any more.
 async fn ask(folder: AppFolder) -> Option<App> {
     let silent = |error| Some(App::Silent { name: folder.name().to_string(), pid: folder.holder(), error });
     match timeout(ANSWER_PATIENCE, Client::new(&folder).status()).await {
         Ok(Ok(status)) => Some(App::Answered(Box::new(status))),
-        Ok(Err(RequestError::NotRunning)) => None,
+        Ok(Err(RequestError::NotRunning)) => folder.left().map(|left| {
+            let name = folder.name().to_string();
+            App::Stopped { name, stopped: true, killed: true, left: left.pids() }
+        }),
         Ok(Err(error)) => silent(error.to_string()),
         Err(_) => silent(format!("no answer within {}", readable::duration(ANSWER_PATIENCE))),
     }
@@ -134,15 +156,23 @@ fn row(app: &App, width: Option<usize>) -> [Cell; 8] {
                 addresses(status, width).into(),
             ]
         }
-        App::Stopped { name, .. } => [
+        App::Stopped { name, killed, left, .. } => [
             Cell::new(name, Tone::Bold),
             none(),
-            Cell::new("stopped", Tone::Dim),
+            if *killed { Cell::new("killed", Tone::Bad) } else { Cell::new("stopped", Tone::Dim) },
             none(),
             none(),
             none(),
             none(),
-            none(),
+            if left.is_empty() {
+                none()
+            } else {
+                let left = format!("left {}", readable::list(left));
+                Cell::new(
+                    width.map_or_else(|| left.clone(), |width| screen::cut(&left, width / 3)),
+                    Tone::Bad,
+                )
+            },
         ],
         App::Silent { name, pid, error } => [
             Cell::new(name, Tone::Bold),
@@ -176,14 +206,16 @@ mod tests {
     #[test]
     fn a_silent_app_is_shown_as_such() {
         let silent = App::Silent { name: "api".into(), pid: Some(7), error: "no answer within 2s".into() };
-        let stopped = App::Stopped { name: "zoo".into(), stopped: true };
-        let text = render(&[silent, App::Answered(Box::new(web())), stopped], Paint::off(), None);
+        let stopped = App::Stopped { name: "zoo".into(), stopped: true, killed: false, left: Vec::new() };
+        let killed = App::Stopped { name: "zot".into(), stopped: true, killed: true, left: vec![7, 8] };
+        let text = render(&[silent, App::Answered(Box::new(web())), stopped, killed], Paint::off(), None);
         let lines: Vec<_> = text.lines().collect();
         assert!(lines[1].starts_with("api") && lines[1].ends_with("no answer within 2s"), "{text}");
         assert!(
             lines[2].starts_with("web") && lines[2].contains("1/2") && lines[2].contains("127.0.0.1:8080")
         );
         assert!(lines[3].starts_with("zoo") && lines[3].contains("stopped"), "{text}");
+        assert!(lines[4].contains("killed") && lines[4].ends_with("left 7, 8"), "{text}");
     }
 
     #[test]

@@ -5,9 +5,11 @@ use std::io;
 use std::thread;
 use std::time::Duration;
 
+use allcores::Signal;
+use allcores::primary::Leftovers;
 use anyhow::{Context as _, anyhow};
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{ANSWER_PATIENCE, explain, not_running, say, unresponsive};
@@ -26,6 +28,9 @@ const ATTEMPTS: usize = 3;
 /// How long after.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// How long what a killed primary has left may take to go: as long as a worker may where nobody says.
+const COURTESY: Duration = Duration::from_secs(5);
+
 /// Stops the apps, all at once.
 pub(super) async fn execute(args: &StopArgs) -> Result<ExitCode, Failure> {
     let mut stopping = JoinSet::new();
@@ -42,6 +47,10 @@ pub(super) async fn execute(args: &StopArgs) -> Result<ExitCode, Failure> {
 
 /// Stops an app. Done when the kernel has let go of the primary's lock.
 pub(super) async fn stop(folder: &AppFolder, now: bool, patience: Duration) -> Result<ExitCode, Failure> {
+    if folder.left().is_some() {
+        let was_left = end_left(folder, now, patience).await?;
+        return if was_left { Ok(ExitCode::Success) } else { Err(not_running(folder, "stop")) };
+    }
     let started = Instant::now();
     let name = folder.name();
     // Opened first: a clean exit removes the file.
@@ -62,6 +71,32 @@ pub(super) async fn stop(folder: &AppFolder, now: bool, patience: Duration) -> R
         }
         Err(_) => Err(not_gone(name, now, patience)),
     }
+}
+
+/// Ends what a killed primary has left, and clears up in its place; says whether there was anybody to end.
+pub(super) async fn end_left(folder: &AppFolder, now: bool, patience: Duration) -> Result<bool, Failure> {
+    // With the name in hand, so that none of it is a new primary's.
+    let claim = folder.claim()?;
+    let mark = claim.mark().context("look at the lock of the primary that was killed")?;
+    let (signal, patience) =
+        if now { (Signal::KILL, patience) } else { (Signal::TERM, patience.min(COURTESY)) };
+    let end = move || {
+        let left = Leftovers::find(&mark);
+        (left.pids(), left.end(signal, patience))
+    };
+    let ended = spawn_blocking(end).await.context("the thread that ends what is left died")?;
+    let (name, (pids, alive)) = (folder.name(), ended);
+    if !alive.is_empty() {
+        let text = format!("stop {name}: it was killed, and what it has left does not go, even by SIGKILL");
+        let alive = readable::list(&alive);
+        return Err(Failure::from(anyhow!("{text}: {alive}"))
+            .next("see what the kernel keeps them for: /proc/PID/stack"));
+    }
+    claim.clear(&folder.socket());
+    if !pids.is_empty() {
+        say(&format!("{name}: it was killed; what it had left is ended: {}\n", readable::list(&pids)))?;
+    }
+    Ok(!pids.is_empty())
 }
 
 async fn ask(folder: &AppFolder, now: bool) -> Result<(), Failure> {

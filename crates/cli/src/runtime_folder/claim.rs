@@ -98,8 +98,7 @@ impl Claim {
     /// What nothing of any other app's can have: the file that is locked. As long as it is there, it is the same for all
     /// primaries that have the name one after the other.
     pub(crate) fn mark(&self) -> io::Result<String> {
-        let metadata = self.lock.metadata()?;
-        Ok(format!("{}-{}", metadata.dev(), metadata.ino()))
+        mark_of(&self.lock)
     }
 
     /// Removes the app's files, as the last act of a primary. The lock stays until the claim is dropped or the
@@ -140,6 +139,20 @@ pub(super) fn holder(folder: &Path) -> Option<u32> {
 pub(super) fn is_held(folder: &Path) -> bool {
     let Ok(lock) = File::open(lock_file(folder)) else { return false };
     matches!(flock(&lock, FlockOperation::NonBlockingLockShared), Err(Errno::WOULDBLOCK))
+}
+
+/// The mark of a primary that was killed: nobody holds the lock, and who did last has not cleared up.
+pub(super) fn mark_left(folder: &Path) -> Option<String> {
+    let lock = File::open(lock_file(folder)).ok()?;
+    // Held for a moment, as by who waits for it.
+    flock(&lock, FlockOperation::NonBlockingLockShared).ok()?;
+    let is_left = lock.metadata().ok()?.len() > 0 && is_still_there(&lock, &lock_file(folder));
+    mark_of(&lock).ok().filter(|_| is_left)
+}
+
+fn mark_of(lock: &File) -> io::Result<String> {
+    let metadata = lock.metadata()?;
+    Ok(format!("{}-{}", metadata.dev(), metadata.ino()))
 }
 
 /// Blocks until no primary holds the lock of this file. Call it on a thread of its own.

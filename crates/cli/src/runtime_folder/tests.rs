@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process;
 
-use super::claim::{holder, lock_file};
+use super::claim::{holder, lock_file, mark_left};
 use super::{Claim, ClaimError, RuntimeFolder, wait_until_free};
 use crate::exit_code::ExitCode;
 use crate::settings::AppName;
@@ -88,6 +88,23 @@ fn a_name_has_one_holder_at_a_time() {
     assert!(matches!(claimed(&folder), Err(ClaimError::Held { pid: Some(pid) }) if pid == process::id()));
     drop(claim);
     claimed(&folder).unwrap();
+}
+
+#[test]
+fn a_primary_was_killed_if_its_lock_is_there_and_free() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("web");
+    assert_eq!(mark_left(&folder), None);
+    let claim = Claim::new(&folder).unwrap();
+    let mark = claim.mark().unwrap();
+    assert_eq!(mark_left(&folder), None);
+    drop(claim);
+    assert_eq!(mark_left(&folder), Some(mark.clone()));
+    let next = Claim::new(&folder).unwrap();
+    assert_eq!((next.is_left(), next.mark().unwrap()), (true, mark));
+    next.clear(&folder.join("control.sock"));
+    drop(next);
+    assert_eq!(mark_left(&folder), None);
 }
 
 #[test]

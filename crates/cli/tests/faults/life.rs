@@ -444,6 +444,35 @@ fn what_a_killed_primary_left_is_ended_by_the_next_of_its_name_and_by_no_other()
 }
 
 #[test]
+fn what_a_killed_primary_left_is_listed_and_ended_by_stop_and_delete() {
+    for words in [&["stop"][..], &["stop", "--now"], &["delete"]] {
+        let address = unused();
+        let app = behind_a_shell(address).start().unwrap();
+        ready(&app, 2);
+        app.signal(Signal::KILL).unwrap();
+        app.wait(LONG).unwrap();
+        let orphan = server_at(address);
+        let text = |words: &[&str], code: i32| {
+            let run = app.run(words).unwrap();
+            let text = String::from_utf8_lossy(&[run.stdout, run.stderr].concat()).into_owned();
+            assert_eq!(run.status.code(), Some(code), "{words:?}: {text}");
+            text
+        };
+        has(&text(&["ls"], 0), &[app.name(), "killed", "left ", &orphan.to_string()]);
+        let listed: serde_json::Value = serde_json::from_str(&text(&["ls", "--json"], 0)).unwrap();
+        let listed = listed.as_array().unwrap().iter().find(|listed| listed["name"] == app.name()).unwrap();
+        assert_eq!((&listed["stopped"], &listed["killed"]), (&true.into(), &true.into()));
+        assert!(listed["left"].as_array().unwrap().contains(&orphan.into()), "{listed}");
+        has(&text(&["status", app.name()], 5), &["was killed", &orphan.to_string(), "allcores stop"]);
+        let ended = text(&[words, &[app.name()]].concat(), 0);
+        has(&ended, &["it was killed; what it had left is ended: ", &orphan.to_string()]);
+        assert!(ends(orphan), "{orphan} has survived");
+        nothing_is_left(&app);
+        has(&text(&["stop", app.name()], 5), &["no app of this name is running"]);
+    }
+}
+
+#[test]
 fn a_worker_that_ignores_the_wish_to_stop_is_killed() {
     let app = app(["sh", "-c", "trap '' TERM; echo me; while :; do sleep 86400; done"]);
     let app = app.workers(2).option("--kill-timeout=300ms").start().unwrap();
