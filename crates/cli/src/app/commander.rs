@@ -28,6 +28,7 @@ use crate::metrics::{Reading, Tally};
 use crate::report::Reporter;
 use crate::runtime_folder::AppFolder;
 use crate::settings;
+use crate::state_folder::StateFolder;
 use crate::view::{ConfigView, DescriptionView, StatusView};
 
 /// What a reload takes up. The rest is fixed for the life of the primary.
@@ -326,6 +327,7 @@ impl Commander {
                 if matches!(piece, ReloadNews::Ended(ReloadOutcome::Reloaded { .. }))
                     && let Some(next) = next.take()
                 {
+                    commander.remember(&next).await;
                     commander.arrive_at(next);
                 }
                 let _ = tell.send(piece);
@@ -334,9 +336,30 @@ impl Commander {
         told.into()
     }
 
+    /// Has the app started with what the reload was given the next time, too.
+    async fn remember(&self, next: &Next) {
+        if !self.fixed.is_background || next.command.is_none() && next.env.is_empty() {
+            return;
+        }
+        let (name, command, env) = (self.fixed.name.clone(), next.command.clone(), next.env.clone());
+        let remember = move || -> Result<(), Failure> {
+            let (name, state) = (name.parse().map_err(anyhow::Error::msg)?, StateFolder::from_env()?);
+            match state.record(&name)? {
+                Some(record) => state.keep(&record.with(command, &env)),
+                None => Ok(()),
+            }
+        };
+        let remembered = tokio::task::spawn_blocking(remember).await;
+        let remembered = remembered.context("keep in mind how the app was reloaded").map_err(Failure::from);
+        if let Err(failure) = remembered.flatten() {
+            let text = failure.in_a_line();
+            self.reporter.warn(&format!("the next start is without what this reload was given: {text}"));
+        }
+    }
+
     fn arrive_at(&self, next: Next) {
         let mut now = self.source.now();
-        let Next { fresh, command, variables } = next;
+        let Next { fresh, command, env } = next;
         if let Some((app, workers)) = fresh {
             (now.command, now.layer, now.config) = (app.command, app.layer, app.config);
             // One that was asked for otherwise meanwhile stays, as long as the source says what it said.
@@ -347,7 +370,7 @@ impl Commander {
             }
         }
         now.given_command = command.or(now.given_command.take());
-        now.given_variables.extend(variables);
+        now.given_variables.extend(env.iter().map(|(name, _)| name.to_string_lossy().into_owned()));
     }
 }
 
@@ -355,7 +378,7 @@ impl Commander {
 struct Next {
     fresh: Option<(App, u16)>,
     command: Option<Vec<OsString>>,
-    variables: Vec<String>,
+    env: Vec<(OsString, OsString)>,
 }
 
 impl Control for Commander {
@@ -381,8 +404,7 @@ impl Control for Commander {
     async fn reload(&self, mut wish: Reload) -> Result<Reloading, Refusal> {
         let _hold = self.hold();
         let fresh = self.read().await.map_err(|failure| Refusal(failure.in_a_line()))?;
-        let names = wish.env.iter().map(|(name, _)| name.to_string_lossy().into_owned());
-        let mut next = Next { fresh: None, command: wish.command.clone(), variables: names.collect() };
+        let mut next = Next { fresh: None, command: wish.command.clone(), env: wish.env.clone() };
         let mut notices = Vec::new();
         if let Some(fresh) = fresh {
             next.fresh = Some((fresh.app, fresh.settings.pool.workers));

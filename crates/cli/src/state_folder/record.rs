@@ -69,6 +69,26 @@ impl Record {
         }
     }
 
+    /// The same with what a reload was given: the command instead, and each variable over what it was set to.
+    pub(crate) fn with(mut self, command: Option<Vec<OsString>>, env: &[(OsString, OsString)]) -> Self {
+        let options = self.arguments.iter().position(|word| word.0 == "--").unwrap_or(self.arguments.len());
+        let mut behind = self.arguments.split_off(options);
+        for (key, value) in env {
+            let mut word = OsString::from("--env=");
+            word.push(key);
+            word.push("=");
+            let set = word.clone();
+            self.arguments.retain(|word| !word.0.as_bytes().starts_with(set.as_bytes()));
+            word.push(value);
+            self.arguments.push(Word(word));
+        }
+        if let Some(command) = command {
+            behind = [OsString::from("--")].into_iter().chain(command).map(Word).collect();
+        }
+        self.arguments.append(&mut behind);
+        self
+    }
+
     pub(crate) fn name(&self) -> &AppName {
         &self.name
     }

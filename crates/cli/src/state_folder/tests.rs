@@ -65,6 +65,29 @@ fn a_record_comes_back_as_it_was_in_whatever_bytes() {
 }
 
 #[test]
+fn what_a_reload_was_given_lies_over_what_was_typed() {
+    let of = |arguments: &[&str]| {
+        let arguments = arguments.iter().map(Into::into).collect();
+        Record::new("web".parse().unwrap(), arguments, "/srv".into(), "/srv/web.log".into(), [])
+    };
+    let variable = |key: &str, value: &str| (OsString::from(key), OsString::from(value));
+    let typed = of(&["--name", "web", "--env=A=1", "--env=AB=1", "--", "node", "--env=A=1"]);
+    let with = typed.clone().with(None, &[variable("A", "2=3"), variable("C", "")]);
+    let expected = ["--name", "web", "--env=AB=1", "--env=A=2=3", "--env=C=", "--", "node", "--env=A=1"];
+    assert_eq!(with, of(&expected));
+    let of_file = of(&["--name", "web", "--config", "/srv/allcores.toml", "--app", "web"]);
+    let with = of_file.clone().with(Some(vec!["node".into(), "2.js".into()]), &[]);
+    let expected = ["--name", "web", "--config", "/srv/allcores.toml", "--app", "web", "--", "node", "2.js"];
+    assert_eq!(with, of(&expected));
+    assert_eq!(with.with(Some(vec!["node".into(), "2.js".into()]), &[]), of(&expected));
+    assert_eq!(of_file.clone().with(None, &[]), of_file);
+    assert_eq!(
+        typed.with(Some(vec!["x".into()]), &[]),
+        of(&["--name", "web", "--env=A=1", "--env=AB=1", "--", "x"])
+    );
+}
+
+#[test]
 fn a_saved_list_leaves_the_one_before_it() {
     let temporary = tempfile::tempdir().unwrap();
     let state = folder(temporary.path());

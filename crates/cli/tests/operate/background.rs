@@ -260,10 +260,50 @@ fn a_description_says_how_the_app_was_made_and_no_value_of_a_variable() {
     assert_eq!(value["variables"], serde_json::json!(["A", "GIVEN", "HOST", "PORT"]));
     assert_eq!(value["secrets"], serde_json::json!(["KEY"]));
     assert_eq!((&value["background"], &value["workers"]), (&true.into(), &1.into()));
-    let record = fs::read_to_string(folder.path().join("state/apps/web.json")).unwrap();
-    for told in [text, folder.log("web"), record] {
+    for told in [text, folder.log("web")] {
         assert!(!told.contains("hunter"), "{told}");
     }
+    // What was typed is kept, for the next start; what a secret is, is not.
+    let record = fs::read_to_string(folder.path().join("state/apps/web.json")).unwrap();
+    assert!(record.contains("GIVEN=hunter3") && !record.contains("hunter2"), "{record}");
+}
+
+#[test]
+fn what_a_reload_was_given_holds_at_the_next_start() {
+    let folder = running();
+    let script = fs::read_to_string(fixture("operate/variables.py")).unwrap();
+    let next = folder.path().join("next.py");
+    fs::write(&next, script).unwrap();
+    let (python, next) = (Runtime::Python.program().unwrap(), next.to_str().unwrap().to_owned());
+    let reload = ["reload", "web", "--env", "A=given", "--", python.to_str().unwrap(), &next];
+    folder.allcores(&reload).code(0);
+    // What was rolled back is nobody's.
+    let bad = ["reload", "web", "--env", "A=bad", "--", "sh", "-c", "exit 7"];
+    folder.allcores(&bad).code(8);
+    let holds = || {
+        assert_eq!(folder.ask("A"), "given");
+        let description = folder.allcores(&["describe", "web", "--json"]).code(0).out;
+        let description: Value = serde_json::from_str(&description).unwrap();
+        assert_eq!(description["command"][1], next.as_str(), "{description}");
+        assert_eq!(description["config"]["app"], "web", "{description}");
+    };
+    holds();
+    folder.allcores(&["restart", "web", "--hard"]).code(0);
+    holds();
+    folder.allcores(&["save"]).code(0);
+    folder.allcores(&["stop", "web"]).code(0);
+    folder.allcores(&["resurrect"]).code(0);
+    holds();
+    folder.allcores(&["reload", "web", "--env", "A=again"]).code(0);
+    let pid = i32::try_from(pid(&folder.status("web"))).unwrap();
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    let elsewhere = || Run::from(folder.command(&["start", "web"]).current_dir("/").output().unwrap());
+    let deadline = Instant::now() + LONG;
+    while elsewhere().code(0).out.contains("runs already") {
+        assert!(Instant::now() < deadline, "it does not go");
+    }
+    assert_eq!(folder.ask("A"), "again");
 }
 
 #[test]
