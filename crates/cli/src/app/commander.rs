@@ -166,12 +166,18 @@ impl Source {
         self.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Which options are not what the primary was begun with, and wait for the next.
+    fn waiting<'a>(&'a self, layer: &'a Layer) -> Vec<&'a str> {
+        let mut changed = layer.differing(&self.begun);
+        changed.retain(|name| !TAKEN_UP.contains(name));
+        changed
+    }
+
     fn read(&self) -> Result<Option<Fresh>, Failure> {
         let Some(typed) = &self.typed else { return Ok(None) };
         let app = typed.resolve()?;
         let settings = settings::of_running(&app)?;
-        let mut changed = app.layer.differing(&self.begun);
-        changed.retain(|name| !TAKEN_UP.contains(name));
+        let changed = self.waiting(&app.layer);
         let mut notices = Vec::new();
         if !changed.is_empty() {
             let (them, are) = if changed.len() == 1 { ("it", "is") } else { ("them", "are") };
@@ -303,9 +309,8 @@ impl Commander {
     pub(super) fn reload_unasked(&self) {
         let commander = self.clone();
         tokio::spawn(async move {
-            match commander.reload(Reload::default()).await {
-                Ok(reloading) => reloading.notices.iter().for_each(|text| commander.reporter.warn(text)),
-                Err(Refusal(reason)) => commander.reporter.warn(&format!("not reloaded: {reason}")),
+            if let Err(Refusal(reason)) = commander.reload(Reload::default()).await {
+                commander.reporter.warn(&format!("not reloaded: {reason}"));
             }
         });
     }
@@ -410,6 +415,9 @@ impl Control for Commander {
             next.fresh = Some((fresh.app, fresh.settings.pool.workers));
             wish.settings = Some(Box::new(fresh.settings));
             notices = fresh.notices;
+            for text in &notices {
+                self.reporter.warn(text);
+            }
         }
         Ok(Reloading { notices, news: self.follow(self.handle.reload(wish), next) })
     }
@@ -441,7 +449,9 @@ impl Control for Commander {
     fn describe(&self) -> DescriptionView {
         let (now, fixed) = (self.source.now(), &*self.fixed);
         let command = now.given_command.as_ref().unwrap_or(&now.command);
-        let Shown { options, mut variables, secrets } = now.layer.shown();
+        let in_force = self.source.begun.taking_up(&now.layer, &TAKEN_UP);
+        let Shown { options, mut variables, secrets } = in_force.shown();
+        let waiting = self.source.waiting(&now.layer).into_iter().map(str::to_owned).collect();
         variables.extend(now.given_variables.iter().cloned());
         variables.sort_unstable();
         variables.dedup();
@@ -458,6 +468,7 @@ impl Control for Commander {
             socket: fixed.socket.clone(),
             log: fixed.log.clone(),
             options,
+            waiting,
             variables,
             secrets,
         }

@@ -55,10 +55,19 @@ fn render(description: &DescriptionView, paint: Paint, width: Option<usize>) -> 
     }
     if !description.options.is_empty() {
         let _ = writeln!(text, "  {}", paint.tone(Tone::Dim, "options"));
-        let width = description.options.keys().map(String::len).max().unwrap_or(0);
+        let name_width = description.options.keys().map(String::len).max().unwrap_or(0);
         for (name, values) in &description.options {
-            let _ = writeln!(text, "    {name:<width$}  {}", values.join(" "));
+            let _ = writeln!(text, "    {name:<name_width$}  {}", values.join(" "));
         }
+    }
+    if !description.waiting.is_empty() {
+        let waiting = format!("{} (changed; for `allcores restart --hard`)", description.waiting.join(" "));
+        let _ = writeln!(
+            text,
+            "  {}  {}",
+            paint.tone(Tone::Dim, format_args!("{:<9}", "waiting")),
+            screen::wrap(&waiting, 13, width)
+        );
     }
     text
 }
@@ -77,6 +86,7 @@ mod tests {
             "  config     /srv/allcores.toml, app web, environment production\n",
             "  secrets    DB_PASSWORD\n",
             "  options\n    kill-timeout  5s\n    listen        :80 :81\n",
+            "  waiting    policy (changed; for `allcores restart --hard`)\n",
         ] {
             assert!(text.contains(part), "{part}\n{text}");
         }

@@ -145,6 +145,15 @@ impl Layer {
         shown
     }
 
+    /// What holds where another was read since, of which only these options are taken up.
+    pub(crate) fn taking_up(&self, later: &Self, names: &[&str]) -> Self {
+        let is_taken_up = |name: &String| names.contains(&name.as_str());
+        let kept = self.settings.iter().filter(|(name, _)| !is_taken_up(name));
+        let taken = later.settings.iter().filter(|(name, _)| is_taken_up(name));
+        let settings = kept.chain(taken).map(|(name, setting)| (name.clone(), setting.clone()));
+        Self { settings: settings.collect(), command: later.command.clone() }
+    }
+
     /// Which options are not set to the same in another.
     pub(crate) fn differing<'a>(&'a self, other: &'a Self) -> Vec<&'a str> {
         let names: BTreeSet<&str> =

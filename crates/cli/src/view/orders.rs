@@ -26,8 +26,11 @@ pub(crate) struct DescriptionView {
     pub(crate) background: bool,
     pub(crate) socket: String,
     pub(crate) log: Option<String>,
-    /// What was set, by the names of options.
+    /// What was set and is in force, by the names of options.
     pub(crate) options: BTreeMap<String, Vec<String>>,
+    /// The options that a reload found changed, and that are fixed until the app is restarted.
+    #[serde(default)]
+    pub(crate) waiting: Vec<String>,
     /// Names.
     pub(crate) variables: Vec<String>,
     /// Names.

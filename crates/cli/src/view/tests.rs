@@ -96,6 +96,7 @@ pub(crate) fn description() -> DescriptionView {
         options: [("listen", list(&[":80", ":81"])), ("kill-timeout", list(&["5s"]))]
             .map(|(name, values)| (name.to_owned(), values))
             .into(),
+        waiting: list(&["policy"]),
         variables: list(&["NODE_ENV", "PORT"]),
         secrets: list(&["DB_PASSWORD"]),
     }

@@ -239,10 +239,30 @@ fn a_restart_is_rolling_and_a_hard_one_takes_up_everything() {
     assert_eq!((pid(&rolled), &rolled["policy"]), (pid(&before), &"auto".into()));
     assert_ne!(worker(&rolled), worker(&before));
     assert_eq!(folder.ask("A"), "two");
+    // What is shown is what holds, and the log says it, too, as others than a command reload.
+    let described = || -> Value {
+        serde_json::from_str(&folder.allcores(&["describe", "web", "--json"]).code(0).out).unwrap()
+    };
+    let before = described();
+    assert_eq!(
+        (&before["options"]["policy"], &before["waiting"]),
+        (&Value::Null, &serde_json::json!(["policy"]))
+    );
+    folder.allcores(&["describe", "web"]).code(0).has(&["waiting", "policy (changed; for"]);
+    assert!(
+        folder.log("web").contains("policy changed, and is fixed while the app runs"),
+        "{}",
+        folder.log("web")
+    );
     folder.allcores(&["restart", "all", "--hard"]).code(0).has(&["web: stopped", "web: 1 worker ready"]);
     let hard = folder.status("web");
     assert_ne!(pid(&hard), pid(&before));
     assert_eq!(hard["policy"], "shared");
+    let after = described();
+    assert_eq!(
+        (&after["options"]["policy"][0], &after["waiting"]),
+        (&"shared".into(), &serde_json::json!([]))
+    );
 }
 
 #[test]
