@@ -24,6 +24,7 @@ use crate::failure::Failure;
 use crate::log;
 use crate::readable;
 use crate::runtime_folder::RuntimeFolder;
+use crate::screen;
 use crate::service::{NOTIFY_SOCKET, Word};
 use crate::settings::AppName;
 use crate::state_folder::{Record, StateFolder};
@@ -68,7 +69,10 @@ pub(crate) async fn start(
     let ear = Ear::open(&runtime, name)?;
     let child = spawn(record, &ear.path, file)?;
     let pid = child.id();
-    let end = wait(&ear, child, patience).await?;
+    let waiting = Waiting { name, pid };
+    let end = wait(&ear, child, patience).await;
+    waiting.end();
+    let end = end?;
     let output = || last_lines(&log, before);
     match end {
         End::Ready { status } => Ok(Started { pid, status }),
@@ -123,6 +127,25 @@ fn spawn(record: &Record, socket: &Path, log: File) -> Result<Child, Failure> {
         let what = format!("start {} in {}", program.display(), folder.display());
         Failure::from(anyhow::Error::new(error).context(what)).next("see that the folder is still there")
     })
+}
+
+/// Somebody waits for an app. If that is broken off, by Ctrl-C, it says that the app goes on.
+struct Waiting<'a> {
+    name: &'a AppName,
+    pid: u32,
+}
+
+impl Waiting<'_> {
+    fn end(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let Self { name, pid } = self;
+        screen::tell(&format!("{name} goes on (pid {pid}); to end it: allcores stop {name}"));
+    }
 }
 
 async fn wait(ear: &Ear, child: Child, patience: Duration) -> Result<End, Failure> {

@@ -55,8 +55,8 @@ pub(crate) fn execute(command: Command, matches: &ArgMatches) -> Result<ExitCode
     let matches = matches.subcommand().map_or(matches, |(_, matches)| matches);
     match command {
         Command::Run(args) => block_on(run::execute(&args, matches)),
-        Command::Start(args) => block_on(start::execute(&args, matches)),
-        Command::Restart(args) => block_on(restart::execute(&args)),
+        Command::Start(args) => block_on(until_interrupted(start::execute(&args, matches))),
+        Command::Restart(args) => block_on(until_interrupted(restart::execute(&args))),
         Command::Delete(args) => block_on(delete::execute(&args)),
         Command::Describe(args) => block_on(describe::execute(&args)),
         Command::Signal(args) => block_on(signal::signal(&args)),
@@ -64,7 +64,7 @@ pub(crate) fn execute(command: Command, matches: &ArgMatches) -> Result<ExitCode
         Command::Events(args) => block_on(events::execute(&args)),
         Command::Logs(args) => block_on(logs::execute(&args)),
         Command::Save(args) => block_on(save::save(&args)),
-        Command::Resurrect(args) => block_on(save::resurrect(&args)),
+        Command::Resurrect(args) => block_on(until_interrupted(save::resurrect(&args))),
         Command::Startup(args) => startup::execute(&args),
         Command::Demo(args) => block_on(demo::execute(&args)),
         Command::Doctor(args) => doctor::execute(&args),
@@ -88,6 +88,17 @@ pub(crate) fn execute(command: Command, matches: &ArgMatches) -> Result<ExitCode
 pub(crate) fn resume(legacy: Result<Legacy, Unreadable>) -> Result<ExitCode, Failure> {
     let legacy = legacy.context("go on with what the program before has left")?;
     block_on(app::resume(legacy))
+}
+
+/// Ends at Ctrl-C, as it would by itself; but what is under way is dropped, and may say what becomes of it.
+async fn until_interrupted(
+    command: impl Future<Output = Result<ExitCode, Failure>>,
+) -> Result<ExitCode, Failure> {
+    tokio::select! {
+        result = command => result,
+        // Where it can't be listened to, the kernel ends the program.
+        Ok(()) = tokio::signal::ctrl_c() => Ok(ExitCode::Interrupted),
+    }
 }
 
 /// Runs to the end on this thread: the engine needs it to be the main one.

@@ -38,11 +38,13 @@ pub(crate) enum ExitCode {
     NotExecutable = 126,
     /// The command doesn't exist; the shell's own code for it.
     CommandNotFound = 127,
+    /// Ctrl-C ended the waiting; the shell's own code for it.
+    Interrupted = 130,
 }
 
 impl ExitCode {
     /// Every code, in the order of the numbers.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Success,
         Self::Failure,
         Self::Usage,
@@ -58,6 +60,7 @@ impl ExitCode {
         Self::UpgradeRefused,
         Self::NotExecutable,
         Self::CommandNotFound,
+        Self::Interrupted,
     ];
 
     /// The number that the shell sees.
@@ -88,6 +91,7 @@ impl ExitCode {
             Self::UpgradeRefused => "the upgrade was refused, and the primary runs on as it was",
             Self::NotExecutable => "the command is not executable",
             Self::CommandNotFound => "the command was not found",
+            Self::Interrupted => "Ctrl-C ended the waiting for an app, which goes on",
         }
     }
 

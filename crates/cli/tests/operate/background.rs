@@ -180,6 +180,28 @@ fn an_app_that_takes_longer_than_the_patience_goes_on() {
 }
 
 #[test]
+fn who_is_interrupted_while_waiting_says_that_the_app_goes_on() {
+    use std::os::unix::process::ExitStatusExt as _;
+    let folder = Folder::new();
+    let mut command = folder.command(&["start", "--name", "slow", "--", "sleep", "1000"]);
+    let start = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let deadline = Instant::now() + LONG;
+    while folder.allcores(&["status", "slow"]).code != Some(0) {
+        assert!(Instant::now() < deadline, "it does not start");
+    }
+    let pid = pid(&folder.status("slow"));
+    let starter = rustix::process::Pid::from_raw(i32::try_from(start.id()).unwrap()).unwrap();
+    rustix::process::kill_process(starter, rustix::process::Signal::INT).unwrap();
+    let output = start.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.status.signal()), (Some(130), None));
+    let said = format!("slow goes on (pid {pid}); to end it: allcores stop slow");
+    Run::from(output).has(&[&said]);
+    assert!(fs::read_dir(folder.path().join("run")).unwrap().count() == 1, "its socket is left");
+    folder.allcores(&["stop", "slow"]).code(0);
+    folder.allcores(&["ls"]).code(0).has(&["slow", "stopped"]);
+}
+
+#[test]
 fn what_cannot_be_meant_is_refused() {
     let folder = running();
     let other = start_command(&folder, &["--name", "web"], &["true"]).code(4);
