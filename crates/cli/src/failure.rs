@@ -2,7 +2,7 @@
 //!
 //! Only the program's edge uses it. What the engine reports about a run is judged in `verdict`.
 
-use std::fmt;
+use std::{fmt, iter, mem};
 
 use crate::exit_code::ExitCode;
 
@@ -28,7 +28,18 @@ impl Failure {
     ///
     /// If there is any failure.
     pub(crate) fn of_all(failures: Vec<Self>) -> Result<ExitCode, Self> {
-        let mut failures = failures.into_iter();
+        let mut told: Vec<Self> = Vec::new();
+        for mut failure in failures {
+            let others = mem::take(&mut failure.others);
+            for failure in iter::once(failure).chain(others) {
+                // What several have in common is said once.
+                let text = failure.to_string();
+                if told.iter().all(|known| known.to_string() != text) {
+                    told.push(failure);
+                }
+            }
+        }
+        let mut failures = told.into_iter();
         match failures.next() {
             None => Ok(ExitCode::Success),
             Some(first) => Err(Self { others: failures.collect(), ..first }),
@@ -52,13 +63,35 @@ impl Failure {
 
     /// The same in one line, without excerpts of files: for logs and for others than the one who wrote them.
     pub(crate) fn in_a_line(&self) -> String {
-        let text = format!("{:#}", self.error);
-        text.lines().filter(|line| !line.starts_with(' ')).collect::<Vec<_>>().join("; ")
+        let all = iter::once(self).chain(&self.others);
+        let texts: Vec<String> = all.map(|failure| format!("{:#}", failure.error)).collect();
+        let lines = texts.iter().flat_map(|text| text.lines());
+        lines.filter(|line| !line.starts_with(' ')).collect::<Vec<_>>().join("; ")
     }
 
     /// How the program is to end.
     pub(crate) fn code(&self) -> ExitCode {
         self.code
+    }
+}
+
+/// What is wrong, gathered so that all of it is told at once.
+#[derive(Debug, Default)]
+pub(crate) struct Failures(Vec<Failure>);
+
+impl Failures {
+    /// Keeps what failed; what did not is there to go on with.
+    pub(crate) fn keep<T>(&mut self, result: Result<T, Failure>) -> Option<T> {
+        result.map_err(|failure| self.0.push(failure)).ok()
+    }
+
+    /// Says whether nothing has failed.
+    ///
+    /// # Errors
+    ///
+    /// All that has.
+    pub(crate) fn none(self) -> Result<(), Failure> {
+        Failure::of_all(self.0).map(drop)
     }
 }
 
@@ -75,5 +108,31 @@ impl fmt::Display for Failure {
             write!(f, "\n  next: {next}")?;
         }
         self.others.iter().try_for_each(|other| write!(f, "\n{other}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::{ExitCode, Failure, Failures};
+
+    #[test]
+    fn all_that_failed_is_told_once_and_the_first_gives_the_code() {
+        let failure = |text: &'static str| Failure::new(ExitCode::Config, anyhow!(text)).next("mend it");
+        let mut inner = Failures::default();
+        assert_eq!(inner.keep(Ok(1)), Some(1));
+        for text in ["a", "b"] {
+            assert_eq!(inner.keep::<()>(Err(failure(text))), None);
+        }
+        let inner = inner.none().unwrap_err();
+        let all = Failure::of_all(vec![inner, failure("b"), Failure::usage(anyhow!("c\n  excerpt"))]);
+        let all = all.unwrap_err();
+        assert_eq!(
+            all.to_string(),
+            "error: a\n  next: mend it\nerror: b\n  next: mend it\nerror: c\n  excerpt"
+        );
+        assert_eq!((all.code(), all.in_a_line().as_str()), (ExitCode::Config, "a; b; c"));
+        Failures::default().none().unwrap();
     }
 }

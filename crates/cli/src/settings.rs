@@ -5,6 +5,7 @@
 mod accounts;
 mod environment;
 mod name;
+mod program;
 
 use std::ffi::OsString;
 use std::io;
@@ -16,10 +17,11 @@ use allcores::{PoolSettings, Serialization, Signal};
 use anyhow::Context as _;
 
 pub(crate) use name::{AppName, MAX_NAME};
+pub(crate) use program::check_program;
 
 use crate::args::{AppOptions, DemoArgs, LogArgs, LogFormat, PENDING, SecretSource, UpkeepArgs, Workers};
 use crate::config::{App, Places};
-use crate::failure::Failure;
+use crate::failure::{Failure, Failures};
 use crate::log::{self, LogSettings};
 use crate::state_folder::StateFolder;
 
@@ -27,18 +29,19 @@ use crate::state_folder::StateFolder;
 ///
 /// # Errors
 ///
-/// A folder, a user, a group or a secret that isn't there.
+/// All folders, users, groups and secrets that aren't there.
 pub(crate) fn of_app(app: &App) -> Result<Settings, Failure> {
+    let mut wrong = Failures::default();
     for path in &app.options.triggers.watch {
         let there = std::fs::metadata(path);
-        there.map_err(|error| {
+        wrong.keep(there.map_err(|error| {
             let refused = app.places.refuse("watch", &path.to_string_lossy(), error);
             refused.next(
                 "give a folder or a file that exists; it can be made empty, and filled while the app runs",
             )
-        })?;
+        }));
     }
-    of_running(app)
+    put_together(app, wrong)
 }
 
 /// The same for an app that runs. What it watches is fixed, and may have gone since.
@@ -47,10 +50,20 @@ pub(crate) fn of_app(app: &App) -> Result<Settings, Failure> {
 ///
 /// As of [`of_app`].
 pub(crate) fn of_running(app: &App) -> Result<Settings, Failure> {
+    put_together(app, Failures::default())
+}
+
+/// Makes the settings, unless something is wrong with them or has been before.
+fn put_together(app: &App, mut wrong: Failures) -> Result<Settings, Failure> {
     let (options, places) = (&app.options, &app.places);
-    let real = options.cwd.as_deref().map(|path| existing_folder(path, places)).transpose()?;
+    let real = options.cwd.as_deref().map(|path| existing_folder(path, places)).transpose();
+    let real = wrong.keep(real).flatten();
+    let accounts = accounts::resolve(options.uid.as_deref(), options.gid.as_deref(), places);
+    let (uid, gid) = wrong.keep(accounts).unwrap_or_default();
+    let env = wrong.keep(environment::of(options, places)).unwrap_or_default();
+    let pool = wrong.keep(pool(options)).unwrap_or_default();
+    wrong.none()?;
     let cwd = options.cwd.as_deref().map(std::path::absolute).transpose().context("make --cwd absolute")?;
-    let (uid, gid) = accounts::resolve(options.uid.as_deref(), options.gid.as_deref(), places)?;
     let name = match &app.name {
         Some(name) => name.clone(),
         None => AppName::derive(&app.command, &app_folder(real.as_deref())?),
@@ -60,7 +73,7 @@ pub(crate) fn of_running(app: &App) -> Result<Settings, Failure> {
         command: app.command.clone(),
         cwd: cwd.or_else(folder_as_typed),
         mark: None,
-        env: environment::of(options, places)?,
+        env,
         uid,
         gid,
         policy: policy(options.policy.as_ref()),
@@ -74,7 +87,7 @@ pub(crate) fn of_running(app: &App) -> Result<Settings, Failure> {
         host: Host::Process,
         serialization: Serialization::Json,
         inspect_port: None,
-        pool: pool(options)?,
+        pool,
         upkeep: upkeep(&options.upkeep),
     })
 }

@@ -23,7 +23,7 @@ pub(crate) struct SourceArgs {
 
 /// Check a config file: every app of it, in every environment
 ///
-/// Each mistake is shown with its line: keys that there are not, values that can't be read, and folders, users and files
+/// Each mistake is shown with its line: keys that there are not, values that can't be read, and folders, users, files and programs
 /// that are not on this machine. Exit code 10 says that there is one.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 
+use super::file::COMMAND;
 use super::layer::Layer;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -80,7 +81,9 @@ pub(crate) struct Places {
 impl Places {
     /// Finds them in a file.
     pub(super) fn of(layer: &Layer, path: &Path, text: &str) -> Self {
-        let in_file = layer.places().map(|(name, at)| (name.to_owned(), position(text, at.start)));
+        let command = layer.command_at.clone().map(|at| (COMMAND, at));
+        let in_file = layer.places().chain(command);
+        let in_file = in_file.map(|(name, at)| (name.to_owned(), position(text, at.start)));
         Self { file: Some(path.to_owned()), in_file: in_file.collect() }
     }
 

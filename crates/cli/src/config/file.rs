@@ -230,7 +230,10 @@ impl Reader<'_> {
                 }
                 COMMAND if matches!(place, Place::App | Place::Environment { of_app: true }) => {
                     match values::command(value.get_ref()) {
-                        Ok(command) => section.own.command = Some(command),
+                        Ok(command) => {
+                            section.own.command = Some(command);
+                            section.own.command_at = Some(key.span());
+                        }
                         Err(reason) => self.mistake(value.span(), reason),
                     }
                 }
@@ -258,11 +261,11 @@ impl Reader<'_> {
         let read = values::read(key, value, self.folder);
         let good = read.and_then(|value_read| match self.catalogue.check(key, &value_read) {
             Ok(()) => Ok(value_read),
-            Err(reason) => Err((value.span(), format!("`{}`: {reason}", key.name()))),
+            Err(reason) => Err(vec![(value.span(), format!("`{}`: {reason}", key.name()))]),
         });
         match good {
             Ok(value) => layer.set(key.name(), Setting { value, origin: Origin::File(at) }),
-            Err((at, text)) => self.mistake(at, text),
+            Err(wrong) => wrong.into_iter().for_each(|(at, text)| self.mistake(at, text)),
         }
     }
 

@@ -16,6 +16,8 @@ pub(crate) struct Layer {
     settings: BTreeMap<String, Setting>,
     /// What is to be run.
     pub(super) command: Option<Vec<OsString>>,
+    /// Where in the file that stands.
+    pub(super) command_at: Option<Range<usize>>,
 }
 
 /// What is set, without the value of any variable.
@@ -186,6 +188,7 @@ impl Layer {
         }
         if let Some(command) = &upper.command {
             self.command = Some(command.clone());
+            self.command_at.clone_from(&upper.command_at);
         }
     }
 }

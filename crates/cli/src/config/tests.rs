@@ -349,6 +349,57 @@ fn all_mistakes_are_shown_at_once() {
 }
 
 #[test]
+fn all_that_is_wrong_in_one_table_or_array_is_shown() {
+    let shown = mistakes(&of("env = { \"A=B\" = \"x\", \"\" = \"y\", C = 1.5 }\nlisten = [true, 1.5]"));
+    assert!(shown.contains("has 5 mistakes"), "{shown}");
+    for place in ["3:9", "3:22", "3:36", "4:11", "4:17"] {
+        assert!(shown.contains(&format!("allcores.toml:{place}: ")), "{place}\n{shown}");
+    }
+}
+
+#[test]
+fn all_that_is_wrong_on_this_machine_is_shown_at_once() {
+    let failure = crate::settings::of_app(&web(&of(
+        "cwd = \"/no/such\"\nuid = \"no-such\"\ngid = \"no-such\"\nenv-file = [\"a.env\", \"b.env\"]\n\
+         secret = { A = \"no\", B = \"nor\" }\nwatch = [\"x\", \"y\"]",
+    )));
+    let failure = failure.unwrap_err();
+    assert_eq!(failure.code(), ExitCode::Config);
+    let shown = failure.to_string();
+    for part in
+        ["3:1: cwd", "4:1: uid", "5:1: gid", "app/a.env", "app/b.env", "A=/srv/app/no\"", "B=/srv/app/nor\""]
+    {
+        assert!(shown.contains(part), "{part}\n{shown}");
+    }
+    assert_eq!(shown.matches("8:1: watch").count(), 2, "{shown}");
+}
+
+#[test]
+fn a_program_that_is_not_there_is_shown_with_its_place() {
+    let check = |text: &str| {
+        let app = web(text);
+        let settings = crate::settings::of_app(&app).unwrap_or_else(|failure| panic!("{failure}"));
+        crate::settings::check_program(&app, &settings)
+    };
+    let of =
+        |command: &str, more: &str| format!("[apps.web]\ncwd = \"/\"\ncommand = \"{command}\"\n{more}\n");
+    check(&of("sh -c true", "")).unwrap();
+    check(&of("bin/sh -c true", "")).unwrap();
+    for (command, more, part) in [
+        ("no-such-program app.js", "", "no-such-program is in no folder of PATH"),
+        ("sh", "env = { PATH = \"/no/such\" }", "sh is in no folder of PATH"),
+        ("./no/such", "", "No such file"),
+        ("./etc/passwd", "", "Permission denied"),
+        ("./etc", "", "directory"),
+    ] {
+        let failure = check(&of(command, more)).unwrap_err();
+        assert_eq!(failure.code(), ExitCode::Config);
+        let shown = failure.to_string();
+        assert!(shown.contains("allcores.toml:3:1: command = ") && shown.contains(part), "{shown}");
+    }
+}
+
+#[test]
 fn what_is_wrong_only_on_this_machine_is_shown_with_its_place() {
     for (line, part) in [
         ("cwd = \"/no/such\"", "allcores.toml:3:1: cwd = \"/no/such\": "),

@@ -8,7 +8,7 @@ use std::fs;
 use anyhow::{Context as _, anyhow};
 
 use crate::config::Places;
-use crate::failure::Failure;
+use crate::failure::{Failure, Failures};
 
 const PASSWD: &str = "/etc/passwd";
 const GROUP: &str = "/etc/group";
@@ -26,16 +26,25 @@ pub(super) fn resolve(
     group: Option<&str>,
     places: &Places,
 ) -> Result<(Option<u32>, Option<u32>), Failure> {
-    let gid = group.map(|group| find_group(group, places)).transpose()?;
-    let Some(wanted) = user else {
-        return Ok((None, gid));
-    };
+    let mut wrong = Failures::default();
+    let gid = wrong.keep(group.map(|group| find_group(group, places)).transpose()).flatten();
+    let found = user.map(|user| find_user(user, group.is_some(), places)).transpose();
+    let found = wrong.keep(found).flatten();
+    wrong.none()?;
+    Ok(match found {
+        Some((uid, own)) => (Some(uid), gid.or(own)),
+        None => (None, gid),
+    })
+}
+
+/// A user, and its primary group where that is known.
+fn find_user(wanted: &str, has_group: bool, places: &Places) -> Result<(u32, Option<u32>), Failure> {
     let number = wanted.parse::<u32>().ok();
-    if let (Some(uid), Some(gid)) = (number, gid) {
-        return Ok((Some(uid), Some(gid)));
+    if let (Some(uid), true) = (number, has_group) {
+        return Ok((uid, None));
     }
     match (user_in(&read(PASSWD)?, wanted), number) {
-        (Some(found), _) => Ok((Some(found.uid), gid.or(Some(found.gid)))),
+        (Some(found), _) => Ok((found.uid, Some(found.gid))),
         (None, Some(uid)) => {
             let why = anyhow!("no user {uid} in {PASSWD}, so its primary group isn't known");
             Err(places.refuse("uid", wanted, why).next("say which group: --gid"))
@@ -124,6 +133,17 @@ mod tests {
         assert_eq!(resolve(Some("3999999"), Some("5")).unwrap(), (Some(3_999_999), Some(5)));
         let failure = resolve(Some("3999999"), None).unwrap_err().to_string();
         assert!(failure.contains("--uid 3999999") && failure.contains("--gid"), "{failure}");
+    }
+
+    #[test]
+    fn an_unknown_user_and_an_unknown_group_are_both_told() {
+        let failure = resolve(Some("no-such-user"), Some("no-such-group")).unwrap_err().to_string();
+        assert!(
+            failure.contains("--uid no-such-user") && failure.contains("--gid no-such-group"),
+            "{failure}"
+        );
+        let failure = resolve(Some("3999999"), Some("no-such-group")).unwrap_err().to_string();
+        assert!(!failure.contains("--uid"), "{failure}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use anyhow::{Context as _, anyhow, bail};
 
 use crate::args::{AppOptions, SecretSource};
 use crate::config::Places;
-use crate::failure::Failure;
+use crate::failure::{Failure, Failures};
 
 /// Where systemd puts credentials (systemd.exec(5)).
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
@@ -25,14 +25,14 @@ const MAX_LIST: u64 = 4 << 20;
 
 /// Makes the variables. Of two of one name the later wins: files in their order, then what was said, then secrets.
 pub(super) fn of(options: &AppOptions, places: &Places) -> Result<Vec<(OsString, OsString)>, Failure> {
-    let mut variables = Vec::new();
+    let (mut variables, mut wrong) = (Vec::new(), Failures::default());
     for path in &options.env_file {
         let listed = read_list(path).map_err(|error| {
             places.refuse("env-file", &path.to_string_lossy(), error).next(
                 "give a file that there is, with a KEY=VALUE in each line and # before what is no variable",
             )
-        })?;
-        variables.extend(listed);
+        });
+        variables.extend(wrong.keep(listed).into_iter().flatten());
     }
     variables.extend(options.env.iter().cloned());
     for (key, source) in &options.secret {
@@ -45,10 +45,10 @@ pub(super) fn of(options: &AppOptions, places: &Places) -> Result<Vec<(OsString,
                 }
             };
             places.refuse("secret", &place, error).next(next)
-        })?;
-        variables.push((key.clone(), value));
+        });
+        variables.extend(wrong.keep(value).map(|value| (key.clone(), value)));
     }
-    Ok(variables)
+    wrong.none().map(|()| variables)
 }
 
 fn read_secret(source: &SecretSource) -> anyhow::Result<OsString> {

@@ -68,6 +68,34 @@ x.toml:4:16: `kill-timeout` takes a duration such as \"500ms\" or \"5s\", and th
 }
 
 #[test]
+fn all_that_start_would_refuse_is_shown_at_once() {
+    let folder = Folder::new();
+    folder.write(
+        "allcores.toml",
+        "[defaults]\nlog-file = \"nowhere/all.log\"\nmetrics = 9145\n\
+         [apps.web]\ncommand = $COMMAND\nenv-file = \"no.env\"\nsecret = { KEY = \"no-key\" }\nwatch = \"no-folder\"\n\
+         [apps.api]\ncommand = \"no-such-program app.js\"\n\
+         [apps.api.environments.production]\nuid = \"no-such-user\"\n",
+    );
+    let shown = folder.allcores(&["check"]).code(10).has(&[
+        "allcores.toml:2:1: log-file",
+        "No such file",
+        "allcores.toml:3:1: metrics = \"127.0.0.1:9145\": no two apps",
+        "allcores.toml:6:1: env-file",
+        "allcores.toml:7:1: secret",
+        "allcores.toml:8:1: watch",
+        "allcores.toml:10:1: command = \"no-such-program\": no-such-program is in no folder of PATH",
+        "allcores.toml:12:1: uid",
+    ]);
+    // What is wrong in every environment is said once.
+    assert_eq!(shown.err.matches("allcores.toml:6:1: ").count(), 1, "{}", shown.err);
+    folder
+        .allcores(&["check", "--elsewhere"])
+        .code(10)
+        .has(&["no two apps can have the same `log-file`: web"]);
+}
+
+#[test]
 fn an_app_or_an_environment_that_is_not_there_is_refused() {
     let folder = Folder::new();
     folder.write("allcores.toml", "[apps.web]\ncommand = \"x\"\n[apps.api]\ncommand = \"y\"\n");

@@ -29,33 +29,44 @@ pub(super) fn called(value: &DeValue<'_>) -> &'static str {
 }
 
 /// Reads the value of an option. Paths are taken from `folder`.
-pub(super) fn read(key: Key<'_>, value: &Spanned<DeValue<'_>>, folder: &Path) -> Result<Value, Wrong> {
+///
+/// # Errors
+///
+/// All that is wrong in it.
+pub(super) fn read(key: Key<'_>, value: &Spanned<DeValue<'_>>, folder: &Path) -> Result<Value, Vec<Wrong>> {
     let Some(kind) = key.kind() else {
-        return Err((value.span(), format!("`{}` can't be set in a file", key.name())));
+        return Err(vec![(value.span(), format!("`{}` can't be set in a file", key.name()))]);
     };
     match (kind, value.get_ref()) {
         (_, DeValue::Boolean(false)) => Ok(Value::Off),
         (Kind::Flag, DeValue::Boolean(true)) => Ok(Value::Times(1)),
         (Kind::Tally, DeValue::Integer(number)) => {
             let count = number.to_string().parse().ok().filter(|count| *count < 10);
-            count.map(Value::Times).ok_or_else(|| wrong(key, kind, value))
+            count.map(Value::Times).ok_or_else(|| vec![wrong(key, kind, value)])
         }
-        (Kind::Variables | Kind::Sources, DeValue::Table(table)) => {
-            let mut words = Vec::new();
-            for (name, value) in table {
-                let variable = name.get_ref().as_ref();
-                check_name(variable).map_err(|reason| (name.span(), reason))?;
-                let text = variable_value(kind, value, folder)?;
-                words.push(format!("{variable}={text}").into());
-            }
-            Ok(Value::Words(words))
-        }
+        (Kind::Variables | Kind::Sources, DeValue::Table(table)) => all(table.iter().map(|(name, value)| {
+            let variable = name.get_ref().as_ref();
+            check_name(variable).map_err(|reason| (name.span(), reason))?;
+            let text = variable_value(kind, value, folder)?;
+            Ok(format!("{variable}={text}").into())
+        })),
         (_, DeValue::Array(values)) if key.is_list() && !matches!(kind, Kind::Variables | Kind::Sources) => {
-            let words = values.iter().map(|value| word(key, kind, value, folder));
-            Ok(Value::Words(words.collect::<Result<_, _>>()?))
+            all(values.iter().map(|value| word(key, kind, value, folder)))
         }
-        _ => Ok(Value::Words(vec![word(key, kind, value, folder)?])),
+        _ => all(std::iter::once(word(key, kind, value, folder))),
     }
+}
+
+/// The words, or all that is wrong with them.
+fn all(read: impl Iterator<Item = Result<OsString, Wrong>>) -> Result<Value, Vec<Wrong>> {
+    let (mut words, mut wrong) = (Vec::new(), Vec::new());
+    for word in read {
+        match word {
+            Ok(word) => words.push(word),
+            Err(reason) => wrong.push(reason),
+        }
+    }
+    if wrong.is_empty() { Ok(Value::Words(words)) } else { Err(wrong) }
 }
 
 fn wrong(key: Key<'_>, kind: Kind, value: &Spanned<DeValue<'_>>) -> Wrong {

@@ -1,0 +1,68 @@
+//! Where a worker's program is, looked for as the engine will when it starts one.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use allcores::primary::Settings;
+use anyhow::anyhow;
+
+use crate::config::App;
+use crate::failure::Failure;
+
+/// Where programs are looked for in an environment without a PATH.
+const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// Finds an app's program, as a worker that is started from here would.
+///
+/// # Errors
+///
+/// It is not there, or can't be executed.
+pub(crate) fn check_program(app: &App, settings: &Settings) -> Result<PathBuf, Failure> {
+    let path = own_path(settings).or_else(|| std::env::var_os("PATH"));
+    find(settings, path.as_deref()).map_err(|reason| refuse(app, reason))
+}
+
+/// The PATH that an app's own variables set.
+fn own_path(settings: &Settings) -> Option<OsString> {
+    let paths = settings.env.iter().filter(|(key, _)| key == "PATH");
+    paths.map(|(_, value)| value.clone()).next_back()
+}
+
+fn refuse(app: &App, reason: String) -> Failure {
+    let program = app.command.first().map(|program| program.to_string_lossy()).unwrap_or_default();
+    app.places.refuse("command", &program, anyhow!(reason)).next(
+        "check the spelling, install it, or give its whole path; `allcores check --elsewhere` is for a file of another machine",
+    )
+}
+
+fn find(settings: &Settings, path: Option<&OsStr>) -> Result<PathBuf, String> {
+    let program = settings.command.first().map(OsString::as_os_str).unwrap_or_default();
+    let folder = settings.cwd.as_deref().unwrap_or(Path::new(""));
+    if program.as_bytes().contains(&b'/') {
+        let file = folder.join(program);
+        return match may_run(&file) {
+            Ok(()) => Ok(file),
+            Err(error) => Err(format!("{}: {error}", file.display())),
+        };
+    }
+    let mut denied = None;
+    for entry in std::env::split_paths(path.unwrap_or(OsStr::new(DEFAULT_PATH))) {
+        let file = folder.join(entry).join(program);
+        match may_run(&file) {
+            Ok(()) => return Ok(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => denied = Some(format!("{}: {error}", file.display())),
+        }
+    }
+    Err(denied.unwrap_or_else(|| format!("{} is in no folder of PATH", program.display())))
+}
+
+/// Whether a file exists and may be executed.
+fn may_run(path: &Path) -> io::Result<()> {
+    if std::fs::metadata(path)?.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    Ok(rustix::fs::access(path, rustix::fs::Access::EXEC_OK)?)
+}
