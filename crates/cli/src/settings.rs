@@ -16,8 +16,9 @@ use allcores::primary::{Health, HealthCheck, HealthSettings, Host, Output, Polic
 use allcores::{PoolSettings, Serialization, Signal};
 use anyhow::Context as _;
 
+pub(crate) use accounts::check_user;
 pub(crate) use name::{AppName, MAX_NAME};
-pub(crate) use program::check_program;
+pub(crate) use program::{check_program, unit_path};
 
 use crate::args::{AppOptions, DemoArgs, LogArgs, LogFormat, PENDING, SecretSource, UpkeepArgs, Workers};
 use crate::config::{App, Places};

@@ -36,6 +36,8 @@ pub(crate) struct App {
     pub(crate) name: String,
     pub(crate) config: String,
     pub(crate) environment: Option<String>,
+    /// Where its program is found, if the manager's own PATH does not have it.
+    pub(crate) path: Option<String>,
     /// How long its workers may take to be ready.
     pub(crate) ready: Duration,
     /// How long it may take to stop.
@@ -106,16 +108,25 @@ impl Unit {
         if let Some(environment) = &app.environment {
             write!(text, " --env-name {}", quoted(environment))?;
         }
-        writeln!(text, "\nRestart=always\nRestartSec=1")?;
+        writeln!(text)?;
+        if let Some(path) = &app.path {
+            let path = escaped(path).replace('\\', r"\\").replace('"', "\\\"");
+            writeln!(
+                text,
+                "# The program is in no folder of the PATH that units have.\nEnvironment=\"PATH={path}\""
+            )?;
+        }
+        writeln!(text, "Restart=always\nRestartSec=1")?;
         writeln!(
             text,
             "# Who connects while it is restarted waits for the next one.\nFileDescriptorStoreMax=256"
         )?;
         writeln!(
             text,
-            "# A command line or a config file that is wrong does not get better by trying again."
+            "# A command line or a config file that is wrong, or a program that is not there or can't be executed, does not get \
+             better by trying again."
         )?;
-        writeln!(text, "RestartPreventExitStatus=2 10")?;
+        writeln!(text, "RestartPreventExitStatus=2 10 126 127")?;
         writeln!(text, "WatchdogSec=30\nTimeoutStartSec={}", app.ready.as_secs())?;
         writeln!(text, "# The primary alone is told, lets its workers finish, and ends them.")?;
         writeln!(text, "KillMode=mixed\nTimeoutStopSec={}", app.stop.as_secs())?;
@@ -225,6 +236,7 @@ mod tests {
             name: "web".into(),
             config: "/srv/my apps/100%/allcores.toml".into(),
             environment: Some("production".into()),
+            path: None,
             ready: Duration::from_secs(90),
             stop: Duration::from_secs(20),
             credentials: Vec::new(),
@@ -245,6 +257,7 @@ mod tests {
             "TimeoutStopSec=20",
             "User=www-data",
             "KillMode=mixed",
+            "RestartPreventExitStatus=2 10 126 127",
         ] {
             assert!(text.lines().any(|written| written == line), "{line} is not in\n{text}");
         }
@@ -259,6 +272,17 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn a_unit_has_a_path_where_its_program_needs_one() {
+        assert!(!unit().text().contains("PATH="), "{}", unit().text());
+        let mut unit = unit();
+        let path = Some("/opt/my node/100%/bin:/bin".to_owned());
+        unit.app = unit.app.map(|app| App { path, ..app });
+        let text = unit.text();
+        let line = "Environment=\"PATH=/opt/my node/100%%/bin:/bin\"";
+        assert!(text.lines().any(|written| written == line), "{text}");
     }
 
     #[test]

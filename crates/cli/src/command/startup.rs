@@ -12,7 +12,7 @@ use crate::app::as_typed;
 use crate::args::StartupArgs;
 use crate::config::File;
 use crate::exit_code::ExitCode;
-use crate::failure::Failure;
+use crate::failure::{Failure, Failures};
 use crate::settings::{self, AppName};
 use crate::units::{self, App, Unit};
 
@@ -68,6 +68,9 @@ fn units(args: &StartupArgs) -> Result<Vec<Unit>, Failure> {
     if args.saved {
         return Ok(vec![unit(None)]);
     }
+    if let Some(user) = &args.user_name {
+        settings::check_user("as", user)?;
+    }
     let file = File::read(&args.config)?;
     let all: Vec<AppName> = file.apps().cloned().collect();
     let wanted = if args.names.is_empty() { &all } else { &args.names };
@@ -76,13 +79,17 @@ fn units(args: &StartupArgs) -> Result<Vec<Unit>, Failure> {
         let mut app = file.alone(name, args.env_name.as_deref())?;
         let credentials = settings::leave_out_credentials(&mut app);
         // What it would fail for at boot is said now.
-        settings::of_app(&app)?;
-        settings::check_log(&app)?;
+        let mut wrong = Failures::default();
+        let settings = wrong.keep(settings::of_app(&app));
+        let path = settings.and_then(|settings| wrong.keep(settings::unit_path(&app, &settings)));
+        wrong.keep(settings::check_log(&app));
+        wrong.none()?;
         let options = &app.options;
         Ok(unit(Some(App {
             name: name.to_string(),
             config: file.absolute().display().to_string(),
             environment: args.env_name.clone(),
+            path: path.flatten(),
             ready: START.max(options.upkeep.ready_timeout + SPARE),
             stop: options.drain_timeout + options.kill_timeout + SPARE,
             credentials,

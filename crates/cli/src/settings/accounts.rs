@@ -53,6 +53,18 @@ fn find_user(wanted: &str, has_group: bool, places: &Places) -> Result<(u32, Opt
     }
 }
 
+/// Makes sure that there is a user whom an option of the command line names. A number may be anybody's.
+///
+/// # Errors
+///
+/// There is none of this name.
+pub(crate) fn check_user(option: &str, wanted: &str) -> Result<(), Failure> {
+    if wanted.parse::<u32>().is_ok() || user_in(&read(PASSWD)?, wanted).is_some() {
+        return Ok(());
+    }
+    Err(unknown(&Places::default(), option, "user", wanted, PASSWD))
+}
+
 fn find_group(wanted: &str, places: &Places) -> Result<u32, Failure> {
     match wanted.parse() {
         Ok(gid) => Ok(gid),
@@ -150,6 +162,10 @@ mod tests {
     fn an_unknown_name_says_where_it_was_looked_for() {
         let failure = resolve(Some("no-such-user"), None).unwrap_err().to_string();
         assert!(failure.contains("no-such-user") && failure.contains("/etc/passwd"), "{failure}");
+        let failure = super::check_user("as", "no-such-user").unwrap_err().to_string();
+        assert!(failure.contains("--as no-such-user: no user of that name in /etc/passwd"), "{failure}");
+        super::check_user("as", "root").unwrap();
+        super::check_user("as", "3999999").unwrap();
         let failure = resolve(None, Some("no-such-group")).unwrap_err().to_string();
         assert!(failure.contains("no-such-group") && failure.contains("/etc/group"), "{failure}");
     }

@@ -14,6 +14,9 @@ use crate::failure::Failure;
 /// Where programs are looked for in an environment without a PATH.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
+/// What PATH a unit of systemd's has unless it says otherwise (systemd.exec(5)).
+const UNIT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// Finds an app's program, as a worker that is started from here would.
 ///
 /// # Errors
@@ -22,6 +25,20 @@ const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 pub(crate) fn check_program(app: &App, settings: &Settings) -> Result<PathBuf, Failure> {
     let path = own_path(settings).or_else(|| std::env::var_os("PATH"));
     find(settings, path.as_deref()).map_err(|reason| refuse(app, reason))
+}
+
+/// Which PATH a unit needs, so that an app's program is found in it: none where it is found anyway. What is found from here
+/// may be in a folder that only a shell's PATH has, as nvm and pyenv set it.
+///
+/// # Errors
+///
+/// It is not there, or can't be executed.
+pub(crate) fn unit_path(app: &App, settings: &Settings) -> Result<Option<String>, Failure> {
+    let found = check_program(app, settings)?;
+    if own_path(settings).is_some() || find(settings, Some(UNIT_PATH.as_ref())).is_ok() {
+        return Ok(None);
+    }
+    Ok(found.parent().map(|folder| format!("{}:{UNIT_PATH}", folder.display())))
 }
 
 /// The PATH that an app's own variables set.

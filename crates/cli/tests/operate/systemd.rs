@@ -226,6 +226,18 @@ fn units_can_be_looked_at_first_and_what_is_wrong_is_said() {
         .has(&["[Service]", &start]);
     folder.allcores(&["startup", "--print", "wed"]).code(10).has(&["there is no app wed in it", "web"]);
     folder.allcores(&["startup", "--config", "none.toml"]).code(10).has(&["none.toml"]);
+    let nobody = folder.allcores(&["startup", "--print", "--as", "no-such-user"]).code(2);
+    nobody.has(&["--as no-such-user: no user of that name in /etc/passwd", "next:"]);
+    folder.write("gone.toml", "[apps.web]\ncommand = \"no-such-program app.js\"\n");
+    let gone = folder.allcores(&["startup", "--print", "--config", "gone.toml"]).code(10);
+    gone.has(&["gone.toml:2:1: command = \"no-such-program\"", "is in no folder of PATH"]);
+    // What only a shell's PATH has is found in the unit, too.
+    let bin = folder.path().join("bin");
+    fs::create_dir(&bin).unwrap();
+    fs::copy(env!("CARGO_BIN_EXE_allcores"), bin.join("no-such-program")).unwrap();
+    let mut print = folder.command(&["startup", "--print", "--config", "gone.toml"]);
+    let run: Run = print.env("PATH", format!("/usr/bin:{}", bin.display())).output().unwrap().into();
+    run.code(0).has(&[&format!("Environment=\"PATH={}:/usr/local/sbin:", bin.display())]);
     folder.allcores(&["startup", "--saved", "web"]).code(2).has(&["--saved", "cannot be used with"]);
     let nowhere = folder.allcores(&["startup", "--output-folder", "nowhere"]).code(1);
     nowhere.has(&["write the unit nowhere/allcores-", "--print"]);
