@@ -37,8 +37,13 @@ pub(crate) trait Control: Clone + Send + Sync + 'static {
     /// Changes the number of workers; done when it is so.
     fn scale(&self, workers: u16) -> impl Future<Output = Result<StatusView, Refusal>> + Send;
 
-    /// Replaces every worker, after what the app is to be was read anew, and tells how it goes on.
-    fn reload(&self, wish: Reload) -> impl Future<Output = Result<Reloading, Refusal>> + Send;
+    /// Replaces every worker, after what the app is to be was read anew, from now on in this environment of its file, and
+    /// tells how it goes on.
+    fn reload(
+        &self,
+        wish: Reload,
+        environment: Option<String>,
+    ) -> impl Future<Output = Result<Reloading, Refusal>> + Send;
 
     /// Tells how the app was made.
     fn describe(&self) -> DescriptionView;

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 
 use super::as_typed;
 use crate::args::AppOptions;
-use crate::config::{App, Layer, LayerSaved, Shown, Typed, TypedSaved};
+use crate::config::{App, Layer, LayerSaved, Shown, Typed, TypedSaved, no_environments};
 use crate::control::{Control, Reloading};
 use crate::failure::Failure;
 use crate::hub::{Hub, Subscription};
@@ -65,6 +65,7 @@ struct Now {
     /// What reloads asked for, on top of the source.
     given_command: Option<Vec<OsString>>,
     given_variables: BTreeSet<String>,
+    given_environment: Option<String>,
 }
 
 /// [`Source`] as data.
@@ -78,6 +79,8 @@ pub(super) struct SourceSaved {
     workers: u16,
     given_command: Option<Vec<OsString>>,
     given_variables: BTreeSet<String>,
+    #[serde(default)]
+    given_environment: Option<String>,
 }
 
 /// Holds up an upgrade: somebody has asked for something, and either the primary has not been told or nobody answered.
@@ -126,6 +129,7 @@ impl Source {
             workers: settings.pool.workers,
             given_command: None,
             given_variables: BTreeSet::new(),
+            given_environment: None,
         };
         Self { typed: None, begun: Layer::default(), now: Mutex::new(now) }
     }
@@ -143,6 +147,7 @@ impl Source {
             workers: saved.workers,
             given_command: saved.given_command,
             given_variables: saved.given_variables,
+            given_environment: saved.given_environment,
         };
         let typed = saved.typed.map(TryInto::try_into).transpose()?;
         Ok(Self { typed, begun: saved.begun.try_into()?, now: Mutex::new(now) })
@@ -159,6 +164,7 @@ impl Source {
             workers: now.workers,
             given_command: now.given_command.clone(),
             given_variables: now.given_variables.clone(),
+            given_environment: now.given_environment.clone(),
         }
     }
 
@@ -173,9 +179,16 @@ impl Source {
         changed
     }
 
-    fn read(&self) -> Result<Option<Fresh>, Failure> {
-        let Some(typed) = &self.typed else { return Ok(None) };
-        let app = typed.resolve()?;
+    /// Reads it anew, in another environment if one is given.
+    fn read(&self, environment: Option<&str>) -> Result<Option<Fresh>, Failure> {
+        let environment = environment.map(str::to_owned).or_else(|| self.now().given_environment.clone());
+        let Some(typed) = &self.typed else {
+            return environment.map_or(Ok(None), |name| Err(no_environments(&name)));
+        };
+        let app = match environment {
+            Some(name) => typed.clone().in_environment(&name)?.resolve()?,
+            None => typed.resolve()?,
+        };
         let settings = settings::of_running(&app)?;
         let changed = self.waiting(&app.layer);
         let mut notices = Vec::new();
@@ -199,6 +212,7 @@ impl Now {
             workers: settings.pool.workers,
             given_command: None,
             given_variables: BTreeSet::new(),
+            given_environment: None,
         }
     }
 }
@@ -309,16 +323,16 @@ impl Commander {
     pub(super) fn reload_unasked(&self) {
         let commander = self.clone();
         tokio::spawn(async move {
-            if let Err(Refusal(reason)) = commander.reload(Reload::default()).await {
+            if let Err(Refusal(reason)) = commander.reload(Reload::default(), None).await {
                 commander.reporter.warn(&format!("not reloaded: {reason}"));
             }
         });
     }
 
-    async fn read(&self) -> Result<Option<Fresh>, Failure> {
+    async fn read(&self, environment: Option<String>) -> Result<Option<Fresh>, Failure> {
         let source = Arc::clone(&self.source);
         // Where the files are on a disk that does not answer, the workers must not have to wait for it.
-        let read = tokio::task::spawn_blocking(move || source.read());
+        let read = tokio::task::spawn_blocking(move || source.read(environment.as_deref()));
         read.await.context("read anew what the app is to be").map_err(Failure::from)?
     }
 
@@ -329,11 +343,15 @@ impl Commander {
         tokio::spawn(async move {
             let mut next = Some(next);
             while let Some(piece) = news.next().await {
-                if matches!(piece, ReloadNews::Ended(ReloadOutcome::Reloaded { .. }))
+                if let ReloadNews::Ended(outcome) = &piece
                     && let Some(next) = next.take()
                 {
-                    commander.remember(&next).await;
-                    commander.arrive_at(next);
+                    if let ReloadOutcome::Reloaded { .. } = outcome {
+                        commander.remember(&next).await;
+                        commander.arrive_at(next);
+                    } else {
+                        commander.stay_where(next.environment);
+                    }
                 }
                 let _ = tell.send(piece);
             }
@@ -343,16 +361,18 @@ impl Commander {
 
     /// Has the app started with what the reload was given the next time, too.
     async fn remember(&self, next: &Next) {
-        if !self.fixed.is_background || next.command.is_none() && next.env.is_empty() {
+        let environment = next.environment.as_ref().map(|moved| moved.to.clone());
+        let is_as_before = next.command.is_none() && next.env.is_empty() && environment.is_none();
+        if !self.fixed.is_background || is_as_before {
             return;
         }
         let (name, command, env) = (self.fixed.name.clone(), next.command.clone(), next.env.clone());
         let remember = move || -> Result<(), Failure> {
             let (name, state) = (name.parse().map_err(anyhow::Error::msg)?, StateFolder::from_env()?);
-            match state.record(&name)? {
-                Some(record) => state.keep(&record.with(command, &env)),
-                None => Ok(()),
-            }
+            let Some(record) = state.record(&name)? else { return Ok(()) };
+            let record = record.with(command, &env);
+            let moved = environment.and_then(|name| record.in_environment(&name));
+            state.keep(&moved.unwrap_or(record))
         };
         let remembered = tokio::task::spawn_blocking(remember).await;
         let remembered = remembered.context("keep in mind how the app was reloaded").map_err(Failure::from);
@@ -362,9 +382,24 @@ impl Commander {
         }
     }
 
+    /// Takes an environment for what is read from now on: a reload that follows this one is of the same.
+    fn move_to(&self, name: String) -> Moved {
+        let from = self.source.now().given_environment.replace(name.clone());
+        Moved { to: name, from }
+    }
+
+    /// Goes back to the environment before, unless yet another was asked for since.
+    fn stay_where(&self, moved: Option<Moved>) {
+        let Some(Moved { to, from }) = moved else { return };
+        let given = &mut self.source.now().given_environment;
+        if given.as_ref() == Some(&to) {
+            *given = from;
+        }
+    }
+
     fn arrive_at(&self, next: Next) {
         let mut now = self.source.now();
-        let Next { fresh, command, env } = next;
+        let Next { fresh, command, env, environment: _ } = next;
         if let Some((app, workers)) = fresh {
             (now.command, now.layer, now.config) = (app.command, app.layer, app.config);
             // One that was asked for otherwise meanwhile stays, as long as the source says what it said.
@@ -379,11 +414,18 @@ impl Commander {
     }
 }
 
+/// The environment that a reload asks for, and the one that was asked for before.
+struct Moved {
+    to: String,
+    from: Option<String>,
+}
+
 /// What a reload is to bring.
 struct Next {
     fresh: Option<(App, u16)>,
     command: Option<Vec<OsString>>,
     env: Vec<(OsString, OsString)>,
+    environment: Option<Moved>,
 }
 
 impl Control for Commander {
@@ -406,10 +448,16 @@ impl Control for Commander {
         self.handle.scale(workers).await.map(|snapshot| self.seen(snapshot))
     }
 
-    async fn reload(&self, mut wish: Reload) -> Result<Reloading, Refusal> {
+    async fn reload(&self, mut wish: Reload, environment: Option<String>) -> Result<Reloading, Refusal> {
         let _hold = self.hold();
-        let fresh = self.read().await.map_err(|failure| Refusal(failure.in_a_line()))?;
-        let mut next = Next { fresh: None, command: wish.command.clone(), env: wish.env.clone() };
+        let fresh = self.read(environment.clone()).await;
+        let fresh = fresh.map_err(|failure| Refusal(failure.in_a_line()))?;
+        let mut next = Next {
+            fresh: None,
+            command: wish.command.clone(),
+            env: wish.env.clone(),
+            environment: environment.map(|name| self.move_to(name)),
+        };
         let mut notices = Vec::new();
         if let Some(fresh) = fresh {
             next.fresh = Some((fresh.app, fresh.settings.pool.workers));

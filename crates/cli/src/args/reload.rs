@@ -11,7 +11,8 @@ const EXAMPLES: &str = "\
 Examples:
   allcores reload web                         a new build, a changed symlink
   allcores reload web --canary 30s --prove    with care, and failures counted
-  allcores reload web --env RELEASE=42 -- node server-v2.js";
+  allcores reload web --env RELEASE=42 -- node server-v2.js
+  allcores reload web --env-name production";
 
 /// Replace the workers of apps without losing a connection
 ///
@@ -54,6 +55,12 @@ pub(crate) struct ReloadArgs {
     /// May be given more than once.
     #[arg(long, value_name = "KEY=VALUE", value_parser = values::env_parser())]
     pub(crate) env: Vec<(OsString, OsString)>,
+
+    /// Take the apps from this environment of their files, from now on
+    ///
+    /// What of it is fixed while an app runs is said, and takes `restart --hard`.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) env_name: Option<String>,
 
     /// The new version may listen elsewhere than the old one does
     #[arg(hide_short_help = true, long)]

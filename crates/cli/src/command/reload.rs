@@ -125,6 +125,7 @@ fn wish(args: &ReloadArgs) -> Result<Wish<'_>, Failure> {
         canary_seconds: args.canary.map(|time| time.as_secs_f64()),
         ready_timeout_seconds: args.ready_timeout.map(|time| time.as_secs_f64()),
         may_move: args.may_move,
+        environment: args.env_name.clone(),
     };
     let prove = args.prove.then_some(args.prove_path.as_str());
     Ok(Wish { view, prove, timeout: args.timeout, is_json: args.json })

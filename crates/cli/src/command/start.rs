@@ -7,14 +7,16 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use clap::ArgMatches;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
-use super::say;
+use super::{ANSWER_PATIENCE, explain, say, unresponsive};
 use crate::args::StartArgs;
 use crate::background::{self, Started};
+use crate::client::Client;
 use crate::config::{App, DEFAULT_NAME, File, Typed};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
-use crate::runtime_folder::RuntimeFolder;
+use crate::runtime_folder::{AppFolder, RuntimeFolder};
 use crate::settings::{self, AppName};
 use crate::state_folder::{Record, StateFolder};
 
@@ -37,6 +39,12 @@ pub(super) async fn execute(args: &StartArgs, matches: &ArgMatches) -> Result<Ex
             (false, _) => starting.push(launch.record),
             (true, true) => {
                 let name = folder.name();
+                if let Some(wanted) = &args.env_name
+                    && let Err(failure) = runs_in(&folder, wanted).await
+                {
+                    failures.push(failure);
+                    continue;
+                }
                 let pid = folder.holder().map(|pid| format!(" (pid {pid})")).unwrap_or_default();
                 say(&format!("{name}: runs already{pid}; for its new settings: allcores reload {name}\n"))?;
             }
@@ -45,6 +53,30 @@ pub(super) async fn execute(args: &StartArgs, matches: &ArgMatches) -> Result<Ex
     }
     failures.extend(start_all(starting, &state, args.timeout).await?);
     Failure::of_all(failures)
+}
+
+/// Makes sure that an app which runs does so in this environment of its file.
+async fn runs_in(folder: &AppFolder, wanted: &str) -> Result<(), Failure> {
+    let name = folder.name();
+    let described = timeout(ANSWER_PATIENCE, Client::new(folder).describe()).await;
+    let described = described.map_err(|_| unresponsive(folder, "start", ANSWER_PATIENCE))?;
+    let config = described.map_err(|error| explain(folder, "start", error))?.config;
+    let (environment, is_of_file) = match config {
+        Some(config) => (config.environment, true),
+        None => (None, false),
+    };
+    if environment.as_deref() == Some(wanted) {
+        return Ok(());
+    }
+    let environment = environment
+        .map_or_else(|| "without an environment".to_owned(), |name| format!("in the environment {name}"));
+    let next = if is_of_file {
+        format!("to change it: allcores reload {name} --env-name {wanted}")
+    } else {
+        format!("to change it: allcores stop {name}, then allcores start {name} --env-name {wanted}")
+    };
+    let text = format!("start {name} --env-name {wanted}: it runs already, {environment}");
+    Err(Failure::new(ExitCode::NameInUse, anyhow!(text)).next(next))
 }
 
 /// Starts apps at once; says how each did, and returns those that did not.

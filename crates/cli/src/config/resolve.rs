@@ -74,6 +74,18 @@ impl Typed {
         Self { file: Some(file.path.clone()), app: Some(app.clone()), ..self }
     }
 
+    /// The same in another environment.
+    ///
+    /// # Errors
+    ///
+    /// It is from no file.
+    pub(crate) fn in_environment(self, name: &str) -> Result<Self, Failure> {
+        if self.file.is_none() {
+            return Err(no_environments(name));
+        }
+        Ok(Self { environment: Some(name.to_owned()), ..self })
+    }
+
     /// The app's options that were typed, as words.
     pub(crate) fn options(&self) -> impl Iterator<Item = OsString> {
         let catalogue = Catalogue::new();
@@ -188,6 +200,12 @@ impl File {
     fn refuse(&self, error: anyhow::Error) -> Failure {
         Failure::new(ExitCode::Config, error.context(format!("the config file {}", self.path.display())))
     }
+}
+
+/// Says that what was started from a command is the same everywhere.
+pub(crate) fn no_environments(name: &str) -> Failure {
+    Failure::usage(anyhow!("--env-name {name}: a command has no environments"))
+        .next("write it into allcores.toml, and start the app from there")
 }
 
 /// A table's own options, and those of an environment over them.

@@ -98,7 +98,7 @@ impl Control for Nobody {
         Self::refuse()
     }
 
-    async fn reload(&self, wish: Reload) -> Result<Reloading, Refusal> {
+    async fn reload(&self, wish: Reload, _: Option<String>) -> Result<Reloading, Refusal> {
         assert!(wish.surge.is_none_or(|surge| (1..=MAX_WORKERS).contains(&surge)), "{wish:?}");
         assert!(wish.command.as_ref().is_none_or(|command| !command.is_empty()), "{wish:?}");
         Ok(Reloading { notices: vec!["nobody is here".into()], news: mpsc::unbounded_channel().1.into() })

@@ -240,13 +240,14 @@ async fn reload<C: Control>(
     State(control): State<C>,
     Body(body): Body<ReloadView>,
 ) -> Result<Response, Error> {
-    let wish = Reload::try_from(body.unwrap_or_default())
-        .map_err(|reason| Error::new(StatusCode::BAD_REQUEST, reason))?;
+    let mut view = body.unwrap_or_default();
+    let environment = view.environment.take();
+    let wish = Reload::try_from(view).map_err(|reason| Error::new(StatusCode::BAD_REQUEST, reason))?;
     if wish.surge.is_some_and(|surge| !(1..=MAX_WORKERS).contains(&surge)) {
         let text = format!("a surge is from 1 to {MAX_WORKERS}");
         return Err(Error::new(StatusCode::BAD_REQUEST, text));
     }
-    let Reloading { notices, mut news } = control.reload(wish).await.map_err(conflict)?;
+    let Reloading { notices, mut news } = control.reload(wish, environment).await.map_err(conflict)?;
     let mut notices: VecDeque<_> = notices.into_iter().map(|text| ReloadNewsView::Notice { text }).collect();
     Ok(lines(move |context| match notices.pop_front() {
         Some(notice) => Poll::Ready(Some(notice)),

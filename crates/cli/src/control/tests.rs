@@ -57,7 +57,10 @@ impl Control for Fake {
         if workers == 2 { Ok(view::tests::web()) } else { Err(Refusal("stopping".into())) }
     }
 
-    async fn reload(&self, wish: Reload) -> Result<Reloading, Refusal> {
+    async fn reload(&self, wish: Reload, environment: Option<String>) -> Result<Reloading, Refusal> {
+        if let Some(name) = environment {
+            return Err(Refusal(format!("no environment {name}")));
+        }
         if wish.may_move {
             return Err(Refusal("web.toml:1:1: no".into()));
         }
@@ -136,6 +139,8 @@ async fn a_reload_is_answered_line_by_line() {
     ] {
         assert!(body.contains(part), "{body}");
     }
+    let (_, refused) = running.refused("POST /v1/reload", br#"{"environment": "test"}"#).await;
+    assert!(refused.contains("no environment test"), "{refused}");
     let refused = running.refused("POST /v1/reload", br#"{"may_move": true}"#).await;
     assert_eq!(refused, (409, "web.toml:1:1: no".into()));
     for wrong in [&br#"{"surge": 0}"#[..], br#"{"command": []}"#, br#"{"canary_seconds": -1}"#, b"7"] {

@@ -89,6 +89,18 @@ impl Record {
         self
     }
 
+    /// The same app in another environment of its config file; `None` if it is from none.
+    pub(crate) fn in_environment(&self, name: &str) -> Option<Self> {
+        let is = |at: usize, word: &str| self.arguments.get(at).is_some_and(|known| known.0 == word);
+        // Options of the app stand behind it, each in one word; a command has a `--` before it.
+        let end = self.arguments.iter().position(|word| word.0 == "--").unwrap_or(self.arguments.len());
+        let app = (0..end).find(|at| is(*at, "--app"))?;
+        let mut same = self.clone();
+        let old = if is(app + 2, "--env-name") { app + 2..app + 4 } else { app + 2..app + 2 };
+        same.arguments.splice(old, ["--env-name", name].map(|word| Word(word.into())));
+        Some(same)
+    }
+
     pub(crate) fn name(&self) -> &AppName {
         &self.name
     }

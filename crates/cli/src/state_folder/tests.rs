@@ -46,6 +46,25 @@ fn the_folder_is_said_or_the_systems_or_the_users() {
 }
 
 #[test]
+fn a_record_of_a_file_can_be_of_another_environment() {
+    let of = |words: &[&str]| {
+        let arguments = words.iter().map(OsString::from).collect();
+        Record::new("web".parse().unwrap(), arguments, "/srv".into(), PathBuf::new(), [])
+    };
+    let moved = |words: &[&str]| {
+        let record = of(words).in_environment("test")?;
+        let words = record.arguments().map(|word| word.to_str().unwrap().to_owned());
+        Some(words.collect::<Vec<_>>().join(" "))
+    };
+    let plain = ["--name", "web", "--config", "/a.toml", "--app", "web", "--workers=2"];
+    let expected = Some("--name web --config /a.toml --app web --env-name test --workers=2".to_owned());
+    assert_eq!(moved(&plain), expected);
+    let named = [&plain[..6], &["--env-name", "production", "--workers=2"]].concat();
+    assert_eq!(moved(&named), expected);
+    assert_eq!(moved(&["--name", "web", "--", "node", "--app", "x"]), None);
+}
+
+#[test]
 fn a_record_comes_back_as_it_was_in_whatever_bytes() {
     let temporary = tempfile::tempdir().unwrap();
     let state = folder(&temporary.path().join("state"));

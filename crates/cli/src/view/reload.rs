@@ -20,6 +20,9 @@ pub(crate) struct ReloadView {
     pub(crate) canary_seconds: Option<f64>,
     pub(crate) ready_timeout_seconds: Option<f64>,
     pub(crate) may_move: bool,
+    // An app of an older version knows nothing of it, and need not as long as nobody asks for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) environment: Option<String>,
 }
 
 impl TryFrom<ReloadView> for Reload {

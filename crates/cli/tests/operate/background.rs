@@ -109,6 +109,47 @@ fn an_app_is_started_listed_stopped_started_again_and_deleted() {
 }
 
 #[test]
+fn an_app_that_runs_is_led_into_another_environment_by_a_reload() {
+    let folder = running();
+    let other = ["start", "web", "--env-name", "production"];
+    folder.allcores(&other).code(4).has(&[
+        "it runs already, without an environment",
+        "next: to change it: allcores reload web --env-name production",
+    ]);
+    folder.allcores(&["reload", "web", "--env-name", "prodution"]).code(8).has(&["no environment prodution"]);
+    assert_eq!(folder.ask("A"), "one");
+    folder.allcores(&["reload", "web", "--env-name", "production"]).code(0).has(&["generation 2 serves"]);
+    assert_eq!(folder.ask("A"), "production");
+    folder.allcores(&["describe", "web"]).code(0).has(&["production"]);
+    folder.allcores(&other).code(0).has(&["web: runs already"]);
+    // So it stays, by whatever it is made anew.
+    folder.allcores(&["reload", "web"]).code(0);
+    assert_eq!(folder.ask("A"), "production");
+    folder.allcores(&["restart", "web", "--hard"]).code(0);
+    assert_eq!(folder.ask("A"), "production");
+
+    // A version that is no good takes its environment with it.
+    let broken = "\n[apps.web.environments.broken]\ncommand = [\"false\"]\n";
+    folder.write("allcores.toml", &format!("{WEB}{broken}"));
+    folder.allcores(&["reload", "web", "--env-name", "broken"]).code(8).has(&["no good"]);
+    folder.allcores(&["reload", "web"]).code(0);
+    assert_eq!(folder.ask("A"), "production");
+}
+
+#[test]
+fn a_command_has_no_environment_to_be_led_into() {
+    let folder = Folder::new();
+    let server = fixture("operate/variables.py");
+    let python = Runtime::Python.program().unwrap();
+    let (host, port) = (folder.address.ip().to_string(), folder.address.port().to_string());
+    let variables = [format!("--env=HOST={host}"), format!("--env=PORT={port}")];
+    let command = [python.to_str().unwrap(), server.to_str().unwrap()];
+    let options = ["--name", "web", "-w", "1", &variables[0], &variables[1]];
+    start_command(&folder, &options, &command).code(0);
+    folder.allcores(&["reload", "web", "--env-name", "x"]).code(8).has(&["a command has no environments"]);
+}
+
+#[test]
 fn it_is_a_process_of_its_own_with_nothing_inherited() {
     let folder = Folder::new();
     folder.write("allcores.toml", WEB);

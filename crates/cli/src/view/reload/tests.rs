@@ -75,6 +75,8 @@ fn a_wish_is_checked() {
     assert_eq!(wish.env, [("A".into(), "b".into())]);
     assert_eq!((wish.surge, wish.canary), (Some(2), Some(Duration::from_millis(500))));
     assert!(read(json!({})).unwrap().command.is_none());
+    // Who does not ask for an environment asks as older versions understand it.
+    assert_eq!(serde_json::to_value(ReloadView::default()).unwrap().get("environment"), None);
     for wrong in [
         json!({"command": []}),
         json!({"command": ["a\u{0}b"]}),
