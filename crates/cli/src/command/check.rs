@@ -55,9 +55,8 @@ pub(super) fn execute(args: &CheckArgs) -> Result<ExitCode, Failure> {
 
 /// Looks whether there is on this machine what an app needs.
 fn look_around(app: &App, wrong: &mut Failures) {
-    if let Some(settings) = wrong.keep(settings::of_app(app)) {
-        wrong.keep(settings::check_program(app, &settings));
-    }
+    wrong.keep(settings::of_app(app));
+    wrong.keep(settings::check_program(app));
     wrong.keep(settings::check_log(app));
 }
 

@@ -80,8 +80,8 @@ fn units(args: &StartupArgs) -> Result<Vec<Unit>, Failure> {
         let credentials = settings::leave_out_credentials(&mut app);
         // What it would fail for at boot is said now.
         let mut wrong = Failures::default();
-        let settings = wrong.keep(settings::of_app(&app));
-        let path = settings.and_then(|settings| wrong.keep(settings::unit_path(&app, &settings)));
+        wrong.keep(settings::of_app(&app));
+        let path = wrong.keep(settings::unit_path(&app));
         wrong.keep(settings::check_log(&app));
         wrong.none()?;
         let options = &app.options;

@@ -376,15 +376,12 @@ fn all_that_is_wrong_on_this_machine_is_shown_at_once() {
 
 #[test]
 fn a_program_that_is_not_there_is_shown_with_its_place() {
-    let check = |text: &str| {
-        let app = web(text);
-        let settings = crate::settings::of_app(&app).unwrap_or_else(|failure| panic!("{failure}"));
-        crate::settings::check_program(&app, &settings)
-    };
+    let check = |text: &str| crate::settings::check_program(&web(text));
     let of =
         |command: &str, more: &str| format!("[apps.web]\ncwd = \"/\"\ncommand = \"{command}\"\n{more}\n");
     check(&of("sh -c true", "")).unwrap();
     check(&of("bin/sh -c true", "")).unwrap();
+    check("[apps.web]\ncwd = \"/no/such\"\ncommand = \"./x\"\n").unwrap();
     for (command, more, part) in [
         ("no-such-program app.js", "", "no-such-program is in no folder of PATH"),
         ("sh", "env = { PATH = \"/no/such\" }", "sh is in no folder of PATH"),

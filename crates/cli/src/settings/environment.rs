@@ -51,6 +51,13 @@ pub(super) fn of(options: &AppOptions, places: &Places) -> Result<Vec<(OsString,
     wrong.none().map(|()| variables)
 }
 
+/// The PATH that an app's own variables set, as far as their files can be read.
+pub(super) fn path(options: &AppOptions) -> Option<OsString> {
+    let listed = options.env_file.iter().filter_map(|path| read_list(path).ok()).flatten();
+    let paths = listed.chain(options.env.iter().cloned()).filter(|(key, _)| key == "PATH");
+    paths.map(|(_, value)| value).next_back()
+}
+
 fn read_secret(source: &SecretSource) -> anyhow::Result<OsString> {
     let path = match source {
         SecretSource::File(path) => path.clone(),

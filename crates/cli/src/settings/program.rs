@@ -5,9 +5,9 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use allcores::primary::Settings;
 use anyhow::anyhow;
 
+use super::environment;
 use crate::config::App;
 use crate::failure::Failure;
 
@@ -22,9 +22,9 @@ const UNIT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 /// # Errors
 ///
 /// It is not there, or can't be executed.
-pub(crate) fn check_program(app: &App, settings: &Settings) -> Result<PathBuf, Failure> {
-    let path = own_path(settings).or_else(|| std::env::var_os("PATH"));
-    find(settings, path.as_deref()).map_err(|reason| refuse(app, reason))
+pub(crate) fn check_program(app: &App) -> Result<PathBuf, Failure> {
+    let path = environment::path(&app.options).or_else(|| std::env::var_os("PATH"));
+    find(app, path.as_deref()).map_err(|reason| refuse(app, reason))
 }
 
 /// Which PATH a unit needs, so that an app's program is found in it: none where it is found anyway. What is found from here
@@ -33,18 +33,12 @@ pub(crate) fn check_program(app: &App, settings: &Settings) -> Result<PathBuf, F
 /// # Errors
 ///
 /// It is not there, or can't be executed.
-pub(crate) fn unit_path(app: &App, settings: &Settings) -> Result<Option<String>, Failure> {
-    let found = check_program(app, settings)?;
-    if own_path(settings).is_some() || find(settings, Some(UNIT_PATH.as_ref())).is_ok() {
+pub(crate) fn unit_path(app: &App) -> Result<Option<String>, Failure> {
+    let found = check_program(app)?;
+    if environment::path(&app.options).is_some() || find(app, Some(UNIT_PATH.as_ref())).is_ok() {
         return Ok(None);
     }
     Ok(found.parent().map(|folder| format!("{}:{UNIT_PATH}", folder.display())))
-}
-
-/// The PATH that an app's own variables set.
-fn own_path(settings: &Settings) -> Option<OsString> {
-    let paths = settings.env.iter().filter(|(key, _)| key == "PATH");
-    paths.map(|(_, value)| value.clone()).next_back()
 }
 
 fn refuse(app: &App, reason: String) -> Failure {
@@ -54,13 +48,15 @@ fn refuse(app: &App, reason: String) -> Failure {
     )
 }
 
-fn find(settings: &Settings, path: Option<&OsStr>) -> Result<PathBuf, String> {
-    let program = settings.command.first().map(OsString::as_os_str).unwrap_or_default();
-    let folder = settings.cwd.as_deref().unwrap_or(Path::new(""));
+fn find(app: &App, path: Option<&OsStr>) -> Result<PathBuf, String> {
+    let program = app.command.first().map(OsString::as_os_str).unwrap_or_default();
+    let folder = app.options.cwd.as_deref().unwrap_or(Path::new(""));
     if program.as_bytes().contains(&b'/') {
         let file = folder.join(program);
         return match may_run(&file) {
             Ok(()) => Ok(file),
+            // What is wrong then is the folder, and said of it.
+            Err(_) if app.options.cwd.is_some() && !folder.is_dir() => Ok(file),
             Err(error) => Err(format!("{}: {error}", file.display())),
         };
     }

@@ -74,7 +74,7 @@ fn all_that_start_would_refuse_is_shown_at_once() {
         "allcores.toml",
         "[defaults]\nlog-file = \"nowhere/all.log\"\nmetrics = 9145\n\
          [apps.web]\ncommand = $COMMAND\nenv-file = \"no.env\"\nsecret = { KEY = \"no-key\" }\nwatch = \"no-folder\"\n\
-         [apps.api]\ncommand = \"no-such-program app.js\"\n\
+         [apps.api]\ncommand = \"no-such-program app.js\"\ncwd = \"no-such-cwd\"\n\
          [apps.api.environments.production]\nuid = \"no-such-user\"\n",
     );
     let shown = folder.allcores(&["check"]).code(10).has(&[
