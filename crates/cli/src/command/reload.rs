@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use tokio::time::{Instant, timeout_at};
 
-use super::{explain, print, say, unresponsive};
+use super::{ANSWER_PATIENCE, ask, explain, print, say, unresponsive};
 use crate::args::ReloadArgs;
 use crate::client::{Client, News, RequestError};
 use crate::exit_code::ExitCode;
@@ -64,6 +64,10 @@ pub(super) async fn roll(folder: &AppFolder, wish: &Wish<'_>) -> Result<(), Fail
     let begun = timeout_at(deadline, begin(wish, folder)).await;
     let (proof, mut news) = begun.unwrap_or_else(|_| Err(unresponsive(folder, "reload", wish.limit())))?;
     let ended = follow(wish, folder, &mut news, deadline).await;
+    let has_log = match &ended {
+        Ok(EndedView::Failed { failure, .. }) if !failure.last_output.is_empty() => has_log(folder).await,
+        _ => false,
+    };
     let proven = match proof {
         Some(proof) => Some(proof.end().await),
         None => None,
@@ -73,7 +77,7 @@ pub(super) async fn roll(folder: &AppFolder, wish: &Wish<'_>) -> Result<(), Fail
     } else if let Some(proven) = &proven {
         say(&format!("{name}: {proven}\n"))?;
     }
-    report(name, &ended?)?;
+    report(name, &ended?, has_log)?;
     match proven.filter(|proven| proven.failed() > 0) {
         Some(proven) => Err(Failure::from(anyhow!("reload {name}: reloaded, but {proven}"))
             .ending(ExitCode::RequestsFailed)
@@ -101,11 +105,23 @@ async fn begin(
     Ok((proof, news))
 }
 
+/// Whether what workers write is kept, so that more than the last of it can be read.
+async fn has_log(folder: &AppFolder) -> bool {
+    let status = ask(folder, "status of", ANSWER_PATIENCE, Client::new(folder).status()).await;
+    status.is_ok_and(|status| status.output.log.is_some())
+}
+
 /// Says why the app would not begin; the old version serves.
 fn not_begun(folder: &AppFolder, error: RequestError) -> Failure {
     let is_refused = matches!(error, RequestError::Refused(_));
     let failure = explain(folder, "reload", error);
-    if is_refused { failure.ending(ExitCode::ReloadFailed) } else { failure }
+    if !is_refused {
+        return failure;
+    }
+    failure.ending(ExitCode::ReloadFailed).next(format!(
+        "put it right, and again: allcores reload {} (the old version serves on)",
+        folder.name()
+    ))
 }
 
 fn wish(args: &ReloadArgs) -> Result<Wish<'_>, Failure> {
@@ -163,7 +179,7 @@ async fn follow(
     }
 }
 
-fn report(name: &AppName, ended: &EndedView) -> Result<(), Failure> {
+fn report(name: &AppName, ended: &EndedView, has_log: bool) -> Result<(), Failure> {
     match ended {
         EndedView::Reloaded { .. } => Ok(()),
         EndedView::Stopped => {
@@ -185,9 +201,10 @@ fn report(name: &AppName, ended: &EndedView) -> Result<(), Failure> {
                     text.push_str(line);
                 }
             }
+            let all = if has_log { format!("; all of it: allcores logs {name}") } else { String::new() };
             Err(Failure::from(anyhow!(text))
                 .ending(ExitCode::ReloadFailed)
-                .next(format!("put it right, and again: allcores reload {name}")))
+                .next(format!("put it right, and again: allcores reload {name}{all}")))
         }
     }
 }

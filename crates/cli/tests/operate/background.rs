@@ -129,9 +129,14 @@ fn an_app_that_runs_is_led_into_another_environment_by_a_reload() {
     assert_eq!(folder.ask("A"), "production");
 
     // A version that is no good takes its environment with it.
-    let broken = "\n[apps.web.environments.broken]\ncommand = [\"false\"]\n";
+    let broken =
+        "\n[apps.web.environments.broken]\ncommand = [\"sh\", \"-c\", \"echo no database; exit 1\"]\n";
     folder.write("allcores.toml", &format!("{WEB}{broken}"));
-    folder.allcores(&["reload", "web", "--env-name", "broken"]).code(8).has(&["no good"]);
+    folder.allcores(&["reload", "web", "--env-name", "broken"]).code(8).has(&[
+        "no good",
+        "no database",
+        "allcores reload web; all of it: allcores logs web",
+    ]);
     folder.allcores(&["reload", "web"]).code(0);
     assert_eq!(folder.ask("A"), "production");
 }

@@ -85,7 +85,8 @@ fn all_that_start_would_refuse_is_shown_at_once() {
         "allcores.toml:7:1: secret",
         "allcores.toml:8:1: watch",
         "allcores.toml:10:1: command = \"no-such-program\": no-such-program is in no folder of PATH",
-        "allcores.toml:12:1: uid",
+        "allcores.toml:11:1: cwd",
+        "allcores.toml:13:1: uid",
     ]);
     // What is wrong in every environment is said once.
     assert_eq!(shown.err.matches("allcores.toml:6:1: ").count(), 1, "{}", shown.err);
@@ -182,7 +183,11 @@ fn a_file_that_is_wrong_by_then_changes_nothing() {
     let folder = Folder::new();
     let app = web(&folder);
     folder.write("allcores.toml", &WEB.replace("workers = 1", "wokers = 1 # hunter4"));
-    let refused = reload(&app).code(8).has(&["allcores.toml:7:1: unknown key `wokers`", "next:"]);
+    let refused = reload(&app).code(8).has(&[
+        "allcores.toml:7:1: unknown key `wokers`",
+        "next: put it right, and again: allcores reload ",
+        "(the old version serves on)",
+    ]);
     assert!(!refused.err.contains("hunter4"), "no more of the file than that: {}", refused.err);
     // The same by a signal, which nobody waits for.
     app.hang_up().unwrap();
@@ -209,7 +214,8 @@ fn a_version_that_is_no_good_leaves_the_old_settings() {
     let folder = Folder::new();
     let app = web(&folder);
     folder.write("allcores.toml", &WEB.replace("A = \"one\"", "FAIL = \"no database\""));
-    reload(&app).code(8).has(&["Error: no database", "has served all the time"]);
+    let failed = reload(&app).code(8).has(&["Error: no database", "has served all the time"]);
+    assert!(!failed.err.contains("allcores logs"), "there is no log: {}", failed.err);
     assert_eq!(folder.ask("A"), "one");
     assert!(app.stop().unwrap().success());
 }
