@@ -2,6 +2,7 @@
 //!
 //! Only the program's edge uses it. What the engine reports about a run is judged in `verdict`.
 
+use std::io::{self, ErrorKind};
 use std::{fmt, iter, mem};
 
 use crate::exit_code::ExitCode;
@@ -69,10 +70,26 @@ impl Failure {
         lines.filter(|line| !line.starts_with(' ')).collect::<Vec<_>>().join("; ")
     }
 
+    /// Says which variable could name another folder, or what else to do about one that can't be used.
+    pub(crate) fn of_folder(self, variable: &str) -> Self {
+        let next = if is_full(&self.error) {
+            format!("make room there, or name a folder on another disk: {variable}")
+        } else {
+            format!("set {variable} to a folder that you own and nobody else may write to")
+        };
+        self.next(next)
+    }
+
     /// How the program is to end.
     pub(crate) fn code(&self) -> ExitCode {
         self.code
     }
+}
+
+/// Whether something failed as there is no room for it.
+fn is_full(error: &anyhow::Error) -> bool {
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    causes.any(|cause| matches!(cause.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
 }
 
 /// What is wrong, gathered so that all of it is told at once.
@@ -115,7 +132,7 @@ impl fmt::Display for Failure {
 mod tests {
     use anyhow::anyhow;
 
-    use super::{ExitCode, Failure, Failures};
+    use super::{ErrorKind, ExitCode, Failure, Failures, io};
 
     #[test]
     fn all_that_failed_is_told_once_and_the_first_gives_the_code() {
@@ -134,5 +151,23 @@ mod tests {
         );
         assert_eq!((all.code(), all.in_a_line().as_str()), (ExitCode::Config, "a; b; c"));
         Failures::default().none().unwrap();
+    }
+
+    #[test]
+    fn a_folder_on_a_disk_that_is_full_wants_room_and_no_other_owner() {
+        let next = |kind: ErrorKind| {
+            let error = anyhow::Error::new(io::Error::from(kind)).context("write x");
+            Failure::new(ExitCode::StateFolder, error).of_folder("ALLCORES_STATE_DIR").to_string()
+        };
+        for kind in [ErrorKind::StorageFull, ErrorKind::QuotaExceeded] {
+            let shown = next(kind);
+            assert!(
+                shown
+                    .ends_with("next: make room there, or name a folder on another disk: ALLCORES_STATE_DIR"),
+                "{shown}"
+            );
+        }
+        let shown = next(ErrorKind::PermissionDenied);
+        assert!(shown.contains("set ALLCORES_STATE_DIR to a folder that you own"), "{shown}");
     }
 }

@@ -243,8 +243,7 @@ impl AppFolder {
 }
 
 fn unusable(error: anyhow::Error) -> Failure {
-    Failure::new(ExitCode::RuntimeFolder, error)
-        .next(format!("set {VARIABLE} to a folder that you own and nobody else may write to"))
+    Failure::new(ExitCode::RuntimeFolder, error).of_folder(VARIABLE)
 }
 
 /// Makes a folder for its owner only; one that is there already is left as it is.

@@ -175,8 +175,7 @@ impl StateFolder {
 }
 
 fn unusable(error: anyhow::Error) -> Failure {
-    Failure::new(ExitCode::StateFolder, error)
-        .next(format!("set {VARIABLE} to a folder that you own and nobody else may write to"))
+    Failure::new(ExitCode::StateFolder, error).of_folder(VARIABLE)
 }
 
 fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Failure> {
