@@ -91,7 +91,14 @@ fn what_reloads_an_app_by_itself_is_checked_when_it_is_typed() {
         typed(["--cron-restart", "*/5 2-4 * * MON-FRI"]).is_ok()
             && typed(["--watch-ignore", "a/**/*.js"]).is_ok()
     );
-    for (words, part) in [(["--cron-restart", "61 * * * *"], "61"), (["--watch-ignore", "a["], "a[")] {
+    for (words, part) in [
+        (["--cron-restart", "61 * * * *"], "minute 61: 0 to 59"),
+        (["--cron-restart", "0 0 24 * * *"], "hour 24: 0 to 23"),
+        (["--cron-restart", "0 4 * FOO *"], "month FOO: 1 to 12, or JAN to DEC"),
+        (["--cron-restart", "*/5 2-4 * * 9"], "day of the week 9: 0 to 7"),
+        (["--cron-restart", "often"], "minute, hour, day of the month"),
+        (["--watch-ignore", "a["], "a["),
+    ] {
         let error = typed(words).unwrap_err().to_string();
         assert!(error.contains(words[0]) && error.contains(part), "{error}");
     }

@@ -29,6 +29,6 @@ pub(crate) struct TriggerArgs {
     /// Reload at these times: "0 4 * * *" is each day at 4
     ///
     /// In this machine's time zone. Minute, hour, day of the month, month and day of the week, as crontab(5) has them; in front of them there may be seconds.
-    #[arg(hide_short_help = true, long, value_name = "CRON")]
+    #[arg(hide_short_help = true, long, value_name = "CRON", value_parser = values::cron)]
     pub(crate) cron_restart: Option<Cron>,
 }

@@ -10,6 +10,8 @@ use std::time::{Duration, SystemTime};
 
 use allcores::{Policy, Signal};
 use clap::builder::{OsStringValueParser, PossibleValue, StringValueParser, TypedValueParser};
+use croner::Cron;
+use croner::errors::CronError;
 
 /// More workers than this are taken for a slip of the finger.
 pub(crate) const MAX_WORKERS: u16 = 256;
@@ -113,8 +115,13 @@ pub(super) fn metrics(text: &str) -> Result<SocketAddr, String> {
 }
 
 fn explain_address(text: &str) -> String {
+    let port = text.rsplit_once(':').map_or(text, |(_, port)| port);
+    let is_number = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    if is_number && port.parse::<u16>().ok().is_none_or(|port| port == 0) {
+        return format!("there is no port {port}: give one from 1 to 65535");
+    }
     match text.rsplit_once(':') {
-        Some(("localhost", port)) => {
+        Some(("localhost", port)) if is_number => {
             format!("names are not looked up: give 127.0.0.1:{port} or [::1]:{port}")
         }
         Some((_, port)) if port.parse::<u16>().is_err() => {
@@ -143,6 +150,42 @@ fn env(text: &OsString) -> Result<(OsString, OsString), String> {
     }
     let (key, value) = (&bytes[..split], &bytes[split + 1..]);
     Ok((OsString::from_vec(key.to_vec()), OsString::from_vec(value.to_vec())))
+}
+
+/// The parts of a time of cron's, and what each may be.
+const CRON: [(&str, &str); 6] = [
+    ("second", "0 to 59"),
+    ("minute", "0 to 59"),
+    ("hour", "0 to 23"),
+    ("day of the month", "1 to 31"),
+    ("month", "1 to 12, or JAN to DEC"),
+    ("day of the week", "0 to 7, or SUN to SAT"),
+];
+
+/// Reads times as crontab(5) has them.
+pub(super) fn cron(text: &str) -> Result<Cron, String> {
+    text.parse().map_err(|error: CronError| explain_cron(text, &error))
+}
+
+fn explain_cron(text: &str, error: &CronError) -> String {
+    let given: Vec<&str> = text.split_whitespace().collect();
+    let parts = match given.len() {
+        5 => &CRON[1..],
+        6 => &CRON[..],
+        _ => {
+            return "not a time: give minute, hour, day of the month, month and day of the week, for example \"0 4 * * *\"".into();
+        }
+    };
+    // The part that is wrong by itself.
+    let is_wrong = |at: &usize| {
+        let mut alone = vec!["*"; given.len()];
+        alone[*at] = given[*at];
+        alone.join(" ").parse::<Cron>().is_err()
+    };
+    match (0..given.len()).find(is_wrong) {
+        Some(at) => format!("{} {}: {}", parts[at].0, given[at], parts[at].1),
+        None => error.to_string(),
+    }
 }
 
 /// Reads a limit of a cgroup.
