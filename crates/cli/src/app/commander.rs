@@ -310,6 +310,11 @@ impl Commander {
         self.reporter.reopen();
     }
 
+    /// Explains something to who sees the primary's output.
+    pub(super) fn explain(&self, text: &str) {
+        self.reporter.explain(text);
+    }
+
     fn seen(&self, snapshot: AppSnapshot) -> StatusView {
         StatusView::of(snapshot, &self.reporter.account())
     }

@@ -1,6 +1,7 @@
 //! What signals to the primary mean.
 
 use std::io;
+use std::time::Duration;
 
 use allcores::primary::Upgrade;
 use rustix::process::Signal;
@@ -9,6 +10,10 @@ use tokio::task::JoinHandle;
 
 use super::Commander;
 use crate::control::Control as _;
+use crate::readable;
+
+/// Who has no connection open has gone by then.
+const AT_ONCE: Duration = Duration::from_millis(500);
 
 const TTIN: i32 = Signal::TTIN.as_raw();
 const TTOU: i32 = Signal::TTOU.as_raw();
@@ -38,6 +43,7 @@ pub(super) fn obey(commander: Commander) -> io::Result<JoinHandle<()>> {
                         commander.stop_now();
                     } else {
                         commander.stop();
+                        tokio::spawn(explain_wait(commander.clone()));
                     }
                     is_interrupted = true;
                 }
@@ -51,4 +57,16 @@ pub(super) fn obey(commander: Commander) -> io::Result<JoinHandle<()>> {
             }
         }
     }))
+}
+
+/// Says how long it may take, and what can be done about that, to whom the end does not come at once.
+async fn explain_wait(commander: Commander) {
+    tokio::time::sleep(AT_ONCE).await;
+    // Nobody answers any more where all have gone.
+    if commander.status().await.is_ok()
+        && let Some(options) = commander.options()
+    {
+        let limit = readable::duration(options.drain_timeout);
+        commander.explain(&format!("connections may take {limit} to end; Ctrl-C again stops now"));
+    }
 }

@@ -1,6 +1,8 @@
 //! What people read, on real terminals: no line is wider than the terminal, and none is broken within a word.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::net::TcpStream;
 use std::process::Command;
 use std::time::Duration;
 
@@ -131,6 +133,25 @@ fn what_an_app_in_the_foreground_tells_fits_and_is_one_line_each_in_a_file() {
         let log = std::fs::read_to_string(folder.path().join("log")).unwrap();
         assert!(log.lines().any(|line| line.contains("worker 1") && line.contains(&listens)), "{log}");
     }
+}
+
+#[test]
+fn an_interrupt_that_leaves_connections_says_how_long_and_what_ends_them_now() {
+    let folder = Folder::new();
+    let program = env!("CARGO_BIN_EXE_allcores");
+    let address = folder.address.to_string();
+    let arguments = ["run", "-w", "1", "--drain-timeout", "1h", "--", program, "demo-worker", &address];
+    let app = Terminal::spawn(&mut folder.command(&arguments), 200).unwrap();
+    app.wait_for("1 worker ready on", LONG).unwrap();
+    let mut client = TcpStream::connect(folder.address).unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\n").unwrap();
+    let interrupt =
+        || kill_process(Pid::from_raw(app.pid().try_into().unwrap()).unwrap(), Signal::INT).unwrap();
+    interrupt();
+    app.wait_for("connections may take 1h to end; Ctrl-C again stops now", LONG).unwrap();
+    interrupt();
+    let (status, lines) = app.finish().unwrap();
+    assert!(status.success(), "{lines:?}");
 }
 
 #[test]
