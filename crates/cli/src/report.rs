@@ -109,6 +109,8 @@ pub(crate) struct Account {
     pub(crate) written: u64,
     /// How many were lost, as nobody read them or they could not be written.
     pub(crate) dropped: u64,
+    /// Why the log could not be written, the last time.
+    pub(crate) reason: Option<String>,
 }
 
 impl Reporter {
@@ -195,11 +197,12 @@ impl Reporter {
         let (written, dropped) =
             (written.load(Ordering::Relaxed), dropped.load(Ordering::Relaxed) + terminal);
         match &self.shared.log {
-            None => Account { log: None, written, dropped },
+            None => Account { log: None, written, dropped, reason: None },
             Some(log) => Account {
                 log: Some(log.path.clone()),
                 written: written + log.meter.written(),
                 dropped: dropped + log.writer.dropped_in_all() + log.meter.lost(),
+                reason: log.meter.reason(),
             },
         }
     }

@@ -59,6 +59,8 @@ pub(crate) struct OutputView {
     pub(crate) written: u64,
     /// Lines that were lost.
     pub(crate) dropped: u64,
+    /// Why the log could not be written, the last time.
+    pub(crate) reason: Option<String>,
 }
 
 /// One address that workers listen on.
@@ -229,6 +231,7 @@ impl StatusView {
                 log: account.log.as_ref().map(|path| path.display().to_string()),
                 written: account.written,
                 dropped: account.dropped,
+                reason: account.reason.clone(),
             },
             since: time(app.since),
             workers: app.workers.into_iter().map(WorkerView::from).collect(),

@@ -51,10 +51,13 @@ pub(super) fn render(status: &StatusView, paint: Paint, width: Option<usize>) ->
         let _ = writeln!(text, "  {}  {}", paint.tone(Tone::Warning, "strays    "), status.strays);
     }
     if status.output.dropped > 0 {
-        let dropped = format!(
+        let mut dropped = format!(
             "{} of the workers' output lost",
             readable::count(usize::try_from(status.output.dropped).unwrap_or(usize::MAX), "line")
         );
+        if let (Some(reason), Some(log)) = (&status.output.reason, &status.output.log) {
+            let _ = write!(dropped, "; {log} could not be written: {reason}");
+        }
         fact_line(&mut text, paint.tone(Tone::Warning, "dropped   "), &dropped, width);
     }
     if let Some(hint) = &status.hint {
@@ -233,6 +236,21 @@ mod tests {
         assert!(text.contains("slot 0, worker 3: 1 health check failed in a row: it answered 500"), "{text}");
         assert!(text.ends_with("slot 0, worker 3: says \u{201c}warm\u{201d}\n"), "{text}");
         assert!(worker.contains("ready   adopted") && worker.contains("48.2 MiB"), "{text}");
+    }
+
+    #[test]
+    fn a_status_says_why_lines_were_lost_where_that_is_known() {
+        let mut status = web();
+        status.output.dropped = 1;
+        assert!(
+            render(&status, Paint::off(), None).contains("dropped     1 line of the workers' output lost\n")
+        );
+        status.output.log = Some("/var/log/web.log".into());
+        status.output.reason = Some("No space left on device (os error 28)".into());
+        let text = render(&status, Paint::off(), None);
+        let why =
+            "output lost; /var/log/web.log could not be written: No space left on device (os error 28)\n";
+        assert!(text.contains(why), "{text}");
     }
 
     /// As wide as it gets: many addresses, large numbers, long words.

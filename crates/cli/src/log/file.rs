@@ -7,8 +7,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, bail};
@@ -29,6 +29,8 @@ const REST: Duration = Duration::from_secs(10);
 pub(crate) struct Meter {
     written: AtomicU64,
     lost: AtomicU64,
+    /// Why they could not be, the last time.
+    reason: Mutex<Option<String>>,
 }
 
 impl Meter {
@@ -40,6 +42,11 @@ impl Meter {
     /// How many could not be written.
     pub(crate) fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Why some could not be written, the last time.
+    pub(crate) fn reason(&self) -> Option<String> {
+        self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -233,6 +240,7 @@ impl LogFile {
         // Of the first a part may have been written: it is lost all the same.
         let lost = ended(lines);
         self.meter.lost.fetch_add(lost, Ordering::Relaxed);
+        *self.meter.reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
         if self.trouble.is_none() {
             let path = self.settings.path.display();
             (self.complain)(&format!(

@@ -104,7 +104,10 @@ pub(crate) fn description() -> DescriptionView {
 
 /// [`snapshot`] as it goes over the wire.
 pub(crate) fn web() -> StatusView {
-    StatusView::of(snapshot(), &Account { log: Some("/var/log/web.log".into()), written: 7, dropped: 0 })
+    StatusView::of(
+        snapshot(),
+        &Account { log: Some("/var/log/web.log".into()), written: 7, dropped: 0, reason: None },
+    )
 }
 
 #[test]
@@ -115,7 +118,8 @@ fn the_json_of_a_status_is_stable() {
         "listening": ["127.0.0.1:8080"],
         "addresses": [{"address": "127.0.0.1:8080", "policy": "round-robin", "pending": 2}],
         "target": 2, "strays": 0, "health": null,
-        "output": {"log": "/var/log/web.log", "written": 7, "dropped": 0}, "since": "2026-01-02T03:04:05.678Z",
+        "output": {"log": "/var/log/web.log", "written": 7, "dropped": 0, "reason": null},
+        "since": "2026-01-02T03:04:05.678Z",
         "workers": [
             {
                 "id": 3, "slot": 0, "generation": 2, "pid": 4243, "state": "ready", "rung": "adopted",

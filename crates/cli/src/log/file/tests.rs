@@ -116,6 +116,7 @@ fn what_cannot_be_written_is_counted_and_said() {
         log.write(Sink::Stdout, &[line("lost"), line("lost")].concat());
     }
     assert_eq!((log.meter().written(), log.meter().lost()), (1, 6));
+    assert!(log.meter().reason().is_some_and(|reason| reason.starts_with("No space left on device")));
     log.file = real;
     log.write(Sink::Stdout, &line("after"));
     let lines = all(&path);
