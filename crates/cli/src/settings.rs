@@ -1,6 +1,7 @@
 //! Turns what was typed into what is meant: the engine's `Settings`, checked against this machine.
 //!
-//! Starts nothing and opens no socket: whether the command exists and the address is free, the engine finds out.
+//! Starts nothing and opens no socket: whether the command exists and the address is free, the engine finds out. Who wants to know
+//! of a command beforehand asks `program`.
 
 mod accounts;
 mod environment;
