@@ -27,7 +27,9 @@ pub(super) fn execute(args: &CheckArgs) -> Result<ExitCode, Failure> {
         let mut apps: Vec<App> = apps.filter_map(|app| wrong.keep(app)).collect();
         if !args.elsewhere {
             // Only a unit has them.
-            apps.iter_mut().for_each(|app| drop(settings::leave_out_credentials(app)));
+            for app in &mut apps {
+                settings::leave_out_credentials(app);
+            }
         }
         for (at, app) in apps.iter().enumerate() {
             if !args.elsewhere {

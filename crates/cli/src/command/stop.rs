@@ -92,7 +92,7 @@ pub(super) async fn end_left(folder: &AppFolder, now: bool, patience: Duration) 
         return Err(Failure::from(anyhow!("{text}: {alive}"))
             .next("see what the kernel keeps them for: /proc/PID/stack"));
     }
-    claim.clear(&folder.socket());
+    claim.clear();
     if !pids.is_empty() {
         say(&format!("{name}: it was killed; what it had left is ended: {}\n", readable::list(&pids)))?;
     }

@@ -153,7 +153,11 @@ impl Layer {
         let kept = self.settings.iter().filter(|(name, _)| !is_taken_up(name));
         let taken = later.settings.iter().filter(|(name, _)| is_taken_up(name));
         let settings = kept.chain(taken).map(|(name, setting)| (name.clone(), setting.clone()));
-        Self { settings: settings.collect(), command: later.command.clone() }
+        Self {
+            settings: settings.collect(),
+            command: later.command.clone(),
+            command_at: later.command_at.clone(),
+        }
     }
 
     /// Which options are not set to the same in another.

@@ -95,14 +95,18 @@ fn a_primary_was_killed_if_its_lock_is_there_and_free() {
     let parent = tempfile::tempdir().unwrap();
     let folder = parent.path().join("web");
     assert_eq!(mark_left(&folder), None);
-    let claim = Claim::new(&folder).unwrap();
-    let mark = claim.mark().unwrap();
+    let socket = folder.join("control.sock");
+    let claim = Claim::new(&folder, &socket).unwrap();
     assert_eq!(mark_left(&folder), None);
     drop(claim);
-    assert_eq!(mark_left(&folder), Some(mark.clone()));
-    let next = Claim::new(&folder).unwrap();
+    assert_eq!(mark_left(&folder), None);
+    // As one leaves it that was killed.
+    fs::create_dir(&folder).unwrap();
+    fs::write(lock_file(&folder), "1").unwrap();
+    let mark = mark_left(&folder).unwrap();
+    let next = Claim::new(&folder, &socket).unwrap();
     assert_eq!((next.is_left(), next.mark().unwrap()), (true, mark));
-    next.clear(&folder.join("control.sock"));
+    next.clear();
     drop(next);
     assert_eq!(mark_left(&folder), None);
 }
