@@ -39,7 +39,7 @@ impl Default for ReloadPlan {
 pub enum Fault {
     /// Its process could not be made.
     NotSpawned,
-    /// It ended before it was ready, or too early after.
+    /// It ended by itself, or was killed by somebody else, before the reload was over.
     Exited {
         /// How.
         status: ExitStatus,

@@ -186,7 +186,7 @@ impl Engine {
             Fault::Exited { status } if worker.is_some_and(|worker| worker.announced.is_empty()) => {
                 format!("it ended by {status} before it was ready")
             }
-            Fault::Exited { status } => format!("it ended by {status} soon after it was ready"),
+            Fault::Exited { status } => format!("it ended by {status} before the reload was over"),
             Fault::NotReady { lack } => self.lateness_in_words(id, lack),
             Fault::Hung => "it stopped taking connections while it was watched".into(),
             Fault::Unhealthy => format!("it became unhealthy while it was watched: {}", self.complaint(id)),

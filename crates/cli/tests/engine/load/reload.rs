@@ -297,6 +297,27 @@ const FAILS: &str = "require('http').createServer((q, s) => { s.statusCode = q.u
                      s.end(process.pid + '\\n') }).listen(process.env.PORT, process.env.HOST)";
 
 #[test]
+fn a_new_version_that_does_not_last_as_long_as_its_reload_is_taken_back() {
+    let Some(node) = require(Runtime::Node) else { return };
+    let _turn = machine::alone();
+    let app = app::server(node, address::unused()).workers(3).option("--min-uptime=100ms").start().unwrap();
+    app.wait_ready(3).unwrap();
+    let (code, out, err) = reload(&app, &["--", "node", "-e", LASTS_FOR_A_WHILE]);
+    assert_eq!(code, Some(8), "{out}{err}");
+    assert!(err.contains("exit code 9 before the reload was over"), "{err}");
+    let status = app.status().unwrap();
+    assert_eq!(status["generation"], 1);
+    for worker in status["workers"].as_array().unwrap() {
+        assert_eq!((&worker["state"], &worker["generation"]), (&"ready".into(), &1.into()), "{status}");
+    }
+    assert_eq!(app.stop().unwrap().code(), Some(0), "{:#?}", app.lines());
+}
+
+/// Serves for most of a second.
+const LASTS_FOR_A_WHILE: &str = "require('http').createServer((q, s) => s.end(process.pid + '\\n')) \
+                                 .listen(process.env.PORT, process.env.HOST, () => setTimeout(() => process.exit(9), 700))";
+
+#[test]
 fn the_stop_of_an_app_ends_its_reload() {
     let Some(node) = require(Runtime::Node) else { return };
     let _turn = machine::alone();

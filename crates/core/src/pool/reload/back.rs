@@ -8,17 +8,19 @@ use crate::pool::{Announcement, Pool, Turn};
 use crate::worker::{Slot, WorkerId};
 
 impl Pool {
-    /// Whether a worker's end by itself, or that it could not be made, is a fault of the reload's.
+    /// Whether a worker's end by itself, or that it could not be made, is a fault of the reload's. A new one may have served for
+    /// as long as it wants: a version that does not last until it is everywhere is no good. So it is with one that somebody
+    /// else has killed, who may well be the kernel for want of memory; which of them it was can't be told here.
     pub(in crate::pool) fn is_at_fault(&self, worker: &Worker, uptime: Duration) -> bool {
         let Some(rollout) = &self.rollout else { return false };
         let Some(slot) = self.slots.get(usize::from(worker.slot.0)) else { return false };
         let is_new = worker.generation == rollout.target && slot.generation == rollout.target;
         let is_early = !worker.has_been_ready() || uptime < self.settings.min_uptime;
-        let is_fault = is_new && (is_early || self.is_watched(worker.id));
         match rollout.course {
-            // On the way back it is one where something else serves that had better be kept.
-            Course::Back { .. } => is_fault && self.is_served(worker.slot),
-            _ => is_fault,
+            // Most have served all the time. One that has just come is at fault where something else serves that had better
+            // be kept.
+            Course::Back { .. } => is_new && is_early && self.is_served(worker.slot),
+            _ => is_new,
         }
     }
 

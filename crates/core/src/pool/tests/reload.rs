@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::exit::ExitStatus;
 use crate::pool::tests::{
-    FAILED, KILLED, Rig, delay, drain, draining, exited, forked, ms, ready, respawning, retire, spawn,
+    FAILED, KILLED, Rig, delay, drain, draining, exited, forked, kill, ms, ready, respawning, retire, spawn,
     spawn_of, steer, stopping,
 };
 use crate::pool::{Announcement, Effect, Fault, Input, Lack, PoolSettings, ReloadPlan};
@@ -223,14 +223,84 @@ fn an_early_end_after_it_was_ready_is_a_fault_too() {
 }
 
 #[test]
-fn a_new_worker_that_was_up_for_long_and_dies_is_replaced_in_its_generation() {
-    let mut rig = Rig::ready(2);
+fn a_new_worker_that_dies_while_other_slots_are_old_fails_the_reload_however_long_it_was_up() {
+    for status in [ExitStatus::Code(0), FAILED, KILLED] {
+        let mut rig = Rig::ready(2);
+        rig.reload();
+        rig.raise(3);
+        rig.see_off(1);
+        rig.spawned(4);
+        rig.pass(ms(9000));
+        let fault = Fault::Exited { status };
+        assert_eq!(
+            rig.exit(3, status)[2..],
+            [
+                rolling_back(2, 3, 0, fault),
+                respawning(0, Duration::ZERO),
+                spawn_of(1, 5, 0),
+                draining(4),
+                retire(4)
+            ]
+        );
+        rig.raise(5);
+        assert_eq!(rig.exit(4, KILLED)[1..], [replaced(1, 2), failed(2, 3, 0, fault, true)]);
+        assert_eq!((rig.pool.generation(), rig.generations()), (1, vec![1, 1]));
+    }
+}
+
+#[test]
+fn a_new_worker_that_dies_while_the_last_old_one_finishes_fails_the_reload() {
+    let mut rig = Rig::ready(1);
     rig.reload();
-    rig.raise(3);
-    rig.pass(ms(1000));
-    assert_eq!(rig.exit(3, KILLED).last(), Some(&spawn_of(2, 4, 0)));
+    rig.raise(2);
+    rig.pass(ms(5000));
+    let fault = Fault::Exited { status: FAILED };
+    let effects = rig.exit(2, FAILED);
+    assert_eq!(
+        effects[2..],
+        [rolling_back(2, 2, 0, fault), respawning(0, Duration::ZERO), spawn_of(1, 3, 0)]
+    );
+    assert_eq!(rig.raise(3)[2..], [replaced(0, 1), failed(2, 2, 0, fault, true)]);
+    assert_eq!(rig.generations(), [1, 1], "the one on its way out is of that version too");
+}
+
+#[test]
+fn a_new_worker_whose_end_was_brought_about_is_no_fault() {
+    let mut rig = Rig::ready(3);
+    rig.reload();
     rig.raise(4);
-    assert_eq!(rig.see_off(1)[1..], [spawn_of(2, 5, 1), replaced(0, 1)]);
+    rig.see_off(1);
+    rig.raise(5);
+    // One hangs and is killed by its successor, another is disconnected, a third scaled away.
+    rig.stall(4);
+    assert_eq!(rig.raise(6).iter().filter(|effect| **effect == kill(4)).count(), 1);
+    rig.exit(4, KILLED);
+    rig.disconnect(5);
+    rig.raise(7);
+    rig.exit(5, FAILED);
+    rig.give(Input::Scale(4));
+    rig.raise(8);
+    rig.give(Input::Scale(3));
+    rig.exit(8, FAILED);
+    rig.see_off(2);
+    rig.raise(9);
+    assert_eq!(rig.see_off(3).last(), Some(&reloaded(2, 3000)));
+    assert_eq!(rig.generations(), [2, 2, 2]);
+}
+
+#[test]
+fn a_worker_that_has_served_all_the_time_and_dies_on_the_way_back_is_replaced() {
+    let mut rig = Rig::ready(3);
+    rig.reload();
+    rig.raise(4);
+    rig.see_off(1);
+    rig.spawned(5);
+    let fault = Fault::Exited { status: FAILED };
+    assert_eq!(rig.exit(5, FAILED)[2..], [rolling_back(2, 5, 1, fault), spawn_of(1, 6, 0)]);
+    assert_eq!(rig.exit(3, KILLED).last(), Some(&spawn_of(1, 7, 2)));
+    rig.raise(6);
+    rig.raise(7);
+    assert_eq!(rig.see_off(4).last(), Some(&failed(2, 5, 1, fault, true)));
 }
 
 #[test]

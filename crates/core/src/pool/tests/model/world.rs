@@ -7,7 +7,7 @@ use super::{Deed, Step};
 use crate::exit::ExitStatus;
 use crate::pool::tests::{KILLED, ms};
 use crate::pool::{
-    Announcement, Effect, Input, Pool, PoolSaved, PoolSettings, ReloadPlan, Verdict, WorkerView,
+    Announcement, Effect, Input, Pool, PoolSaved, PoolSettings, ReloadPlan, ReloadView, Verdict, WorkerView,
 };
 use crate::worker::{Slot, State, WorkerId};
 
@@ -218,9 +218,12 @@ impl World {
     /// Tells the pool, performs what it wants, and checks everything.
     pub(super) fn give(&mut self, input: Input) {
         let before: BTreeMap<_, _> = self.pool.workers().map(|view| (view.id, view)).collect();
-        let was_finished = self.is_finished();
+        let (was_finished, was_reloading) = (self.is_finished(), self.pool.reloading());
         self.was_stopping = self.pool.is_stopping();
         let effects = self.tell(input);
+        if let Some(reload) = was_reloading.filter(|reload| !reload.is_rolling_back) {
+            check_end(input, reload, &before, &effects);
+        }
         assert!(!was_finished || effects.is_empty(), "{effects:?} after the end");
         self.is_stopped |= matches!(input, Input::Stop | Input::StopNow);
         for (id, process) in &mut self.processes {
@@ -503,4 +506,18 @@ impl World {
             }
         }
     }
+}
+
+/// The end of a worker fails the reload that brought it, whatever its age, and no other's end does; nor does one that was
+/// brought about.
+fn check_end(input: Input, reload: ReloadView, before: &BTreeMap<WorkerId, WorkerView>, effects: &[Effect]) {
+    let (Input::Exited { id, .. } | Input::SpawnFailed { id }) = input else { return };
+    let view = &before[&id];
+    if view.pid.is_some() && input == (Input::SpawnFailed { id }) {
+        // It exists: that can't be.
+        return;
+    }
+    let is_at_fault = view.generation == reload.generation && view.state != State::Draining;
+    let is_failed = |effect: &Effect| matches!(effect, Effect::Announce(Announcement::RollingBack { id: other, .. }) if *other == id);
+    assert_eq!(effects.iter().any(is_failed), is_at_fault, "{input:?} {reload:?} {view:?}");
 }
