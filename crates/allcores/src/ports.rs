@@ -37,7 +37,7 @@ use crate::proc;
 use crate::sys::socket as raw;
 
 pub(crate) use group::Listener;
-use group::{Group, Way};
+use group::{Group, Standing, Way};
 pub(crate) use handoff::Delivery;
 pub(crate) use heads::Looked;
 use heads::Unread;
@@ -77,6 +77,8 @@ pub(crate) struct Applicant {
     pub(crate) is_by_channel: bool,
     /// How it wants the address to be served, if it is the first to ask for it.
     pub(crate) policy: Option<Policy>,
+    /// Its version may be taken back, with what only it listens on.
+    pub(crate) is_on_trial: bool,
 }
 
 /// The port table.
@@ -245,6 +247,11 @@ impl Ports {
         }
         lane.slot = applicant.slot;
         let id = lane.id;
+        match (applicant.is_on_trial, group.standing) {
+            (false, _) => group.standing = Standing::Kept,
+            (true, Standing::Unwanted) => group.standing = Standing::OnTrial,
+            (true, _) => {}
+        }
         group.file.restore();
         self.groups.lend(id, applicant.worker);
         self.groups[key].park();
@@ -271,7 +278,11 @@ impl Ports {
         self.check_room()?;
         let way = self.way(applicant);
         let key = self.groups.next_key();
-        Ok(self.groups.insert(Group::open(key, address, index, &way, profile)?))
+        let mut group = Group::open(key, address, index, &way, profile)?;
+        if applicant.is_some_and(|applicant| applicant.is_on_trial) {
+            group.standing = Standing::OnTrial;
+        }
+        Ok(self.groups.insert(group))
     }
 
     /// Makes a lane listen, if it does not yet, and lets its users have connections.
@@ -422,6 +433,10 @@ impl Ports {
                 self.groups.remove(key);
                 continue;
             }
+            if self.groups[key].is_left() {
+                self.close_group(key);
+                continue;
+            }
             self.groups.stir(key);
             self.refresh(key);
         }
@@ -462,7 +477,7 @@ impl Ports {
         self.close_unread(key, lane);
         let group = &self.groups[key];
         let is_left = |lane: &Lane| lane.users.is_empty() && lane.vacancy != Vacancy::Awaited;
-        if group.lanes.iter().all(|lane| lane.kind == Kind::Waiting || is_left(lane)) {
+        if group.is_left() || group.lanes.iter().all(|lane| lane.kind == Kind::Waiting || is_left(lane)) {
             self.close_group(key);
         } else {
             self.refresh(key);
@@ -516,6 +531,27 @@ impl Ports {
                 // Who had it serves what has come; who asks for its address gets another.
                 self.groups.disown(key);
             }
+        }
+    }
+
+    /// A version on trial has taken the place of the one before: its addresses are kept as any.
+    pub(crate) fn keep_tried(&mut self) {
+        for group in self.groups.iter_mut().filter(|group| group.standing == Standing::OnTrial) {
+            group.standing = Standing::Kept;
+        }
+    }
+
+    /// A version on trial is taken back. Addresses that only its workers have asked for are closed as soon as these have
+    /// gone: nobody comes after them. Where one of them stays after all, its address does.
+    pub(crate) fn close_tried(&mut self, stays: impl Fn(WorkerId) -> bool) {
+        for group in self.groups.iter_mut().filter(|group| group.standing == Standing::OnTrial) {
+            let is_kept = group.lanes.iter().flat_map(|lane| &lane.users).any(|user| stays(*user));
+            group.standing = if is_kept { Standing::Kept } else { Standing::Unwanted };
+        }
+        let left: Vec<Key> =
+            self.groups.iter().filter(|group| group.is_left()).map(|group| group.key).collect();
+        for key in left {
+            self.close_group(key);
         }
     }
 

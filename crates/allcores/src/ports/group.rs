@@ -60,6 +60,17 @@ impl Way {
     }
 }
 
+/// Whose an address is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// The app's.
+    Kept,
+    /// Only workers of a version that is on trial have asked for it.
+    OnTrial,
+    /// That version was no good: nobody comes after those who listen there.
+    Unwanted,
+}
+
 /// All sockets of one address.
 #[derive(Debug)]
 pub(crate) struct Group {
@@ -101,6 +112,7 @@ pub(crate) struct Group {
     pub(super) openings: Vec<Opening>,
     /// New connections are held off: nobody is ready.
     pub(super) held: Option<Hold>,
+    pub(super) standing: Standing,
 }
 
 impl Group {
@@ -191,11 +203,17 @@ impl Group {
             given: None,
             openings: Vec::new(),
             held: None,
+            standing: Standing::Kept,
         };
         // Slot 0 until the applicant's is known, at once, in `obtain`.
         let lane = Lane::new(key.lane(0), socket, Slot(0))?;
         group.lanes.push(Lane { is_stream: !address.is_udp(), ..lane });
         Ok(group)
+    }
+
+    /// Nobody listens there, and nobody is to any more.
+    pub(super) fn is_left(&self) -> bool {
+        self.standing == Standing::Unwanted && self.lanes.iter().all(|lane| lane.users.is_empty())
     }
 
     /// Where a lane stands among its group's.

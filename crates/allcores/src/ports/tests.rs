@@ -20,7 +20,14 @@ fn allow_open_files(wanted: u64) -> bool {
 
 fn applicant(worker: u32) -> Applicant {
     let slot = Slot(u16::try_from(worker - 1).unwrap());
-    Applicant { worker: WorkerId(worker), slot, replaces: None, is_by_channel: false, policy: None }
+    Applicant {
+        worker: WorkerId(worker),
+        slot,
+        replaces: None,
+        is_by_channel: false,
+        policy: None,
+        is_on_trial: false,
+    }
 }
 
 /// Has a worker ask for the `index`th listener on any port.
@@ -111,6 +118,44 @@ async fn lanes_and_addresses_are_found_whatever_comes_and_goes() {
     ports.close();
     assert!(ports.describe(first[0]).is_none());
     assert!(ask(&mut ports, 1, 0, |_, _| true).unwrap() > again, "a name is used again");
+}
+
+#[tokio::test]
+async fn what_only_a_version_that_is_taken_back_has_listened_on_is_closed_when_its_workers_have_gone() {
+    let mut ports = empty();
+    let any = Address::Tcp { socket: "127.0.0.1:0".parse().unwrap(), is_only_v6: false };
+    let listen = |ports: &mut Ports, worker, index, is_on_trial| {
+        let applicant = Applicant { is_on_trial, ..applicant(worker) };
+        let lane = ports.obtain(&applicant, &any, index, &Profile::default(), |_, _| true).unwrap();
+        ports.listen(lane, 5).unwrap();
+        lane
+    };
+    let old = listen(&mut ports, 1, 0, false);
+    let beside = listen(&mut ports, 2, 0, true);
+    let new = listen(&mut ports, 2, 1, true);
+    let both = listen(&mut ports, 2, 2, true);
+    listen(&mut ports, 1, 2, false);
+    let stays = listen(&mut ports, 3, 3, true);
+    let going = listen(&mut ports, 4, 4, true);
+    ports.release(WorkerId(2), Duration::from_secs(1));
+    assert!(ports.has_listened(new), "another of its version may come");
+    ports.close_tried(|worker| worker == WorkerId(3));
+    assert!(ports.socket(new).is_none(), "nobody comes");
+    for lane in [old, beside, both, stays, going] {
+        assert!(ports.has_listened(lane));
+    }
+    ports.release(WorkerId(4), Duration::from_secs(2));
+    assert!(ports.socket(going).is_none(), "the last one has gone");
+    for worker in [1, 3] {
+        ports.release(WorkerId(worker), Duration::from_secs(3));
+    }
+    assert!(ports.has_listened(old) && ports.has_listened(both) && ports.has_listened(stays));
+
+    let good = listen(&mut ports, 5, 5, true);
+    ports.keep_tried();
+    ports.release(WorkerId(5), Duration::from_secs(4));
+    ports.close_tried(|_| false);
+    assert!(ports.has_listened(good));
 }
 
 #[tokio::test]

@@ -142,13 +142,15 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn applicant(&self) -> Applicant {
+    /// It asks for a listener. Says whether a reload is to bring its version.
+    pub(super) fn applicant(&self, is_on_trial: bool) -> Applicant {
         Applicant {
             worker: self.about.id,
             slot: self.about.slot,
             replaces: self.replaces,
             is_by_channel: false,
             policy: None,
+            is_on_trial,
         }
     }
 

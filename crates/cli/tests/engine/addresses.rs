@@ -1,6 +1,7 @@
 //! Addresses other than one of IPv4 and TCP: two at once, IPv6, both families, UDP.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
 
@@ -145,6 +146,40 @@ fn datagrams_of_one_client_go_to_one_node_worker() {
 #[test]
 fn datagrams_of_one_client_go_to_one_python_worker() {
     keeps_flows(Runtime::Python, "python-udp/server.py");
+}
+
+/// Has a new version listen elsewhere, which is taken back: the app has the address that it had, and no other.
+fn gives_up_what_a_version_that_was_taken_back_listened_on(runtime: Runtime) {
+    let Some(runtime) = require(runtime) else { return };
+    let _turn = machine::together();
+    let (address, other) = (address::unused(), address::unused());
+    let app = app::server(runtime, address).workers(2).start().unwrap();
+    app.wait_ready(2).unwrap();
+    let mut words = ["reload", app.name(), "--ready-timeout", "3s"].map(OsString::from).to_vec();
+    for (name, value) in runtime.env(other) {
+        let mut variable = OsString::from(format!("{name}="));
+        variable.push(value);
+        words.extend(["--env".into(), variable]);
+    }
+    words.push("--".into());
+    words.extend(runtime.command(other).unwrap());
+    let reload = app.run(words).unwrap();
+    assert_eq!(reload.status.code(), Some(8), "{reload:?}");
+    assert_listens_at(&app, &[address.to_string()]);
+    TcpListener::bind(other).expect("another may have the address");
+    let report = Load::new(address).requests(20).run_blocking();
+    assert!(report.is_clean(), "{report}");
+    assert_eq!(app.stop().unwrap().code(), Some(0), "{:#?}", app.lines());
+}
+
+#[test]
+fn an_address_of_a_node_version_that_was_taken_back_is_free_again() {
+    gives_up_what_a_version_that_was_taken_back_listened_on(Runtime::Node);
+}
+
+#[test]
+fn an_address_of_a_python_version_that_was_taken_back_is_free_again() {
+    gives_up_what_a_version_that_was_taken_back_listened_on(Runtime::Python);
 }
 
 #[test]

@@ -142,6 +142,11 @@ impl Pool {
         })
     }
 
+    /// Whether a reload under way is to bring this generation, or was to, and takes it back.
+    pub fn is_on_trial(&self, generation: u32) -> bool {
+        self.rollout.as_ref().is_some_and(|rollout| rollout.generation == generation)
+    }
+
     /// What a slot that is new is to have.
     pub(super) fn wanted_generation(&self) -> u32 {
         self.rollout.as_ref().map_or(self.generation, |rollout| rollout.target)

@@ -13,7 +13,8 @@ fn sharing(workers: u16) -> (Ports, LaneId) {
     let any = Address::Tcp { socket: "127.0.0.1:0".parse().unwrap(), is_only_v6: false };
     let obtain = |slot: u16| {
         let (worker, slot) = (WorkerId(u32::from(slot) + 1), Slot(slot));
-        let applicant = Applicant { worker, slot, replaces: None, is_by_channel: true, policy: None };
+        let applicant =
+            Applicant { worker, slot, replaces: None, is_by_channel: true, policy: None, is_on_trial: false };
         let lane = ports.obtain(&applicant, &any, 0, &Profile::default(), |_, _| true).unwrap();
         ports.set_handed(lane);
         ports.listen(lane, 64).unwrap();

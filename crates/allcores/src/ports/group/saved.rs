@@ -9,7 +9,7 @@ use allcores_core::steering::LaneWatchSaved;
 use allcores_core::worker::{Slot, WorkerId};
 use serde::{Deserialize, Serialize};
 
-use super::{Group, Served};
+use super::{Group, Served, Standing};
 use crate::carry::{BytesSaved, FdSaved, Inherited, Manifest};
 use crate::ports::LaneId;
 use crate::ports::desk::{Desk, DeskSaved};
@@ -185,6 +185,8 @@ impl Group {
             openings: Vec::new(),
             // So many sockets are never held: what is in force is put in line with what is to be.
             held: saved.is_held.then(|| (usize::MAX, Vec::new())),
+            // An upgrade waits for a reload, and for workers on their way out.
+            standing: Standing::Kept,
         })
     }
 }

@@ -24,7 +24,14 @@ fn table(address: &str) -> (Ports, Vec<LaneId>, SocketAddr) {
     for id in 1..=WORKERS {
         let worker = WorkerId(id);
         let slot = Slot(u16::try_from(id - 1).unwrap());
-        let applicant = Applicant { worker, slot, replaces: None, is_by_channel: false, policy: None };
+        let applicant = Applicant {
+            worker,
+            slot,
+            replaces: None,
+            is_by_channel: false,
+            policy: None,
+            is_on_trial: false,
+        };
         let profile = Profile { is_nonblocking: Some(false), ..Profile::default() };
         let lane = ports.obtain(&applicant, &address, 0, &profile, |_, _| true).unwrap();
         ports.dress(lane, &profile);
@@ -188,6 +195,7 @@ fn what_another_may_have_answered_since_it_came_to_the_lane_is_not_believed() {
         replaces: Some(WorkerId(1)),
         is_by_channel: false,
         policy: None,
+        is_on_trial: false,
     };
     let profile = Profile { is_nonblocking: Some(false), ..Profile::default() };
     assert_eq!(ports.obtain(&newcomer, &address, 0, &profile, |_, _| true).unwrap(), lanes[0]);

@@ -26,7 +26,7 @@ fn table(policy: Policy) -> Ports {
 
 fn applicant(id: u32, is_by_channel: bool) -> Applicant {
     let slot = Slot(u16::try_from(id - 1).unwrap());
-    Applicant { worker: WorkerId(id), slot, replaces: None, is_by_channel, policy: None }
+    Applicant { worker: WorkerId(id), slot, replaces: None, is_by_channel, policy: None, is_on_trial: false }
 }
 
 fn listen(ports: &mut Ports, id: u32, is_by_channel: bool, address: &Address) -> LaneId {

@@ -20,7 +20,14 @@ fn waiting() -> (Ports, [LaneId; 2], SocketAddr, TcpStream) {
     let lanes = [1, 2].map(|worker| {
         let slot = Slot(worker - 1);
         let worker = WorkerId(worker.into());
-        let applicant = Applicant { worker, slot, replaces: None, is_by_channel: false, policy: None };
+        let applicant = Applicant {
+            worker,
+            slot,
+            replaces: None,
+            is_by_channel: false,
+            policy: None,
+            is_on_trial: false,
+        };
         let lane = ports.obtain(&applicant, &any, 0, &Profile::default(), |_, _| true).unwrap();
         ports.listen(lane, 64).unwrap();
         lane

@@ -14,7 +14,14 @@ fn listening(policy: Policy) -> (Ports, WorkerId, LaneId) {
     let mut ports = Ports::new(policy, 1024, Tuning { tick: at(1), is_on: true }).unwrap();
     let any = Address::Tcp { socket: "127.0.0.1:0".parse().unwrap(), is_only_v6: false };
     let worker = WorkerId(1);
-    let applicant = Applicant { worker, slot: Slot(0), replaces: None, is_by_channel: true, policy: None };
+    let applicant = Applicant {
+        worker,
+        slot: Slot(0),
+        replaces: None,
+        is_by_channel: true,
+        policy: None,
+        is_on_trial: false,
+    };
     let lane = ports.obtain(&applicant, &any, 0, &Profile::default(), |_, _| true).unwrap();
     ports.set_handed(lane);
     ports.listen(lane, 64).unwrap();

@@ -20,7 +20,8 @@ async fn what_waits_in_the_waiting_room_is_passed_on_when_nobody_is_left_to_be_h
     let lanes = [1, 2].map(|worker| {
         let (slot, worker) = (Slot(worker - 1), WorkerId(worker.into()));
         let is_by_channel = worker == WorkerId(1);
-        let applicant = Applicant { worker, slot, replaces: None, is_by_channel, policy: None };
+        let applicant =
+            Applicant { worker, slot, replaces: None, is_by_channel, policy: None, is_on_trial: false };
         let lane = ports.obtain(&applicant, &any, 0, &Profile::default(), |_, _| true).unwrap();
         if is_by_channel {
             ports.set_handed(lane);

@@ -69,7 +69,8 @@ impl Engine {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         let Some(listener) = worker.listener.clone() else { return };
         let is_aside = is_beside_its_program(notification.thread);
-        match adopt::handle(&mut self.ports, &worker.applicant(), listener.as_fd(), notification) {
+        let applicant = worker.applicant(self.pool.is_on_trial(worker.generation));
+        match adopt::handle(&mut self.ports, &applicant, listener.as_fd(), notification) {
             Adopted::Nothing => {}
             Adopted::Bound { lane, is_serving } => {
                 worker.lanes.entry(lane).or_insert(Rung::Adopted);

@@ -196,7 +196,8 @@ impl Engine {
         let profile = Profile { is_nonblocking: Some(true), is_reuse_address, owner, ..Profile::default() };
         let policy = query.policy.as_deref().map(str::parse).transpose();
         let policy = policy.map_err(|_| Unavailable::from(io::Error::from_raw_os_error(libc::EINVAL)))?;
-        let applicant = Applicant { is_by_channel: true, policy, ..worker.applicant() };
+        let is_on_trial = self.pool.is_on_trial(worker.generation);
+        let applicant = Applicant { is_by_channel: true, policy, ..worker.applicant(is_on_trial) };
         let keys = &worker.keys;
         let lane =
             self.ports.obtain(&applicant, address, query.index, &profile, |lane, _| keys.has_lane(lane))?;

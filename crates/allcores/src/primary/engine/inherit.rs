@@ -95,7 +95,9 @@ impl Engine {
         slot: Slot,
         replaces: Option<WorkerId>,
     ) -> Result<Vec<(LaneId, String)>, String> {
-        let applicant = Applicant { worker: id, slot, replaces, is_by_channel: false, policy: None };
+        // What the app itself was given is not a version's.
+        let applicant =
+            Applicant { worker: id, slot, replaces, is_by_channel: false, policy: None, is_on_trial: false };
         let mut sockets = Vec::new();
         let given = self.ports.given().filter(|_| self.settings.pass_given);
         let given: Vec<(Address, String)> =

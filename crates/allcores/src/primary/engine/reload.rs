@@ -106,6 +106,7 @@ impl Engine {
                 (self.observe)(Event::Reloaded { generation, took });
                 self.settle_generations();
                 self.generations.succeed(generation);
+                self.ports.keep_tried();
                 if self.reloads.may_move() {
                     self.ports.close_unused();
                 }
@@ -114,6 +115,7 @@ impl Engine {
             Announcement::ReloadFailed { is_rolled_back, .. } => {
                 self.settle_generations();
                 self.generations.keep();
+                self.close_tried();
                 let failure = self.reloads.current.as_mut().and_then(|current| current.failure.take());
                 let Some(failure) = failure else { return };
                 (self.observe)(Event::ReloadFailed { failure: &failure, is_rolled_back });
@@ -121,6 +123,7 @@ impl Engine {
             }
             Announcement::ReloadStopped { .. } => {
                 self.generations.keep();
+                self.close_tried();
                 self.reloads.stop();
             }
             _ => {}
@@ -134,6 +137,12 @@ impl Engine {
         let slots = self.pool.target();
         (self.observe)(Event::Reloading { generation, slots });
         self.reloads.tell(&ReloadNews::Began { generation, slots });
+    }
+
+    /// Closes addresses that only a version which is not to be has listened on, where none of its workers stays.
+    fn close_tried(&mut self) {
+        let stays = |id| self.pool.worker(id).is_some_and(|view| view.state != State::Draining);
+        self.ports.close_tried(stays);
     }
 
     /// Forgets what no slot will run again.
