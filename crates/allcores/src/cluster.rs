@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use allcores_core::worker::WorkerId;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 use crate::error::{Error, ErrorKind};
@@ -254,7 +254,7 @@ impl Cluster {
     }
 
     /// Serves until this process is asked to stop, by SIGTERM or SIGINT (Ctrl-C), and then [stops](Cluster::stop) in peace;
-    /// asked again, it ends the workers at once. What most primaries do once they have started.
+    /// asked again, it ends the workers at once. Who has nothing to do in between uses [`Builder::serve`].
     ///
     /// Nobody reads the cluster's own events any more; [streams](Cluster::events) that were taken before go on.
     ///
@@ -269,21 +269,29 @@ impl Cluster {
     /// # Examples
     ///
     /// ```no_run
-    /// # async fn example(builder: allcores::Builder) -> Result<(), allcores::Error> {
-    /// builder.workers(4).keep(true).start().await?.serve().await
+    /// # async fn example(cluster: allcores::Cluster) -> Result<(), allcores::Error> {
+    /// let mut events = cluster.events();
+    /// tokio::spawn(async move {
+    ///     while let Some(event) = events.next().await {
+    ///         println!("{event:?}");
+    ///     }
+    /// });
+    /// cluster.serve().await
     /// # }
     /// ```
-    pub async fn serve(mut self) -> Result<(), Error> {
-        let failed = |error| Error::io("listening for SIGTERM and SIGINT", error);
-        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    pub async fn serve(self) -> Result<(), Error> {
+        let calls = Calls::listen()?;
+        self.serve_until(calls).await
+    }
+
+    async fn serve_until(mut self, mut calls: Calls) -> Result<(), Error> {
         self.stop_listening();
         let mut is_stopping = false;
         loop {
             tokio::select! {
                 ended = self.ended() => return ended,
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+                _ = calls.terminate.recv() => {}
+                _ = calls.interrupt.recv() => {}
             }
             if std::mem::replace(&mut is_stopping, true) {
                 self.shared.commands.stop_now();
@@ -334,6 +342,22 @@ impl Cluster {
     /// A stream that nobody reads would hold back workers on their way down.
     fn stop_listening(&mut self) {
         self.events = Events::over([]);
+    }
+}
+
+/// The signals by which a process is asked to stop. From here on they don't end it by themselves any more.
+struct Calls {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Calls {
+    fn listen() -> Result<Self, Error> {
+        let failed = |error| Error::io("listening for SIGTERM and SIGINT", error);
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).map_err(failed)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
+        })
     }
 }
 

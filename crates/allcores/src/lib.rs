@@ -13,7 +13,7 @@
 //!     match allcores::role()? {
 //!         Role::Primary(builder) => {
 //!             let cores = std::thread::available_parallelism()?.get();
-//!             builder.workers(cores).keep(true).start().await?.serve().await?;
+//!             builder.workers(cores).keep(true).serve().await?;
 //!         }
 //!         Role::Worker(worker) => {
 //!             let app = Router::new().route("/", get(async || "hello\n"));
@@ -32,7 +32,7 @@
 //!
 //! [`Builder`] says what workers are: by default this program again, with the same arguments; another one by
 //! [`exec`](Builder::exec), a script for [`node`](Builder::node). [`Cluster`] forks them, tells what becomes of them
-//! ([`Event`]), and [serves](Cluster::serve) until it is asked to stop, in peace. [`WorkerHandle`] is one of them: [send](WorkerHandle::send) it messages and
+//! ([`Event`]), and stops them in peace. [`WorkerHandle`] is one of them: [send](WorkerHandle::send) it messages and
 //! sockets, [disconnect](WorkerHandle::disconnect) it, [kill](WorkerHandle::kill) it.
 //!
 //! # In a worker

@@ -43,6 +43,7 @@ pub(crate) use heads::Looked;
 use heads::Unread;
 use lane::{Kind, Lane, Vacancy};
 pub(crate) use lane::{Profile, Unavailable};
+pub(crate) use limits::{MOST_OF_WORKER, too_many_listeners};
 pub(crate) use passage::{Passage, Reach};
 pub(crate) use saved::PortsSaved;
 use steer::Steering;

@@ -35,7 +35,7 @@ pub enum Role {
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// match allcores::role()? {
 ///     Role::Primary(builder) => {
-///         builder.workers(4).keep(true).start().await?.serve().await?;
+///         builder.workers(4).keep(true).serve().await?;
 ///     }
 ///     Role::Worker(worker) => {
 ///         let listener = worker.listen("0.0.0.0:8080").await?;

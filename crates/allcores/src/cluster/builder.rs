@@ -10,7 +10,7 @@ use allcores_core::policy::Policy;
 use allcores_core::pool::PoolSettings;
 
 use super::settings::Plan;
-use super::{Cluster, ClusterSettings, Shared, Stdio, thread};
+use super::{Calls, Cluster, ClusterSettings, Shared, Stdio, thread};
 use crate::error::{Error, ErrorKind};
 use crate::primary::{Health, Host, Output, Primary, Settings, Upkeep};
 use crate::signal::Signal;
@@ -312,6 +312,29 @@ impl Builder {
     pub fn pending(mut self, connections: usize) -> Self {
         self.pending = connections;
         self
+    }
+
+    /// Starts the cluster and [serves](Cluster::serve) until this process is asked to stop, which it may be from the first
+    /// moment on: all that most primaries do.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start) and [`Cluster::serve`].
+    ///
+    /// # Panics
+    ///
+    /// The future, outside of a tokio runtime that handles I/O.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(builder: allcores::Builder) -> Result<(), allcores::Error> {
+    /// builder.workers(4).keep(true).serve().await
+    /// # }
+    /// ```
+    pub async fn serve(self) -> Result<(), Error> {
+        let calls = Calls::listen()?;
+        self.start().await?.serve_until(calls).await
     }
 
     /// Starts the cluster, and its first workers if there are to be some.

@@ -13,7 +13,7 @@ use super::table::Key;
 use super::{Applicant, LaneId, Ports};
 
 /// How many listeners one worker may have.
-const MOST_OF_WORKER: usize = 1024;
+pub(crate) const MOST_OF_WORKER: usize = 1024;
 
 /// How many addresses there may be.
 const MOST: usize = 4096;
@@ -43,8 +43,7 @@ impl Ports {
         if self.groups.count_of(worker) < MOST_OF_WORKER {
             return Ok(());
         }
-        let text = format!("it has {MOST_OF_WORKER} listeners, and no worker may have more");
-        Err(Unavailable::beyond_limit(libc::EMFILE, text))
+        Err(too_many_listeners())
     }
 
     /// Sees to it that there is room for one address more.
@@ -71,6 +70,11 @@ impl Ports {
             self.close_group(key);
         }
     }
+}
+
+pub(crate) fn too_many_listeners() -> Unavailable {
+    let text = format!("it has {MOST_OF_WORKER} listeners, and no worker may have more");
+    Unavailable::beyond_limit(libc::EMFILE, text)
 }
 
 pub(super) fn too_few_descriptors() -> Unavailable {

@@ -189,13 +189,15 @@ impl Tail {
     }
 
     fn open(&mut self) -> io::Result<()> {
-        if self.file.is_none() {
-            match Opened::new(&self.path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                opened => {
-                    (self.file, self.read) = (Some(opened?), 0);
-                    self.before = asides(&self.path).pop().map(|aside| aside.stamp).unwrap_or_default();
-                }
+        while self.file.is_none() {
+            let opened = match Opened::new(&self.path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+                opened => opened?,
+            };
+            let before = asides(&self.path).pop().map(|aside| aside.stamp).unwrap_or_default();
+            // Put aside meanwhile, it may be among those itself, and others that came after it.
+            if opened.is(&self.path) {
+                (self.file, self.read, self.before) = (Some(opened), 0, before);
             }
         }
         Ok(())

@@ -379,15 +379,20 @@ fn what_the_app_will_need_and_has_gone_is_seen_before_anything_happens() {
     };
     app.wait_for(is_told, PATIENCE).unwrap();
     assert_eq!(app::workers(&app.status().unwrap()), workers);
+    assert_eq!(app.stop().unwrap().code(), Some(0), "{:#?}", app.lines());
+    assert!(!app.events().iter().any(|event| event.kind() == "exited" && event.value["expected"] == false));
+}
 
+#[test]
+fn an_app_whose_name_could_not_be_had_again_is_not_upgraded() {
+    let _turn = machine::together();
+    let Some(app) = node(SERVER) else { return };
+    let app = somewhere(app.workers(1)).start().unwrap();
+    app.wait_ready(1).unwrap();
     std::fs::remove_dir_all(app.runtime_folder().join(app.name())).unwrap();
     app.signal(Signal::USR2).unwrap();
-    // The log is still not there: the name comes first.
-    let is_refused = |event: &Event| {
-        event.kind() == "upgrade_refused"
-            && event.value["reason"].as_str().unwrap().contains("the lock of the app's name")
-    };
-    app.wait_for(is_refused, PATIENCE).unwrap();
+    let refused = app.wait_for(|event| event.kind() == "upgrade_refused", PATIENCE).unwrap();
+    assert!(refused.value["reason"].as_str().unwrap().contains("the lock of the app's name"), "{refused:?}");
     assert_eq!(app.stop().unwrap().code(), Some(0), "{:#?}", app.lines());
     assert!(!app.events().iter().any(|event| event.kind() == "exited" && event.value["expected"] == false));
 }

@@ -15,7 +15,7 @@ async fn main() -> Result {
 
 async fn lead(builder: Builder) -> Result {
     let cores = std::thread::available_parallelism()?.get();
-    Ok(builder.workers(cores).keep(true).start().await?.serve().await?)
+    Ok(builder.workers(cores).keep(true).serve().await?)
 }
 
 async fn serve(worker: Worker) -> Result {

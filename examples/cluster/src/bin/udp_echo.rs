@@ -12,7 +12,7 @@ async fn main() -> Result {
 }
 
 async fn lead(builder: Builder) -> Result {
-    Ok(builder.workers(4).keep(true).start().await?.serve().await?)
+    Ok(builder.workers(4).keep(true).serve().await?)
 }
 
 async fn serve(worker: Worker) -> Result {

@@ -20,7 +20,7 @@ async fn main() -> Result {
 
 async fn lead(builder: Builder) -> Result {
     // Workers get the same arguments.
-    Ok(builder.workers(2).keep(true).start().await?.serve().await?)
+    Ok(builder.workers(2).keep(true).serve().await?)
 }
 
 async fn serve(worker: Worker) -> Result {

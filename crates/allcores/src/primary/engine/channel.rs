@@ -21,7 +21,7 @@ use crate::address::Address;
 use crate::channel::{Arrival, End};
 use crate::handle::Handle;
 use crate::message::Message;
-use crate::ports::{Applicant, LaneId, Profile, Unavailable};
+use crate::ports::{Applicant, LaneId, Profile, Unavailable, too_many_listeners};
 use crate::primary::worker::Seen;
 use crate::primary::{Event, Said, WorkerRef};
 use crate::proc::Owner;
@@ -112,12 +112,12 @@ impl Engine {
 
     /// Answers a worker's wish to listen, exactly once. One that is being disconnected gets no answer, as in Node.
     fn take_query(&mut self, id: WorkerId, query: &Query) {
-        let Some(worker) = self.workers.get(&id).filter(|worker| !worker.is_retired) else { return };
-        let has_enough = worker.keys.are_too_many();
+        if self.workers.get(&id).is_none_or(|worker| worker.is_retired) {
+            return;
+        }
         let is_too_long = query.data.as_ref().is_some_and(|data| data.len() > LONGEST_DATA);
         let obtained = match query.kind {
             _ if is_too_long => Err(libc::EMSGSIZE),
-            _ if has_enough => Err(libc::EMFILE),
             AddressKind::Descriptor => own_descriptor(query).map(|socket| (None, Some(socket))),
             _ => self.listener_for(id, query).and_then(|lane| Ok((Some(lane), self.socket_for(lane)?))),
         };
@@ -191,6 +191,9 @@ impl Engine {
         let Some(worker) = self.workers.get(&id) else {
             return Err(io::Error::from_raw_os_error(libc::ESRCH).into());
         };
+        if worker.keys.are_too_many() {
+            return Err(too_many_listeners());
+        }
         let is_reuse_address = query.kind.is_udp() && query.flags & FLAG_REUSE_ADDRESS != 0;
         let owner = address.path().map(|_| owner_of(worker.about.pid)).transpose()?.flatten();
         let profile = Profile { is_nonblocking: Some(true), is_reuse_address, owner, ..Profile::default() };

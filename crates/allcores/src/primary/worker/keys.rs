@@ -2,10 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::ports::LaneId;
-
-/// How many listeners one worker may have, as in the port table.
-const MOST: usize = 1024;
+use crate::ports::{LaneId, MOST_OF_WORKER};
 
 /// A worker's listeners. It may have a thousand, and is asked for one with each connection that it is handed.
 #[derive(Debug, Default)]
@@ -41,7 +38,7 @@ impl Keys {
 
     /// Whether there are as many as any worker may have. On what all accept from, one after the other costs no lane.
     pub(in crate::primary) fn are_too_many(&self) -> bool {
-        self.lanes.len() >= MOST
+        self.lanes.len() >= MOST_OF_WORKER
     }
 
     pub(in crate::primary) fn has_lane(&self, lane: LaneId) -> bool {

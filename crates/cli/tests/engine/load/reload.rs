@@ -307,9 +307,10 @@ fn a_new_version_that_does_not_last_as_long_as_its_reload_is_taken_back() {
     assert!(err.contains("exit code 9 before the reload was over"), "{err}");
     let status = app.status().unwrap();
     assert_eq!(status["generation"], 1);
-    for worker in status["workers"].as_array().unwrap() {
-        assert_eq!((&worker["state"], &worker["generation"]), (&"ready".into(), &1.into()), "{status}");
-    }
+    // The last one that was replaced may still finish what it has, beside its successor.
+    let is_ready = |worker: &&serde_json::Value| worker["state"] == "ready" && worker["generation"] == 1;
+    let workers = status["workers"].as_array().unwrap();
+    assert_eq!(workers.iter().filter(is_ready).count(), 3, "{status}");
     assert_eq!(app.stop().unwrap().code(), Some(0), "{:#?}", app.lines());
 }
 

@@ -179,6 +179,7 @@ fn a_reload_that_begins_while_the_new_program_is_asked_is_finished_by_the_old_on
     });
     let (code, err) = upgrading.end();
     assert_eq!(code, Some(0), "{err}");
+    app.wait_for(|event| event.kind() == "upgraded", PATIENCE).unwrap();
     let order: Vec<String> = app
         .events()
         .iter()
