@@ -234,11 +234,8 @@ fn explain(app: &AppFolder, tried: &str, error: RequestError) -> Failure {
 
 /// Whether `allcores start` has started an app that runs.
 async fn is_background(app: &AppFolder, tried: &str) -> Result<bool, Failure> {
-    match timeout(ANSWER_PATIENCE, Client::new(app).describe()).await {
-        Ok(Ok(description)) => Ok(description.background),
-        Ok(Err(error)) => Err(explain(app, tried, error)),
-        Err(_) => Err(unresponsive(app, tried, ANSWER_PATIENCE)),
-    }
+    let description = ask(app, tried, ANSWER_PATIENCE, Client::new(app).describe()).await?;
+    Ok(description.background)
 }
 
 fn not_running(app: &AppFolder, tried: &str) -> Failure {

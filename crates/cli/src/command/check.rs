@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 
@@ -72,8 +71,9 @@ fn compare(app: &App, before: &[App], wrong: &mut Failures) {
             .next(format!("give each app its own `{option}`, below [apps.NAME]")))
     };
     if let Some(path) = app.options.log.file.as_ref().filter(|path| !log::is_odd(path)) {
-        let same =
-            |other: &&App| other.options.log.file.as_deref().is_some_and(|log| real(log) == real(path));
+        let same = |other: &&App| {
+            other.options.log.file.as_deref().is_some_and(|log| log::real(log) == log::real(path))
+        };
         if let Some(other) = before.iter().find(same) {
             wrong.keep(refuse("log-file", &path.to_string_lossy(), other));
         }
@@ -86,12 +86,6 @@ fn compare(app: &App, before: &[App], wrong: &mut Failures) {
     }
 }
 
-/// A file by one name, even if it is not there yet.
-fn real(path: &Path) -> PathBuf {
-    let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
-    folder.zip(path.file_name()).map_or_else(|| path.to_owned(), |(folder, name)| folder.join(name))
-}
-
 /// Whether nobody can listen on both.
 fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     let is_any = |address: SocketAddr| address.ip().is_unspecified();
@@ -100,6 +94,8 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn compared(text: &str) -> String {

@@ -7,9 +7,8 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use clap::ArgMatches;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
 
-use super::{ANSWER_PATIENCE, explain, say, unresponsive};
+use super::{ANSWER_PATIENCE, ask, say};
 use crate::args::StartArgs;
 use crate::background::{self, Started};
 use crate::client::Client;
@@ -58,9 +57,7 @@ pub(super) async fn execute(args: &StartArgs, matches: &ArgMatches) -> Result<Ex
 /// Makes sure that an app which runs does so in this environment of its file.
 async fn runs_in(folder: &AppFolder, wanted: &str) -> Result<(), Failure> {
     let name = folder.name();
-    let described = timeout(ANSWER_PATIENCE, Client::new(folder).describe()).await;
-    let described = described.map_err(|_| unresponsive(folder, "start", ANSWER_PATIENCE))?;
-    let config = described.map_err(|error| explain(folder, "start", error))?.config;
+    let config = ask(folder, "start", ANSWER_PATIENCE, Client::new(folder).describe()).await?.config;
     let (environment, is_of_file) = match config {
         Some(config) => (config.environment, true),
         None => (None, false),
