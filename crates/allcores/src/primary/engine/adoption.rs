@@ -124,28 +124,29 @@ impl Engine {
 
     /// Says once that a worker is left to itself as what it binds is only to be reached by one network device.
     fn report_of_device(&mut self, id: WorkerId, address: &Address) {
-        if std::mem::replace(&mut self.is_adoption_reported, true) {
-            return;
-        }
         let text = format!(
             "worker {id} binds {address} on one network device (SO_BINDTODEVICE): it does so by itself, and others that \
              want the same will fail; instead, have it bind an address of that device"
         );
-        (self.observe)(Event::Notice { text: &text });
+        self.report_adoption(&text);
     }
 
     /// Says once that a worker can't be adopted though the filter is in place.
     fn report_forbidden(&mut self, id: WorkerId, error: &std::io::Error) {
-        if std::mem::replace(&mut self.is_adoption_reported, true) {
-            return;
-        }
         let Some(worker) = self.workers.get(&id).map(|worker| worker.about) else { return };
         let text = format!(
             "worker {id} (slot {}, pid {}) can't be adopted: looking at what it binds is forbidden ({error}), by a \
              container or by the program itself; it binds by itself, and others that want the same port will fail",
             worker.slot, worker.pid
         );
-        (self.observe)(Event::Notice { text: &text });
+        self.report_adoption(&text);
+    }
+
+    /// Says what is in the way of adoption, unless something was before.
+    pub(super) fn report_adoption(&mut self, text: &str) {
+        if !std::mem::replace(&mut self.is_adoption_reported, true) {
+            (self.observe)(Event::Notice { text });
+        }
     }
 }
 

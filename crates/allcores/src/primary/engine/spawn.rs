@@ -135,9 +135,6 @@ impl Engine {
     }
 
     fn report_no_adoption(&mut self, error: &io::Error) {
-        if std::mem::replace(&mut self.is_adoption_reported, true) {
-            return;
-        }
         let instead = if self.generations.have_channel() {
             "node's own channel is used alone"
         } else {
@@ -150,7 +147,7 @@ impl Engine {
             _ => error.to_string(),
         };
         let text = format!("adoption is not available here ({reason}); {instead}");
-        (self.observe)(Event::Notice { text: &text });
+        self.report_adoption(&text);
     }
 
     /// Says what becomes of programs that want the same port when nothing here will share it among them.
