@@ -61,7 +61,7 @@ async fn delete(folder: &AppFolder, state: &StateFolder, args: &DeleteArgs) -> R
     if let Some(log) = &log {
         let asides = log::asides(log).into_iter().map(Aside::into_path);
         let is_file = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file());
-        for path in asides.chain([log.clone()]).filter(is_file) {
+        for path in asides.chain(log::drafts(log)).chain([log.clone()]).filter(is_file) {
             fs::remove_file(&path).with_context(|| format!("delete {}", path.display())).map_err(
                 |error| {
                     Failure::from(error)

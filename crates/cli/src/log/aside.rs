@@ -68,22 +68,38 @@ pub(crate) fn is_odd(log: &Path) -> bool {
 
 /// Finds what was put aside of a log, the oldest first.
 pub(crate) fn asides(log: &Path) -> Vec<Aside> {
-    let log = real(log);
-    let (Some(folder), Some(name)) = (log.parent(), log.file_name()) else { return Vec::new() };
-    let name = name.to_string_lossy();
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut found: Vec<Aside> = entries
-        .filter_map(|entry| {
-            let file = entry.file_name().into_string().ok()?;
-            let rest = file.strip_prefix(&*name)?.strip_prefix('.')?;
-            let (stamp, is_packed) = rest.strip_suffix(PACKED).map_or((rest, false), |stamp| (stamp, true));
-            is_stamp(stamp).then(|| Aside { stamp: stamp.to_owned(), path: entry.path(), is_packed })
+    let mut found: Vec<Aside> = beside(log)
+        .into_iter()
+        .filter_map(|(rest, path)| {
+            let (stamp, is_packed) = rest.strip_suffix(PACKED).map_or((&*rest, false), |stamp| (stamp, true));
+            is_stamp(stamp).then(|| Aside { stamp: stamp.to_owned(), path, is_packed })
         })
         .collect();
     found.sort();
     // Both are there for a moment, when it has just been packed.
     found.dedup_by(|packed, plain| packed.stamp == plain.stamp);
     found
+}
+
+/// Finds what a packer had begun when its process ended. Nobody goes on with it: what it was made of is packed anew.
+pub(crate) fn drafts(log: &Path) -> Vec<PathBuf> {
+    let is_draft = |rest: &str| rest.strip_suffix(DRAFT).is_some_and(is_stamp);
+    beside(log).into_iter().filter(|(rest, _)| is_draft(rest)).map(|(_, path)| path).collect()
+}
+
+/// The files beside a log whose names begin with its own and a dot, with the rest of their names.
+fn beside(log: &Path) -> Vec<(String, PathBuf)> {
+    let log = real(log);
+    let (Some(folder), Some(name)) = (log.parent(), log.file_name()) else { return Vec::new() };
+    let name = name.to_string_lossy();
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| {
+            let file = entry.file_name().into_string().ok()?;
+            let rest = file.strip_prefix(&*name)?.strip_prefix('.')?;
+            Some((rest.to_owned(), entry.path()))
+        })
+        .collect()
 }
 
 /// `20260102T030405678Z`
@@ -174,7 +190,11 @@ fn pack(path: &Path) -> io::Result<()> {
         fs::rename(&draft, packed(path))
     };
     write().inspect_err(|_| drop(fs::remove_file(&draft)))?;
-    fs::remove_file(path)
+    match fs::remove_file(path) {
+        // It became too old to be kept meanwhile.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }
 
 #[cfg(test)]
@@ -184,7 +204,7 @@ mod tests {
     use std::path::Path;
     use std::time::{Duration, SystemTime};
 
-    use super::{asides, name_for, pack, retain};
+    use super::{asides, drafts, name_for, pack, retain};
 
     fn then() -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_millis(1_767_323_045_678)
@@ -233,6 +253,19 @@ mod tests {
         // For a moment both are there.
         fs::write(&path, &text).unwrap();
         assert_eq!(names(&log), ["web.log.20260102T030405678Z"]);
+    }
+
+    #[test]
+    fn what_is_half_packed_is_a_draft_and_nothing_that_was_put_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("web.log");
+        let draft = folder.path().join("web.log.20260102T030405678Z.gz.part");
+        for file in [&draft, &folder.path().join("web.log.gz.part"), &folder.path().join("api.log.x.gz.part")]
+        {
+            fs::write(file, "").unwrap();
+        }
+        assert!(names(&log).is_empty());
+        assert_eq!(drafts(&log), [draft]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, bail};
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, fcntl_getfl, fcntl_setfl, flock};
 use rustix::io::Errno;
 
 use super::LogSettings;
@@ -97,6 +97,10 @@ impl LogFile {
             }
         }
         let length = file.metadata()?.len();
+        // Nobody packs but who has the log.
+        for draft in place.iter().flat_map(|place| aside::drafts(place)) {
+            let _ = fs::remove_file(draft);
+        }
         let complain: Complain = Arc::new(complain);
         let packer = match place.as_ref().filter(|_| settings.is_packed) {
             Some(place) => {
@@ -277,8 +281,21 @@ impl Out for LogFile {
     }
 }
 
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
+/// Opens a log to add to it. A pipe that nobody reads is refused, where to wait for a reader would hold up all else.
+///
+/// # Errors
+///
+/// It can't be opened, or nobody reads it.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    let waits_for_nobody = OFlags::NONBLOCK.bits().cast_signed();
+    let mut options = OpenOptions::new();
+    options.create(true).append(true).mode(0o600).custom_flags(waits_for_nobody);
+    let file = options.open(path).map_err(|error| match Errno::from_io_error(&error) {
+        Some(Errno::NXIO) => io::Error::new(error.kind(), "it is a pipe that nobody reads"),
+        _ => error,
+    })?;
+    fcntl_setfl(&file, fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
+    Ok(file)
 }
 
 /// Tells whether a log that is written could be opened again, by another program.

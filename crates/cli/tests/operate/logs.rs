@@ -156,8 +156,11 @@ fn the_log_of_an_app_that_is_not_known_is_shown_and_deleted() {
     start(&folder, &["-w", "1"]);
     folder.allcores(&["delete", "web"]).code(0).has(&["web: deleted"]);
     folder.allcores(&["logs", "web"]).code(0).has(&["allcores  stopped"]);
+    // Of a packer that was ended with its process.
+    let draft = folder.path().join("state/logs/web.log.20260102T030405678Z.gz.part");
+    fs::write(&draft, "half").unwrap();
     folder.allcores(&["delete", "web", "--logs"]).code(0).has(&["web: its log is deleted"]);
-    assert!(asides(&folder).is_empty() && folder.log("web").is_empty());
+    assert!(asides(&folder).is_empty() && folder.log("web").is_empty() && !draft.exists());
 }
 
 #[test]
