@@ -197,7 +197,11 @@ impl Reading {
             strays,
         )?;
         let written = vec![app(count(status.output.written))];
-        sheet.counter("log_lines", "Lines of workers that stand in the log", written)?;
+        sheet.counter(
+            "log_lines",
+            "Lines that were written to the log, of workers and of allcores",
+            written,
+        )?;
         let dropped = vec![app(count(status.output.dropped))];
         sheet.counter(
             "dropped_lines",

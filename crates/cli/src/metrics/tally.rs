@@ -134,6 +134,7 @@ impl Tally {
     pub(crate) fn observe(&mut self, event: &Event<'_>, now: SystemTime) {
         match event {
             Event::Forked { worker } => {
+                self.cpu_seen.insert(worker.id.0, Duration::ZERO);
                 let slot = self.slot(worker.slot);
                 slot.starts += 1;
                 slot.started = Some(now);
@@ -164,9 +165,10 @@ impl Tally {
     }
 
     /// Takes in how much CPU time a worker has used until now. What is known never shrinks, though a worker's may: with
-    /// a descendant that nobody waited for its time is gone.
+    /// a descendant that nobody waited for its time is gone. Who has exited was counted then: a picture of the app may be
+    /// older than what was told since.
     pub(crate) fn cpu(&mut self, slot: allcores::Slot, id: u32, used: Duration) {
-        let seen = self.cpu_seen.entry(id).or_default();
+        let Some(seen) = self.cpu_seen.get_mut(&id) else { return };
         let more = used.saturating_sub(*seen);
         *seen += more;
         self.slot(slot).cpu += more;

@@ -43,6 +43,7 @@ fn cpu_time_of_a_slot_only_grows_and_goes_on_with_the_next_worker() {
         tally.cpu(Slot(0), id, secs(used));
         tally.slots[&0].cpu
     };
+    tally.observe(&Event::Forked { worker: worker(1, 0) }, SystemTime::now());
     assert_eq!(read(&mut tally, 1, 1), secs(1));
     // A child of it is gone, and its time with it.
     assert_eq!(read(&mut tally, 1, 0), secs(1));
@@ -50,6 +51,9 @@ fn cpu_time_of_a_slot_only_grows_and_goes_on_with_the_next_worker() {
     // What it has used since the last reading is told with its end.
     tally.observe(&exited(ExitStatus::Code(0), true, false), SystemTime::now());
     assert_eq!(tally.slots[&0].cpu, secs(2));
+    // A picture of the app that was made before its end, and read after it.
+    assert_eq!(read(&mut tally, 1, 1), secs(2));
+    tally.observe(&Event::Forked { worker: worker(2, 0) }, SystemTime::now());
     assert_eq!(read(&mut tally, 2, 5), secs(7));
     let carried: Tally = serde_json::from_value(serde_json::to_value(&tally).unwrap()).unwrap();
     assert_eq!(carried, tally);
@@ -60,6 +64,7 @@ fn reading() -> Reading {
     let mut tally = Tally::default();
     let (now, slot) = (SystemTime::UNIX_EPOCH + Duration::from_millis(1_500), Slot(1));
     for event in [
+        Event::Forked { worker: worker(1, 0) },
         Event::Forked { worker: worker(3, 0) },
         Event::Forked { worker: worker(2, 1) },
         exited(ExitStatus::Code(3), false, false),
