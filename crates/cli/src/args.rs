@@ -137,7 +137,8 @@ pub(crate) struct StatusArgs {
 #[command(after_help = "\
 Examples:
   allcores stop web
-  allcores stop all --now")]
+  allcores stop all --now
+  allcores stop all --background    not those in terminals or under systemd")]
 pub(crate) struct StopArgs {
     #[command(flatten)]
     pub(crate) leaving: Leaving,
@@ -145,6 +146,10 @@ pub(crate) struct StopArgs {
     /// Kill the workers instead of letting them finish their connections
     #[arg(long)]
     pub(crate) now: bool,
+
+    /// Of these, only apps that run in the background
+    #[arg(long)]
+    pub(crate) background: bool,
 }
 
 /// Which apps are to go.

@@ -6,9 +6,8 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -24,7 +23,7 @@ use crate::failure::Failure;
 use crate::log;
 use crate::readable;
 use crate::runtime_folder::RuntimeFolder;
-use crate::screen;
+use crate::screen::Parting;
 use crate::service::{NOTIFY_SOCKET, Word};
 use crate::settings::AppName;
 use crate::state_folder::{Record, StateFolder};
@@ -69,9 +68,9 @@ pub(crate) async fn start(
     let ear = Ear::open(&runtime, name)?;
     let child = spawn(record, &ear.path, file)?;
     let pid = child.id();
-    let waiting = Waiting { name, pid };
+    let parting = Parting::new(format!("{name} goes on (pid {pid}); to end it: allcores stop {name}"));
     let end = wait(&ear, child, patience).await;
-    waiting.end();
+    parting.spare();
     let end = end?;
     let output = || last_lines(&log, before);
     match end {
@@ -95,7 +94,7 @@ pub(crate) async fn start(
 
 fn open_log(path: &Path) -> Result<(File, u64), Failure> {
     let open = || -> io::Result<(File, u64)> {
-        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+        let file = log::open(path)?;
         let length = file.metadata()?.len();
         Ok((file, length))
     };
@@ -127,25 +126,6 @@ fn spawn(record: &Record, socket: &Path, log: File) -> Result<Child, Failure> {
         let what = format!("start {} in {}", program.display(), folder.display());
         Failure::from(anyhow::Error::new(error).context(what)).next("see that the folder is still there")
     })
-}
-
-/// Somebody waits for an app. If that is broken off, by Ctrl-C, it says that the app goes on.
-struct Waiting<'a> {
-    name: &'a AppName,
-    pid: u32,
-}
-
-impl Waiting<'_> {
-    fn end(self) {
-        std::mem::forget(self);
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        let Self { name, pid } = self;
-        screen::tell(&format!("{name} goes on (pid {pid}); to end it: allcores stop {name}"));
-    }
 }
 
 async fn wait(ear: &Ear, child: Child, patience: Duration) -> Result<End, Failure> {

@@ -91,7 +91,7 @@ impl ExitCode {
             Self::UpgradeRefused => "the upgrade was refused, and the primary runs on as it was",
             Self::NotExecutable => "the command is not executable",
             Self::CommandNotFound => "the command was not found",
-            Self::Interrupted => "Ctrl-C ended the waiting for an app, which goes on",
+            Self::Interrupted => "Ctrl-C ended the waiting for an app; what was asked of it goes on",
         }
     }
 

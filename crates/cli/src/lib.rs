@@ -34,6 +34,7 @@ mod target;
 mod units;
 mod verdict;
 mod view;
+mod whole;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;

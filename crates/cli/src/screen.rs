@@ -95,6 +95,28 @@ fn plain(text: &str) -> String {
     first + &pieces.map(|piece| piece.split_once('m').map_or(piece, |(_, rest)| rest)).collect::<String>()
 }
 
+/// What is said if somebody stops waiting, by Ctrl-C, before what he waits for has come.
+pub(crate) struct Parting(Option<String>);
+
+impl Parting {
+    pub(crate) fn new(text: String) -> Self {
+        Self(Some(text))
+    }
+
+    /// It has come.
+    pub(crate) fn spare(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Parting {
+    fn drop(&mut self) {
+        if let Some(text) = &self.0 {
+            tell(text);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{cut, fit, wrap};

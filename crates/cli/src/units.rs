@@ -179,7 +179,8 @@ impl Unit {
         writeln!(text, "ExecStart=-{program} resurrect")?;
         // What does not go by itself is killed by its own kill-timeout; this is for long drains.
         let (minutes, spare) = (STOP_ALL.as_secs() / 60, SPARE.as_secs());
-        writeln!(text, "ExecStop={program} stop all --timeout {minutes}min")?;
+        // That nothing runs any more is no failure; who runs in the foreground has a unit of his own.
+        writeln!(text, "ExecStop=-{program} stop all --background --timeout {minutes}min")?;
         writeln!(text, "TimeoutStopSec={}", STOP_ALL.as_secs() + spare)
     }
 
@@ -300,8 +301,8 @@ mod tests {
         let saved = saved.text();
         assert!(
             saved.contains(
-                "ExecStart=-/usr/bin/allcores resurrect\nExecStop=/usr/bin/allcores stop all --timeout 10min\n\
-                 TimeoutStopSec=610\n"
+                "ExecStart=-/usr/bin/allcores resurrect\nExecStop=-/usr/bin/allcores stop all \
+                 --background --timeout 10min\nTimeoutStopSec=610\n"
             ),
             "{saved}"
         );

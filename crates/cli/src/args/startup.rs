@@ -15,6 +15,7 @@ Examples:
   sudo allcores startup --as www-data
   allcores startup --user --print    look at them first
   allcores startup --user --saved    what `allcores save` has saved")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag that stands for itself")]
 pub(crate) struct StartupArgs {
     /// Which apps of the file [default: all]
     #[arg(value_name = "APP")]
@@ -47,6 +48,10 @@ pub(crate) struct StartupArgs {
     /// Without it, /etc/systemd/system, or ~/.config/systemd/user.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) output_folder: Option<PathBuf>,
+
+    /// Replace units that are there and say otherwise
+    #[arg(long)]
+    pub(crate) force: bool,
 
     /// Print them, and write nothing
     #[arg(long, conflicts_with = "output_folder")]

@@ -1,16 +1,20 @@
 //! `allcores import`: a config file out of PM2's.
 
-use std::fs::OpenOptions;
-use std::io::{self, Write as _};
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 
+use super::start;
+use crate::app::as_typed;
 use crate::args::ImportArgs;
 use crate::config::File;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::import;
 use crate::screen;
+use crate::whole::{self, Existing};
 
 /// Translates the file, writes or prints what it comes to, and says what does not come along.
 pub(super) fn execute(args: &ImportArgs) -> Result<ExitCode, Failure> {
@@ -29,9 +33,8 @@ pub(super) fn execute(args: &ImportArgs) -> Result<ExitCode, Failure> {
         screen::tell(&format!("{}: {}: {}", note.app, note.option, note.text));
     }
     let Some(path) = args.output.as_deref() else { return super::print(text.as_bytes()) };
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(args.force).create_new(!args.force);
-    let written = options.open(path).and_then(|mut file| file.write_all(text.as_bytes()));
+    let existing = if args.force { Existing::Goes } else { Existing::Stays };
+    let written = whole::write(path, &text, existing);
     written.map_err(|error| {
         let next = match error.kind() {
             io::ErrorKind::AlreadyExists => "remove it, or have it replaced: --force",
@@ -42,9 +45,14 @@ pub(super) fn execute(args: &ImportArgs) -> Result<ExitCode, Failure> {
     // What was written is good, or this is a mistake of ours, and shown with its line.
     File::read(path).map_err(|failure| anyhow!("{failure}")).context("read what was written")?;
     let names = imported.apps.join(", ");
-    super::say(&format!(
-        "{}: {names}\n  next: allcores check {0} && allcores start --config {0} --app {}\n",
-        path.display(),
-        imported.apps[0]
-    ))
+    super::say(&format!("{}: {names}\n  next: {}\n", path.display(), next(path, &imported.apps[0])))
+}
+
+/// What to run next, to be pasted into a shell.
+fn next(file: &Path, app: &str) -> String {
+    // Else it would be taken for an app's name by `start`.
+    let file = if start::is_path(file) { file.to_owned() } else { PathBuf::from(".").join(file) };
+    let check = [OsStr::new("allcores"), "check".as_ref(), file.as_os_str()];
+    let start = [OsStr::new("allcores"), "start".as_ref(), file.as_os_str(), app.as_ref()];
+    format!("{} && {}", as_typed(&check), as_typed(&start))
 }

@@ -8,6 +8,7 @@ use crate::args::RestartArgs;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::runtime_folder::AppFolder;
+use crate::screen::Parting;
 use crate::state_folder::StateFolder;
 use crate::target;
 
@@ -38,7 +39,11 @@ async fn hard(folder: &AppFolder, args: &RestartArgs) -> Result<(), Failure> {
     }
     let Some(record) = record else { return Err(super::not_running(folder, "restart")) };
     if is_running {
+        let parting = Parting::new(format!(
+            "{name} was asked to stop, and is not started again: allcores start {name}"
+        ));
         stop::stop(folder, false, args.timeout).await?;
+        parting.spare();
     }
     Failure::of_all(start::start_all(vec![record], &state, args.timeout).await?).map(drop)
 }

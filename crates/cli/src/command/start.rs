@@ -1,6 +1,7 @@
 //! `allcores start`: apps in the background, of a config file, of a command, or known from before.
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -151,8 +152,10 @@ fn launches(args: &StartArgs, matches: &ArgMatches, state: &StateFolder) -> Resu
 }
 
 /// Whether a word names a file rather than an app.
-fn is_path(word: &str) -> bool {
-    word.contains('/') || Path::new(word).extension().is_some_and(|extension| extension == "toml")
+pub(super) fn is_path(word: impl AsRef<Path>) -> bool {
+    let word = word.as_ref();
+    word.as_os_str().as_bytes().contains(&b'/')
+        || word.extension().is_some_and(|extension| extension == "toml")
 }
 
 fn name_of(word: &str) -> Result<AppName, Failure> {

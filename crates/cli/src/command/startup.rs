@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use crate::exit_code::ExitCode;
 use crate::failure::{Failure, Failures};
 use crate::settings::{self, AppName};
 use crate::units::{self, App, Unit};
+use crate::whole::{self, Existing};
 
 /// Where the system's units of its administrator are.
 const SYSTEM: &str = "/etc/systemd/system";
@@ -34,11 +36,19 @@ pub(super) fn execute(args: &StartupArgs) -> Result<ExitCode, Failure> {
     }
     let folder = folder(args)?;
     let mut said = String::new();
-    for unit in &units {
-        let path = folder.join(unit.file_name());
-        write(&path, &unit.text(), args)?;
+    let units_at: Vec<(PathBuf, String)> =
+        units.iter().map(|unit| (folder.join(unit.file_name()), unit.text())).collect();
+    if !args.force {
+        let mut changed = Failures::default();
+        for (path, text) in &units_at {
+            changed.keep(check_unchanged(path, text));
+        }
+        changed.none()?;
+    }
+    for (path, text) in &units_at {
+        write(path, text, args)?;
         let _ = writeln!(said, "wrote {}", path.display());
-        match units::complaints(&path, args.user) {
+        match units::complaints(path, args.user) {
             Some(complaints) if complaints.is_empty() => {}
             Some(complaints) => {
                 let _ = writeln!(said, "systemd-analyze complains of it:\n{complaints}");
@@ -124,9 +134,29 @@ fn folder(args: &StartupArgs) -> Result<PathBuf, Failure> {
         .next(format!("run it as root: {}; or for your own service manager: add --user", as_typed(&again))))
 }
 
+/// A unit that is there and says otherwise may be as somebody wants it.
+fn check_unchanged(path: &Path, text: &str) -> Result<(), Failure> {
+    let name = path.file_name().unwrap_or_default().display();
+    match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Ok(found) if found == text.as_bytes() => Ok(()),
+        // Where it can't be read, it is not what would be written.
+        _ => Err(Failure::from(anyhow!("startup: {} is there, and is another", path.display())).next(format!(
+            "see what would be written: --print; have it replaced: --force; what you change belongs beside it: \
+             systemctl edit {name}"
+        ))),
+    }
+}
+
 fn write(path: &Path, text: &str, args: &StartupArgs) -> Result<(), Failure> {
     let made = path.parent().filter(|_| args.user).map_or(Ok(()), fs::create_dir_all);
-    made.and_then(|()| fs::write(path, text))
+    // What masks a unit is a link to a device.
+    let masked = || io::Error::other("it is masked: systemctl unmask");
+    let made = made.and_then(|()| match fs::metadata(path) {
+        Ok(metadata) if !metadata.is_file() => Err(masked()),
+        _ => Ok(()),
+    });
+    made.and_then(|()| whole::write(path, text, Existing::Goes))
         .with_context(|| format!("write the unit {}", path.display()))
         .map_err(|error| {
             Failure::from(error).next("write it elsewhere: --output-folder; or look at it: --print")

@@ -35,8 +35,13 @@ const COURTESY: Duration = Duration::from_secs(5);
 pub(super) async fn execute(args: &StopArgs) -> Result<ExitCode, Failure> {
     let mut stopping = JoinSet::new();
     for folder in target::folders("stop", &args.leaving.names)? {
-        let (now, timeout) = (args.now, args.leaving.timeout);
-        stopping.spawn(async move { stop(&folder, now, timeout).await });
+        let (now, background, timeout) = (args.now, args.background, args.leaving.timeout);
+        stopping.spawn(async move {
+            if background && !(folder.is_running() && super::is_background(&folder, "stop").await?) {
+                return Ok(ExitCode::Success);
+            }
+            stop(&folder, now, timeout).await
+        });
     }
     let mut failures = Vec::new();
     while let Some(stopped) = stopping.join_next().await {

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use allcores_testing::process::Process;
 use allcores_testing::runtimes::{Runtime, fixture, require};
 use serde_json::Value;
 
@@ -245,6 +246,52 @@ fn who_is_interrupted_while_waiting_says_that_the_app_goes_on() {
     assert!(fs::read_dir(folder.path().join("run")).unwrap().count() == 1, "its socket is left");
     folder.allcores(&["stop", "slow"]).code(0);
     folder.allcores(&["ls"]).code(0).has(&["slow", "stopped"]);
+}
+
+#[test]
+fn who_interrupts_a_hard_restart_is_told_that_nobody_starts_the_app_again() {
+    let folder = Folder::new();
+    let stubborn = ["sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"];
+    start_command(&folder, &["--name", "slow", "--timeout", "300ms"], &stubborn).code(1);
+    let mut command = folder.command(&["restart", "--hard", "slow"]);
+    let restart = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let deadline = Instant::now() + LONG;
+    while folder.status("slow")["workers"][0]["state"] != "draining" {
+        assert!(Instant::now() < deadline, "it does not stop");
+    }
+    let restarter = rustix::process::Pid::from_raw(i32::try_from(restart.id()).unwrap()).unwrap();
+    rustix::process::kill_process(restarter, rustix::process::Signal::INT).unwrap();
+    let run = Run::from(restart.wait_with_output().unwrap()).code(130);
+    run.has(&["slow was asked to stop, and is not started again: allcores start slow"]);
+    folder.allcores(&["stop", "slow", "--now"]);
+}
+
+#[test]
+fn to_stop_all_in_the_background_leaves_who_runs_in_the_foreground() {
+    let folder = running();
+    let mut command =
+        folder.command(&["run", "--name", "front", "--log-format", "json", "--", "sleep", "1000"]);
+    let front = Process::spawn(&mut command).unwrap();
+    front.wait_count("forked", 1, LONG).unwrap();
+    let run = folder.allcores(&["stop", "all", "--background"]).code(0).has(&["web: stopped"]);
+    assert!(!run.out.contains("front"), "{run:?}");
+    assert_eq!(folder.status("front")["workers"][0]["state"], "online");
+    folder.allcores(&["stop", "all", "--background"]).code(0);
+    folder.allcores(&["stop", "all", "--now"]).code(0).has(&["front: stopped"]);
+    front.wait(LONG).unwrap();
+}
+
+#[test]
+fn a_log_that_is_a_pipe_without_a_reader_is_refused_at_once() {
+    let folder = Folder::new();
+    let path = folder.path().join("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
+    for command in [
+        &["start", "--log-file", "pipe", "--", "sleep", "1000"][..],
+        &["run", "--log-file", "pipe", "--", "true"],
+    ] {
+        folder.allcores(command).code(11).has(&["open the log", "pipe", "nobody reads", "--log-file"]);
+    }
 }
 
 #[test]

@@ -50,11 +50,14 @@ fn an_ecosystem_file_becomes_apps_that_run_are_reloaded_scaled_logged_saved_and_
         "job: cron_restart: a rolling reload",
         "the file: deploy: ",
     ]);
-    assert!(run.out.contains("next: allcores check"), "{run:?}");
-    folder.allcores(&["check"]).code(0).has(&["3 apps", "environments production"]);
+    // As it says, so it is done.
+    let (_, next) = run.out.split_once("next: ").unwrap();
+    assert_eq!(next.trim_end(), "allcores check allcores.toml && allcores start allcores.toml web");
+    folder.allcores(&["check", "allcores.toml"]).code(0).has(&["3 apps", "environments production"]);
+    folder.allcores(&["start", "allcores.toml", "web"]).code(0).has(&["web: 2 workers ready"]);
 
     folder.allcores(&["start"]).code(0).has(&[
-        "web: 2 workers ready",
+        "web: runs already",
         "api: 1 worker ready",
         "job: 1 worker ready",
     ]);

@@ -175,7 +175,7 @@ fn units_are_written_and_systemd_has_nothing_to_complain_of() {
         (&["--user"], &["allcores-web.service", "allcores-api.service"]),
         (&["--saved"], &["allcores-resurrect.service"]),
     ] {
-        let arguments = [&["startup", "--output-folder", "units"], options].concat();
+        let arguments = [&["startup", "--output-folder", "units", "--force"], options].concat();
         let mut command = folder.command(&arguments);
         let run: Run = command.env("XDG_RUNTIME_DIR", folder.path()).output().unwrap().into();
         let run = run.code(0).has(&["systemctl", "daemon-reload", "enable --now"]);
@@ -193,8 +193,19 @@ fn units_are_written_and_systemd_has_nothing_to_complain_of() {
         }
     }
     // What it has is passed on.
-    let run = folder.allcores(&["startup", "--output-folder", "units", "--as", "nobody", "api"]).code(0);
-    run.has(&["systemd-analyze complains of it:", "user nobody"]);
+    let mut arguments = vec!["startup", "--output-folder", "units", "--as", "nobody", "api"];
+    let refused = folder.allcores(&arguments).code(1);
+    refused.has(&[
+        "units/allcores-api.service is there, and is another",
+        "--print",
+        "--force",
+        "systemctl edit",
+    ]);
+    arguments.push("--force");
+    folder.allcores(&arguments).code(0).has(&["systemd-analyze complains of it:", "user nobody"]);
+    // As it is there already.
+    arguments.pop();
+    folder.allcores(&arguments).code(0);
     let text = fs::read_to_string(units.join("allcores-api.service")).unwrap();
     assert!(text.contains("TimeoutStartSec=310\n") && text.contains("TimeoutStopSec=25\n"), "{text}");
 }
