@@ -54,7 +54,7 @@ impl Sender {
     /// Sends one of the protocol's own messages. A descriptor on it may go out behind others that have not been
     /// acknowledged. What comes after the channel has closed is dropped, as the other side is gone or going.
     pub(crate) fn send(&self, line: String, descriptor: Option<Arc<OwnedFd>>) {
-        self.line().send(match descriptor {
+        let _ = self.line().send(match descriptor {
             Some(descriptor) => Pending::handle(line, descriptor, None),
             None => Pending::plain(line),
         });
@@ -62,7 +62,7 @@ impl Sender {
 
     /// As [`send`](Self::send); should the descriptor not be received, [`Arrival::Unreceived`] names `number`.
     pub(crate) fn hand_over(&self, line: String, descriptor: Arc<OwnedFd>, number: u64) {
-        self.line().send(Pending::handle(line, descriptor, Some(number)));
+        let _ = self.line().send(Pending::handle(line, descriptor, Some(number)));
     }
 
     /// Sends a user's message. False if more than 128 KiB wait to be written now: it is queued all the same, and
@@ -71,16 +71,22 @@ impl Sender {
     /// What is behind a message with a descriptor waits until that has been received, as in Node, which sends it
     /// again up to three times.
     pub(crate) fn send_user(&self, line: impl Into<Vec<u8>>) -> bool {
-        self.send_users(Pending::user(line.into()))
+        let _ = self.line().send(Pending::user(line.into()));
+        self.has_room()
     }
 
-    /// As [`send_user`](Self::send_user), with a descriptor.
-    pub(crate) fn send_user_with(&self, line: String, descriptor: Arc<OwnedFd>) -> bool {
-        self.send_users(Pending::user_handle(line, descriptor))
+    /// As [`send_user`](Self::send_user), with a descriptor. Given back if the channel has closed before anything of the
+    /// message was written.
+    pub(crate) fn send_user_with(
+        &self,
+        line: String,
+        descriptor: Arc<OwnedFd>,
+    ) -> Result<bool, Option<Arc<OwnedFd>>> {
+        let sent = self.line().send(Pending::user_handle(line, descriptor));
+        sent.map(|()| self.has_room()).map_err(Pending::into_descriptor)
     }
 
-    fn send_users(&self, pending: Pending) -> bool {
-        self.line().send(pending);
+    fn has_room(&self) -> bool {
         self.queued_bytes() < HIGH_WATER
     }
 

@@ -6,12 +6,16 @@ use std::io;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::Arc;
 
 use allcores_core::channel::{HandleKind, user_with_handle};
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
 use crate::error::{Error, ErrorKind};
+
+mod send;
+
+pub use send::SendHandleError;
+pub(crate) use send::send_with_handle;
 
 /// A socket that is sent with a message, or came with one.
 ///
@@ -76,14 +80,24 @@ impl Handle {
         })
     }
 
-    /// What is written for a message that this rides on, and the descriptor to go with it.
-    pub(crate) fn ride(self, json: &[u8]) -> Result<(String, Arc<OwnedFd>), Error> {
+    /// What is written for a message that this is to ride on.
+    fn announce(&self, json: &[u8]) -> Result<String, Error> {
         let line = user_with_handle(self.kind()?, &String::from_utf8_lossy(json), None);
-        let socket = OwnedFd::from(self);
         // The other side has the same open file, and a runtime that wants it so.
-        rustix::io::ioctl_fionbio(&socket, true)
+        rustix::io::ioctl_fionbio(self, true)
             .map_err(|error| Error::io("readying a socket to be sent", error.into()))?;
-        Ok((line, Arc::new(socket)))
+        Ok(line)
+    }
+
+    /// Makes the same of its descriptor again.
+    fn kept(&self) -> fn(OwnedFd) -> Self {
+        match self {
+            Self::TcpStream(_) => |socket| Self::TcpStream(socket.into()),
+            Self::TcpListener(_) => |socket| Self::TcpListener(socket.into()),
+            Self::UnixStream(_) => |socket| Self::UnixStream(socket.into()),
+            Self::UnixListener(_) => |socket| Self::UnixListener(socket.into()),
+            Self::UdpSocket(_) => |socket| Self::UdpSocket(socket.into()),
+        }
     }
 
     /// As what it is to be announced to the other side.

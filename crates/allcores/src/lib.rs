@@ -86,7 +86,7 @@ pub use cluster::{
     Stdio, WorkerHandle, WorkerState,
 };
 pub use error::{Error, ErrorKind};
-pub use handle::Handle;
+pub use handle::{Handle, SendHandleError};
 pub use message::Message;
 pub use primary::{Health, HealthCheck, Stream};
 pub use role::{Role, role};

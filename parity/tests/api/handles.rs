@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use allcores::{ClusterSettings, Event, ExitStatus, Handle};
+use allcores::{ClusterSettings, ErrorKind, Event, ExitStatus, Handle};
 use allcores_parity::client;
 use serde_json::json;
 
@@ -138,8 +138,11 @@ fn closed_channel() {
             // An end or a reset; not silence.
             assert_eq!(client::rest(end).unwrap_or_default(), "");
         }
-        let (_ours, theirs) = connection();
-        assert!(worker.send_with_handle("late", theirs).is_err());
+        let (ours, theirs) = connection();
+        let error = worker.send_with_handle("late", theirs).unwrap_err();
+        assert_eq!(error.error().kind(), ErrorKind::Disconnected);
+        stream(error.into_handle()).write_all(b"still ours").unwrap();
+        assert_eq!(client::rest(ours).unwrap(), "still ours");
     });
 }
 

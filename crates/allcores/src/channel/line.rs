@@ -114,19 +114,23 @@ impl Line {
         (way.outbox.save(manifest), way.obstacle == Obstacle::Broken)
     }
 
-    /// Sends a message, now or when its turn comes. What comes after the channel has closed is dropped.
-    pub(super) fn send(self: &Arc<Self>, pending: Pending) {
+    /// Sends a message, now or when its turn comes. One with a descriptor is given back if nothing can be written any more and
+    /// nothing of it was; others that come after the channel has closed are dropped.
+    pub(super) fn send(self: &Arc<Self>, pending: Pending) -> Result<(), Pending> {
         let bytes = pending.len();
         self.meter.bytes.fetch_add(bytes, Ordering::Relaxed);
         let mut way = self.way();
         if way.socket.is_none() || way.obstacle == Obstacle::Broken {
             drop(way);
-            return self.meter.note_written(bytes);
+            self.meter.note_written(bytes);
+            return if pending.is_handle() { Err(pending) } else { Ok(()) };
         }
-        let may_wait = pending.may_wait();
+        let (may_wait, is_handle) = (pending.may_wait(), pending.is_handle());
         way.outbox.push(pending);
         if !may_wait || !way.is_burst() || self.queued_bytes() >= COLLECTED {
-            return self.flush_or_wake(way);
+            // Nothing has come behind it since.
+            let last = self.flush_or_wake(way).filter(|_| is_handle);
+            return last.map_or(Ok(()), Err);
         }
         let before = std::mem::replace(&mut way.obstacle, Obstacle::Burst);
         let is_awaited = std::mem::replace(&mut way.is_yield_awaited, true);
@@ -138,6 +142,7 @@ impl Line {
         if !is_awaited {
             self.flush_on_yield();
         }
+        Ok(())
     }
 
     /// Has what is collected written when the task that sends yields: whatever is spawned in its runtime now comes next.
@@ -190,7 +195,7 @@ impl Line {
         let mut way = self.way();
         way.socket = None;
         way.carrier = None;
-        let dropped = way.outbox.clear();
+        let (dropped, _) = way.outbox.clear();
         drop(way);
         self.meter.note_written(dropped);
         self.meter.is_empty.notify_waiters();
@@ -256,18 +261,22 @@ impl Line {
         self.way().outbox.awaits_receipt()
     }
 
-    /// Writes what can be written, and lets the carrier know if that changes what it has to wait for.
-    fn flush_or_wake(&self, mut way: MutexGuard<'_, Way>) {
+    /// Writes what can be written, and lets the carrier know if that changes what it has to wait for. Returns what
+    /// [`flush`](Self::flush) does.
+    fn flush_or_wake(&self, mut way: MutexGuard<'_, Way>) -> Option<Pending> {
         let before = (way.obstacle, way.outbox.awaits_receipt());
-        self.flush(&mut way);
+        let last = self.flush(&mut way);
         if (way.obstacle, way.outbox.awaits_receipt()) != before || way.outbox.neglect().is_some() {
             wake(way);
         }
+        last
     }
 
-    /// Writes until all is written or something is in the way.
-    fn flush(&self, way: &mut Way) {
-        let Some(socket) = &way.socket else { return };
+    /// Writes until all is written or something is in the way. If nothing can be written any more, what waited is dropped;
+    /// returns the last of it, if nothing of that was written.
+    fn flush(&self, way: &mut Way) -> Option<Pending> {
+        let socket = way.socket.as_ref()?;
+        let mut last = None;
         let mut written = 0;
         while way.obstacle.is_clear() && way.outbox.is_ready() {
             match way.outbox.write(socket.as_fd()) {
@@ -276,12 +285,15 @@ impl Line {
                 Err(error) => {
                     way.obstacle = Obstacle::of(&error);
                     if way.obstacle == Obstacle::Broken {
-                        written += way.outbox.clear();
+                        let (metered, unsent) = way.outbox.clear();
+                        written += metered;
+                        last = unsent;
                     }
                 }
             }
         }
         self.meter.note_written(written);
+        last
     }
 
     fn way(&self) -> MutexGuard<'_, Way> {

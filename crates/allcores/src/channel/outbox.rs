@@ -124,12 +124,21 @@ impl Pending {
         None
     }
 
-    fn is_handle(&self) -> bool {
+    pub(super) fn is_handle(&self) -> bool {
         !matches!(self.cargo, Cargo::None)
     }
 
     fn has_own_descriptor(&self) -> bool {
         matches!(self.cargo, Cargo::Handle { descriptor: Some(_), .. })
+    }
+
+    /// The descriptor that was to ride on it, of a message that was not sent.
+    pub(super) fn into_descriptor(self) -> Option<Arc<OwnedFd>> {
+        match self.cargo {
+            Cargo::None => None,
+            Cargo::Handle { descriptor, .. } => descriptor,
+            Cargo::UserHandle { descriptor, .. } => Some(descriptor),
+        }
     }
 
     /// What is to ride on the next byte.
@@ -351,10 +360,11 @@ impl Outbox {
         first
     }
 
-    /// Drops everything; returns how much of it was metered.
-    pub(super) fn clear(&mut self) -> usize {
-        let dropped = std::mem::take(self);
+    /// Drops everything; returns how much of it was metered, and the last of those of which nothing was written.
+    pub(super) fn clear(&mut self) -> (usize, Option<Pending>) {
+        let mut dropped = std::mem::take(self);
         let all = dropped.begun.iter().chain(&dropped.waiting);
-        all.filter(|pending| pending.is_metered).map(|pending| pending.rest().len()).sum()
+        let metered = all.filter(|pending| pending.is_metered).map(|pending| pending.rest().len()).sum();
+        (metered, dropped.waiting.pop_back())
     }
 }

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::stream::Hub;
 use super::{Event, Events};
 use crate::error::{Error, ErrorKind};
-use crate::handle::Handle;
+use crate::handle::{Handle, SendHandleError, send_with_handle};
 use crate::message;
 use crate::primary::{self, Link, WorkerRef};
 use crate::signal::Signal;
@@ -132,12 +132,14 @@ impl WorkerHandle {
 
     /// Sends a message with a socket, which is closed here once the worker has it.
     ///
-    /// A worker that can't take it in, and not when it is sent again three times either, does not get the message either; one that goes meanwhile does not get
-    /// what it had not taken. Either way the socket is closed.
+    /// What it returns says as much as what [`send`](Self::send) does. Once that is `Ok`, the socket can't be had back: a worker
+    /// that can't take it in, and not when it is sent again three times either, does not get the message either; one that goes
+    /// meanwhile does not get what it had not taken. Either way the socket is closed.
     ///
     /// # Errors
     ///
-    /// As [`send`](Self::send); [`ErrorKind::Handle`] or [`ErrorKind::Io`] for a socket that can't be sent.
+    /// As [`send`](Self::send); [`ErrorKind::Handle`] or [`ErrorKind::Io`] for a socket that can't be sent. The error
+    /// [has the socket](SendHandleError::into_handle), which may go to somebody else.
     ///
     /// # Examples
     ///
@@ -155,11 +157,8 @@ impl WorkerHandle {
         &self,
         message: &T,
         handle: impl TryInto<Handle, Error: Into<Error>>,
-    ) -> Result<bool, Error> {
-        let channel = self.channel()?;
-        let handle: Handle = handle.try_into().map_err(Into::into)?;
-        let (line, socket) = handle.ride(&message::to_json(message)?)?;
-        Ok(channel.send_user_with(line, socket))
+    ) -> Result<bool, SendHandleError> {
+        send_with_handle(self.channel(), message, handle, || self.closed())
     }
 
     /// Completes when nothing that was sent waits to be written any more, or when the channel has closed.
@@ -274,10 +273,12 @@ impl WorkerHandle {
 
     fn channel(&self) -> Result<&crate::channel::Sender, Error> {
         let channel = self.0.link.channel.as_ref().filter(|_| self.is_connected());
-        channel.ok_or_else(|| {
-            let tried = format!("sending to worker {}, whose channel has closed", self.id());
-            Error::new(ErrorKind::Disconnected, tried)
-        })
+        channel.ok_or_else(|| self.closed())
+    }
+
+    fn closed(&self) -> Error {
+        let tried = format!("sending to worker {}, whose channel has closed", self.id());
+        Error::new(ErrorKind::Disconnected, tried)
     }
 
     fn life(&self) -> Life {

@@ -7,8 +7,9 @@ use serde::Serialize;
 use super::Worker;
 use super::link::Link;
 use crate::channel::Sender;
+use crate::handle::send_with_handle;
 use crate::message::to_json;
-use crate::{Error, ErrorKind, Handle, Message};
+use crate::{Error, ErrorKind, Handle, Message, SendHandleError};
 
 impl Worker {
     /// Sends a message to the primary: any value that serde can write as JSON.
@@ -42,11 +43,12 @@ impl Worker {
         Ok(self.sender()?.send_user(to_json(message)?))
     }
 
-    /// Sends a message with a socket, which is closed here once the primary has it.
+    /// Sends a message with a socket, which is closed here once the primary has it, or if it goes without having taken it.
     ///
     /// # Errors
     ///
-    /// As [`send`](Self::send); [`ErrorKind::Handle`] or [`ErrorKind::Io`] for a socket that can't be sent.
+    /// As [`send`](Self::send); [`ErrorKind::Handle`] or [`ErrorKind::Io`] for a socket that can't be sent. The error
+    /// [has the socket](SendHandleError::into_handle), which this worker may serve itself.
     ///
     /// # Examples
     ///
@@ -62,11 +64,8 @@ impl Worker {
         &self,
         message: &T,
         handle: impl TryInto<Handle, Error: Into<Error>>,
-    ) -> Result<bool, Error> {
-        let sender = self.sender()?;
-        let handle: Handle = handle.try_into().map_err(Into::into)?;
-        let (line, socket) = handle.ride(&to_json(message)?)?;
-        Ok(sender.send_user_with(line, socket))
+    ) -> Result<bool, SendHandleError> {
+        send_with_handle(self.sender(), message, handle, closed)
     }
 
     /// Completes when nothing that was sent waits to be written any more, or when the channel has closed.
@@ -122,8 +121,12 @@ impl Worker {
 
     fn sender(&self) -> Result<Sender, Error> {
         let sender = self.link.sender().filter(|sender| !sender.is_closed());
-        sender.ok_or_else(|| Error::new(ErrorKind::Disconnected, "sending a message to the primary"))
+        sender.ok_or_else(closed)
     }
+}
+
+fn closed() -> Error {
+    Error::new(ErrorKind::Disconnected, "sending a message to the primary")
 }
 
 /// The messages of the primary's; from [`Worker::messages`].

@@ -71,7 +71,7 @@ async fn a_lost_connection_is_named_whichever_it_was() {
 async fn a_users_descriptor_is_sent_again_three_times_and_holds_back_what_follows() {
     let (sender, mut carrier, mut peer) = by_hand();
     let line = user_with_handle(HandleKind::NetSocket, "1", None);
-    sender.send_user_with(line.clone(), numbered(1));
+    sender.send_user_with(line.clone(), numbered(1)).unwrap();
     sender.hand_over(NEWCONN.to_owned(), numbered(2), 2);
     sender.send("3".to_owned(), None);
     let answers = std::thread::spawn(move || {
@@ -93,6 +93,39 @@ async fn a_users_descriptor_is_sent_again_three_times_and_holds_back_what_follow
     answers.join().unwrap();
 }
 
+/// Whether it is found out by this very message, or known by then.
+#[tokio::test]
+async fn a_users_descriptor_comes_back_if_nothing_of_its_message_can_be_written() {
+    let (sender, carrier, peer) = by_hand();
+    drop(peer);
+    let line = user_with_handle(HandleKind::NetSocket, "1", None);
+    for number in 1..3 {
+        let unsent = sender.send_user_with(line.clone(), numbered(number)).unwrap_err();
+        assert_eq!(number_of(unsent.and_then(Arc::into_inner)), number);
+    }
+    assert_eq!(sender.queued_bytes(), 0);
+    drop(carrier);
+    let unsent = sender.send_user_with(line, numbered(3)).unwrap_err();
+    assert_eq!(number_of(unsent.and_then(Arc::into_inner)), 3);
+    assert_eq!(sender.queued_bytes(), 0);
+}
+
+/// What waits behind another is nobody's to give back: who sent it was told that it is on its way.
+#[tokio::test]
+async fn a_users_descriptor_that_waits_is_closed_with_the_channel() {
+    let (sender, carrier, peer) = by_hand();
+    let line = user_with_handle(HandleKind::NetSocket, "1", None);
+    sender.send_user_with(line.clone(), numbered(1)).unwrap();
+    let waiting = numbered(2);
+    sender.send_user_with(line.clone(), Arc::clone(&waiting)).unwrap();
+    drop(peer);
+    // The acknowledgement that it waits for will not come.
+    assert!(sender.send_user_with(line, numbered(3)).is_ok(), "nothing is written meanwhile");
+    assert_eq!(Arc::strong_count(&waiting), 2);
+    drop(carrier);
+    assert_eq!(Arc::strong_count(&waiting), 1);
+}
+
 #[tokio::test]
 async fn a_users_descriptor_arrives_and_lets_go_what_follows() {
     let (to_worker, mut primary, theirs) = open(Serialization::Json).unwrap();
@@ -100,7 +133,7 @@ async fn a_users_descriptor_arrives_and_lets_go_what_follows() {
     for (number, sender) in [(1, &to_worker), (2, &to_primary)] {
         for _ in 0..20 {
             let line = user_with_handle(HandleKind::NetSocket, "{\"a\":1}", Some("4:::80"));
-            sender.send_user_with(line, numbered(number));
+            sender.send_user_with(line, numbered(number)).unwrap();
             sender.send_user("0".to_owned());
         }
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use allcores_core::channel::{HandleKind, Incoming, user_with_handle};
 
 use super::support::{BOUND, Primary, connection, soon};
+use crate::worker::Worker;
 use crate::worker::inbox::LIMIT;
 use crate::{ErrorKind, Handle};
 
@@ -141,7 +142,7 @@ async fn sockets_go_both_ways() {
     let (mut primary, worker) = Primary::with_worker().await;
     let (server, mut client) = connection();
     let line = user_with_handle(HandleKind::NetSocket, r#"{"take":"this"}"#, None);
-    primary.sender.send_user_with(line, Arc::new(server.into()));
+    primary.sender.send_user_with(line, Arc::new(server.into())).unwrap();
     primary.flush().await;
     let message = soon(worker.next_message()).await.unwrap();
     assert_eq!(message.json(), r#"{"take":"this"}"#);
@@ -179,13 +180,36 @@ async fn each_kind_of_socket_arrives_as_what_it_is() {
 }
 
 #[tokio::test]
+async fn a_socket_that_is_not_sent_comes_back() {
+    let (primary, worker) = Primary::with_worker().await;
+    let (server, mut client) = connection();
+    // JSON has no such keys.
+    let message = std::collections::BTreeMap::from([((1, 2), 3)]);
+    let (error, handle) = worker.send_with_handle(&message, server).unwrap_err().into_parts();
+    assert_eq!(error.kind(), ErrorKind::Message);
+    drop(primary);
+    soon(worker.shutdown()).await;
+    let error = worker.send_with_handle("late", handle.unwrap()).unwrap_err();
+    assert_eq!(error.error().kind(), ErrorKind::Disconnected);
+    let Some(Handle::TcpStream(mut server)) = error.into_handle() else { panic!("it is lost") };
+    server.write_all(b"served here").unwrap();
+    drop(server);
+    let mut read = String::new();
+    client.read_to_string(&mut read).unwrap();
+    assert_eq!(read, "served here");
+    let error: crate::Error = Worker::alone().send_with_handle("", client).unwrap_err().into();
+    assert_eq!(error.kind(), ErrorKind::Disconnected);
+}
+
+#[tokio::test]
 async fn a_node_primary_that_counts_its_connections_is_answered() {
     let (mut primary, _worker) = Primary::with_worker().await;
     let (server, _client) = connection();
     let server = OwnedFd::from(server);
     primary
         .sender
-        .send_user_with(user_with_handle(HandleKind::NetSocket, "1", Some("4:a:1")), Arc::new(server));
+        .send_user_with(user_with_handle(HandleKind::NetSocket, "1", Some("4:a:1")), Arc::new(server))
+        .unwrap();
     primary.sender.send(r#"{"cmd":"NODE_SOCKET_NOTIFY_CLOSE","key":"4:a:1"}"#.into(), None);
     let heard = primary.hear().await;
     assert!(format!("{heard:?}").contains("AllClosed"), "{heard:?}");
