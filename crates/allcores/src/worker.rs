@@ -17,6 +17,7 @@ mod messages;
 mod options;
 mod origin;
 mod places;
+mod ready;
 mod shutdown;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};

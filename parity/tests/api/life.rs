@@ -94,10 +94,12 @@ fn worker_is_dead() {
         let mut stage = stage(json!([])).await;
         let worker = stage.fork().await;
         assert!(!worker.is_dead());
+        assert_eq!(worker.exit_status(), None);
         stage.online(&worker).await;
         worker.kill(Signal::KILL).unwrap();
         assert_eq!(stage.exit(&worker).await, ExitStatus::Signal(9));
         assert!(worker.is_dead());
+        assert_eq!(worker.exit_status(), Some(ExitStatus::Signal(9)));
         assert_eq!(worker.exited().await, ExitStatus::Signal(9), "whoever asks later learns the same");
     });
 }
@@ -263,6 +265,29 @@ fn message() {
         assert_eq!((sender, message.json()), (worker.clone(), r#""from the worker""#));
         worker.send(&json!({ "from": ["the", "primary"] })).unwrap();
         assert_eq!(stage.message(&worker).await, json!({ "from": ["the", "primary"] }));
+    });
+}
+
+/// What `wait_ready` adds: a worker that listens may have more to do.
+#[test]
+fn says_that_it_is_ready() {
+    play(async {
+        let script = json!([listen(), { "say": "not yet" }]);
+        let cluster = builder(script).workers(1).wait_ready(true).start().await.unwrap();
+        let worker = cluster.workers().pop().unwrap();
+        let mut events = worker.events();
+        let mut is_asked = false;
+        loop {
+            match events.next().await.expect("it is there") {
+                Event::Ready { .. } => break assert!(is_asked, "it has not said so"),
+                // Behind that it listens.
+                Event::Message { message, .. } if message.json() == r#""not yet""# => {
+                    is_asked = true;
+                    worker.send("ready").unwrap();
+                }
+                _ => {}
+            }
+        }
     });
 }
 

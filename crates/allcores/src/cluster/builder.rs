@@ -229,8 +229,8 @@ impl Builder {
         self
     }
 
-    /// A worker gets no connections before it has said that it is ready: `READY=1` by sd_notify(3), or node's
-    /// `process.send('ready')`. By default one that listens is ready.
+    /// A worker gets no connections before it has said that it is ready: by [`Worker::ready`], `READY=1` of sd_notify(3), or
+    /// node's `process.send('ready')`. By default one that listens is ready.
     pub fn wait_ready(mut self, is_on: bool) -> Self {
         self.pool.wait_ready = is_on;
         self

@@ -231,6 +231,13 @@ impl WorkerHandle {
         self.life().state
     }
 
+    /// How its process has ended; `None` while it has not. To wait for that, [`exited`](Self::exited).
+    #[doc(alias = "exitCode")]
+    #[doc(alias = "signalCode")]
+    pub fn exit_status(&self) -> Option<ExitStatus> {
+        self.life().status
+    }
+
     /// Waits until its process has ended, and says how.
     ///
     /// # Cancel safety

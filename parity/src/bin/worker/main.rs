@@ -121,6 +121,7 @@ impl Player {
                 let port = socket.local_addr().expect("an address").port();
                 self.worker.send_with_handle(&port, socket).expect("it is sent");
             }
+            Order::Ready => self.worker.ready().expect("it is said"),
             Order::Say(value) => self.say(&value),
             Order::SayNumbers(count) => (0..count).for_each(|number| self.say(&json!(number))),
             Order::SayLong(bytes) => {

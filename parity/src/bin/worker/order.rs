@@ -59,6 +59,8 @@ pub(crate) enum Order {
     SendListener,
     /// Send a UDP socket to the primary, with its port.
     SendUdp,
+    /// Say that this worker is ready.
+    Ready,
     /// Say this.
     Say(Value),
     /// Say all numbers below this one.
