@@ -29,7 +29,7 @@ pub use messages::Messages;
 pub use options::ListenOptions;
 
 use crate::Error;
-use crate::sys::process::forget_variables;
+use crate::sys::process::change_variables;
 use link::Link;
 use origin::Origin;
 
@@ -84,10 +84,11 @@ impl Worker {
     /// calls; or if `ALLCORES_ROLE=worker` says so. With `ALLCORES_ROLE=primary` it is none.
     ///
     /// Says to the primary that this worker is online. Call it early: only now is the channel marked as not to be
-    /// inherited. If there is no other thread yet, those variables are taken out of the environment too, so that what this
-    /// worker starts is not misled; they stay otherwise, since a process with threads can't change them safely. A program
-    /// of this crate sees in any case that they are not meant for it; from the `Command` of node remove
-    /// `NODE_CHANNEL_FD` and `NODE_UNIQUE_ID`.
+    /// inherited. If there is no other thread yet, the variables that name a channel are taken out of the environment too, as
+    /// Node does, so that what this worker starts is not misled; they stay otherwise, since a process with threads can't
+    /// change them safely. A program of this crate sees in any case that they are not meant for it; from the `Command` of
+    /// node remove `NODE_CHANNEL_FD` and `NODE_UNIQUE_ID`. What says who this worker is always stays: `ALLCORES_SLOT`,
+    /// `ALLCORES_WORKER_ID`, `ALLCORES_NAME`, `NODE_APP_INSTANCE`.
     ///
     /// Calling it again gives the same worker.
     ///
@@ -108,7 +109,7 @@ impl Worker {
                 Some(Self { link: Link::new(id, slot, None), kind: Kind::Adopted })
             }
             Origin::Connected { socket, serialization, id, slot } => {
-                forget_variables(&origin::VARIABLES);
+                change_variables(&origin::TAKEN);
                 let link = carry::start(socket, serialization, id, slot)?;
                 Some(Self { link, kind: Kind::Connected })
             }

@@ -130,6 +130,21 @@ fn fork_and_spawn() {
     });
 }
 
+/// child-process-fork-and-spawn: what names a channel is gone, and what names the worker stays.
+#[test]
+fn environment_of_a_worker() {
+    play(async {
+        let names =
+            ["NODE_CHANNEL_FD", "NODE_UNIQUE_ID", "ALLCORES_SLOT", "ALLCORES_WORKER_ID", "NODE_APP_INSTANCE"];
+        let orders: Vec<_> = names.iter().map(|name| json!({ "variable": name })).collect();
+        let mut stage = stage(json!(orders)).await;
+        let worker = stage.fork().await;
+        for expected in [json!(null), json!(null), json!("0"), json!("1"), json!("0")] {
+            assert_eq!(stage.message(&worker).await, expected);
+        }
+    });
+}
+
 /// In a worker node:cluster has no `fork`; without that each worker of a program that forgets to ask what it is would start a
 /// cluster in its turn.
 #[test]

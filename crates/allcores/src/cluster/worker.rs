@@ -98,8 +98,8 @@ impl WorkerHandle {
         self.0.about.pid
     }
 
-    /// Its place among the workers, from 0: the lowest that was free. `ALLCORES_SLOT` and `NODE_APP_INSTANCE` tell it
-    /// the same.
+    /// Its place among the workers, from 0: the lowest that was free. `ALLCORES_SLOT` and `NODE_APP_INSTANCE` in its
+    /// environment tell it the same.
     pub fn slot(&self) -> Slot {
         self.0.about.slot
     }

@@ -150,7 +150,7 @@ impl Legacy {
     /// If something was left and can't be gone on with.
     pub fn take() -> Option<Result<Self, Unreadable>> {
         let value = std::env::var(VARIABLE).ok();
-        crate::sys::process::forget_variables(&[VARIABLE]);
+        crate::sys::process::change_variables(&[(VARIABLE, None)]);
         let (pid, number) = value.as_deref()?.split_once(':')?;
         // Who else finds it in the environment is not meant.
         (pid.parse() == Ok(std::process::id())).then(|| Self::from_descriptor(number.parse().unwrap_or(-1)))

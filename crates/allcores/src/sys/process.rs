@@ -94,16 +94,20 @@ pub(crate) fn release_code() {
     }
 }
 
-/// Takes variables out of our environment, where that is sound: while there is no other thread that could read them
-/// meanwhile, through C or otherwise.
-pub(crate) fn forget_variables(names: &[&str]) {
+/// Sets variables of our environment, or takes out those without a value, where that is sound: while there is no other thread
+/// that could read them meanwhile, through C or otherwise.
+pub(crate) fn change_variables(changes: &[(&str, Option<&str>)]) {
     let is_only_thread = std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1);
     if !is_only_thread {
         return;
     }
-    for name in names {
-        // SAFETY: there is one thread, which is here; only a thread could start another.
-        unsafe { std::env::remove_var(name) };
+    for (name, value) in changes {
+        match value {
+            // SAFETY: there is one thread, which is here; only a thread could start another.
+            Some(value) => unsafe { std::env::set_var(name, value) },
+            // SAFETY: as above.
+            None => unsafe { std::env::remove_var(name) },
+        }
     }
 }
 

@@ -18,13 +18,13 @@ use crate::{Error, ErrorKind};
 /// How long a primary may take to greet; it does so at once unless it is stopped.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What makes a worker of a process. Not for what it starts: Node takes out its own of these, too.
-pub(super) const VARIABLES: [&str; 5] = [
-    "NODE_CHANNEL_FD",
-    "NODE_CHANNEL_SERIALIZATION_MODE",
-    "NODE_UNIQUE_ID",
-    rendezvous::VARIABLE,
-    "ALLCORES_SLOT",
+/// What becomes of the variables that make a worker of a process, once they have: they are not for what it starts. Node takes
+/// out its own, too. `ALLCORES_SLOT` stays for the program to read; that no channel is named says that it is somebody else's.
+pub(super) const TAKEN: [(&str, Option<&str>); 4] = [
+    ("NODE_CHANNEL_FD", None),
+    ("NODE_CHANNEL_SERIALIZATION_MODE", None),
+    ("NODE_UNIQUE_ID", None),
+    (rendezvous::VARIABLE, Some("")),
 ];
 
 /// What this process is.
@@ -64,15 +64,17 @@ pub(super) fn find(variable: impl Fn(&str) -> Option<OsString>) -> Result<Origin
         let slot = Slot(slot.unwrap_or_else(by_id));
         return Ok(Origin::Connected { socket, serialization, id, slot });
     }
+    let place = text(rendezvous::VARIABLE);
+    let is_taken = place.as_deref() == Some("");
     if let Some((socket, Greeting { id, slot })) =
-        text(rendezvous::VARIABLE).and_then(|name| meet(&name).ok())
+        place.filter(|_| !is_taken).and_then(|name| meet(&name).ok())
     {
         return Ok(Origin::Connected { socket, serialization: Serialization::Json, id, slot });
     }
     let slot = text("ALLCORES_SLOT").and_then(|slot| slot.parse().ok()).map(Slot);
     Ok(match slot {
-        // With an id of Node's that is not ours: we are what a worker has started, and no worker.
-        Some(slot) if id.is_none() => {
+        // With an id of Node's that is not ours, or without any: we are what a worker has started, and no worker.
+        Some(slot) if id.is_none() && !is_taken => {
             let id = text("ALLCORES_WORKER_ID").and_then(|id| id.parse().ok()).unwrap_or(0);
             Origin::Adopted { id: WorkerId(id), slot }
         }

@@ -40,6 +40,25 @@ fn a_channel_that_was_inherited_makes_a_worker_once() {
 }
 
 #[test]
+fn what_a_worker_starts_is_none_though_it_finds_its_slot() {
+    let mut variables = HashMap::from([
+        ("NODE_CHANNEL_FD", "3"),
+        ("NODE_UNIQUE_ID", "5"),
+        ("ALLCORES_SLOT", "2"),
+        ("ALLCORES_WORKER_ID", "5"),
+    ]);
+    for (name, value) in TAKEN {
+        match value {
+            Some(value) => variables.insert(name, value),
+            None => variables.remove(name),
+        };
+    }
+    assert_eq!(variables["ALLCORES_SLOT"], "2");
+    let variables: Vec<_> = variables.into_iter().collect();
+    assert!(matches!(find_with(&variables), Ok(Origin::Primary)));
+}
+
+#[test]
 fn a_primary_of_nodes_says_nothing_of_slots() {
     for (variables, expected) in [(&[][..], Slot(4)), (&[("NODE_APP_INSTANCE", "7")][..], Slot(7))] {
         let (theirs, _ours) = UnixStream::pair().unwrap();
