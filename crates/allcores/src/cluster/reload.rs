@@ -64,11 +64,16 @@ impl Cluster {
     /// and goes. If a new one is no good, whatever was replaced is put back, made as it was before
     /// [`setup`](Cluster::setup) changed anything; what is forked later on follows the settings all the same. How far it is
     /// tell [`Event::Replaced`](super::Event::Replaced) and others. Who asks while a reload is under way gets another one after
-    /// it. Goes on when nobody waits for it any more.
+    /// it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once polled, it goes on whether or not anybody waits for it.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::ReloadFailed`]: new workers were no good, and the old ones serve. [`ErrorKind::Stopped`] if the cluster stops.
+    /// [`ErrorKind::ReloadFailed`]: new workers were no good, and the old ones serve. [`ErrorKind::Unreached`] if all workers are
+    /// [disconnected](Cluster::disconnect) meanwhile, [`ErrorKind::Stopped`] if the cluster stops.
     /// [`ErrorKind::Settings`] for a cluster that does not [keep](super::Builder::keep) its workers: none is replaced there.
     ///
     /// # Examples
@@ -104,6 +109,9 @@ async fn outcome(mut progress: ReloadProgress) -> Result<(), Error> {
                     failure.id, failure.slot, failure.reason
                 );
                 return Err(Error::new(ErrorKind::ReloadFailed, TRIED).because(why));
+            }
+            ReloadNews::Ended(ReloadOutcome::Disconnected) => {
+                return Err(Error::new(ErrorKind::Unreached, TRIED).because("they were all disconnected"));
             }
             ReloadNews::Ended(ReloadOutcome::Stopped) => break,
             _ => {}

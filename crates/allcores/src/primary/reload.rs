@@ -137,6 +137,8 @@ pub enum ReloadOutcome {
     /// The app stops.
     Stopped,
 }
+    /// All workers were disconnected, old and new, and the app goes on without.
+    Disconnected,
 
 /// Tells how a reload goes on. Dropping it changes nothing about the reload.
 #[derive(Debug)]

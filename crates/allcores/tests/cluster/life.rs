@@ -306,3 +306,31 @@ async fn settings_that_are_named_again_are_there_once() {
     let env = cluster.settings().env;
     assert_eq!(env, [("A".into(), "2".into())]);
 }
+
+#[tokio::test]
+async fn descriptors_of_a_worker_that_does_not_come_to_be_are_closed() {
+    let cluster = start(script(SERVER)).await;
+    cluster.setup(allcores::ClusterSettings::new().exec("/nonexistent/program")).unwrap();
+    let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    ours.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let error = cluster.fork_with(Fork::new().descriptor(theirs)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert_eq!(ours.read(&mut [0]).unwrap(), 0);
+}
+
+#[tokio::test]
+async fn descriptors_for_a_slot_that_is_no_more_are_closed() {
+    let mut cluster = start(script(SERVER).workers(1).keep(true).backoff(Duration::from_mins(10))).await;
+    until(&mut cluster, |event| matches!(event, Event::Ready { .. }).then_some(())).await;
+    let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    ours.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    cluster.setup(allcores::ClusterSettings::new().exec("false")).unwrap();
+    cluster.fork_with(Fork::new().descriptor(theirs)).await.unwrap();
+    // Its replacement is to have the same, and waits for its time.
+    until(&mut cluster, |event| {
+        matches!(event, Event::Respawning { delay, .. } if !delay.is_zero()).then_some(())
+    })
+    .await;
+    within("the scaling", cluster.scale(1)).await.unwrap();
+    assert_eq!(ours.read(&mut [0]).unwrap(), 0);
+}

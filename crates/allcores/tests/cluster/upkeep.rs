@@ -1,5 +1,6 @@
 //! What the engine does for workers while they serve, and new versions of them.
 
+use std::error::Error;
 use std::time::Duration;
 
 use allcores::{
@@ -219,7 +220,9 @@ async fn a_cluster_whose_workers_are_sent_away_reloads_nothing() {
     };
     let both = within("both answers", async { tokio::join!(next, cluster.reload(Reload::new())) }).await;
     for result in <[_; 2]>::from(both) {
-        assert_eq!(result.unwrap_err().kind(), ErrorKind::Stopped);
+        let error = result.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unreached);
+        assert_eq!(error.source().unwrap().to_string(), "they were all disconnected");
     }
     cluster.fork().await.unwrap();
     within("another reload", cluster.reload(Reload::new())).await.unwrap();

@@ -180,7 +180,8 @@ impl From<ReloadOutcome> for EndedView {
             ReloadOutcome::Failed { failure, is_rolled_back } => {
                 Self::Failed { failure: (&failure).into(), rolled_back: is_rolled_back }
             }
-            ReloadOutcome::Stopped => Self::Stopped,
+            // An app sends all its workers away as it stops, and no sooner.
+            ReloadOutcome::Stopped | ReloadOutcome::Disconnected => Self::Stopped,
         }
     }
 }

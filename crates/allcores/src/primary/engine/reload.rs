@@ -46,10 +46,10 @@ impl Reloads {
     }
 
     /// Nothing comes of the one under way, nor of the one that was to follow: the pool has forgotten both.
-    fn stop(&mut self) {
-        self.end(ReloadOutcome::Stopped);
+    fn stop(&mut self, outcome: &ReloadOutcome) {
+        self.end(outcome.clone());
         for listener in self.next.take().into_iter().flat_map(|(_, listeners)| listeners) {
-            let _ = listener.send(ReloadNews::Ended(ReloadOutcome::Stopped));
+            let _ = listener.send(ReloadNews::Ended(outcome.clone()));
         }
     }
 }
@@ -124,7 +124,9 @@ impl Engine {
             Announcement::ReloadStopped { .. } => {
                 self.generations.keep();
                 self.close_tried();
-                self.reloads.stop();
+                let is_stopping = self.pool.is_stopping();
+                let outcome = if is_stopping { ReloadOutcome::Stopped } else { ReloadOutcome::Disconnected };
+                self.reloads.stop(&outcome);
             }
             _ => {}
         }

@@ -18,6 +18,7 @@ impl Engine {
         }
         self.ports.set_target(workers.max(self.settings.pool.least));
         self.tell(Input::Scale(workers));
+        self.forget_extras_of_closed_slots();
     }
 
     /// Answers who waits for a number of workers, once it is reached or can't be.

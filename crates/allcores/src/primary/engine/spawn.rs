@@ -194,5 +194,6 @@ impl Engine {
         let now = self.now();
         self.ports.release(id, now);
         self.tell(Input::SpawnFailed { id });
+        self.forget_extras(slot);
     }
 }

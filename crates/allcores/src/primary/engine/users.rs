@@ -67,12 +67,17 @@ impl Engine {
         self.wishes.extras.get(&slot).cloned().unwrap_or_default()
     }
 
-    /// A worker is gone, and the pool knows. Who has the other end of what it alone was given sees that end, and another
-    /// worker of its slot has nothing to do with it.
+    /// A worker is gone, or never came to be, and the pool knows. Who has the other end of what it alone was given sees that
+    /// end, and another worker of its slot has nothing to do with it.
     pub(super) fn forget_extras(&mut self, slot: Slot) {
         if !self.pool.is_continued(slot) {
             self.wishes.extras.remove(&slot);
         }
+    }
+
+    /// There may be fewer slots than before. One that waited for its next worker has none whose end would be seen.
+    pub(super) fn forget_extras_of_closed_slots(&mut self) {
+        self.wishes.extras.retain(|slot, _| self.pool.is_continued(*slot));
     }
 
     pub(super) fn note_forked(&mut self, id: WorkerId) {
@@ -94,6 +99,7 @@ impl Engine {
         let all = self.workers.keys().copied().collect();
         self.wishes.departures.push((all, reply));
         self.tell(Input::DisconnectAll);
+        self.forget_extras_of_closed_slots();
         self.settle_departures();
     }
 
