@@ -109,7 +109,13 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// Its process could not be made, or the cluster stops.
+    /// Its process could not be made, or the cluster stops. Where workers are [kept](Builder::keep) it is tried again all the
+    /// same, after a [`backoff`](Builder::backoff): there is one more to be kept.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once polled, a worker is forked whether or not anybody waits for it: [`Event::Fork`] and
+    /// [`workers`](Cluster::workers) tell of it.
     pub async fn fork(&self) -> Result<WorkerHandle, Error> {
         self.fork_with(Fork::new()).await
     }
@@ -117,6 +123,10 @@ impl Cluster {
     /// Starts one more worker that gets something of its own.
     ///
     /// # Errors
+    ///
+    /// As [`fork`](Cluster::fork); [`ErrorKind::Settings`] for what makes no sense.
+    ///
+    /// # Cancel safety
     ///
     /// As [`fork`](Cluster::fork).
     ///
@@ -166,6 +176,10 @@ impl Cluster {
     /// connections, however long that takes, unless a [`kill_timeout`](Builder::kill_timeout) was set.
     ///
     /// (node:cluster calls back when the *first* worker has gone, and cuts off who waits in the primary.)
+    ///
+    /// # Cancel safety
+    ///
+    /// Once polled, all workers go whether or not anybody waits for that.
     pub async fn disconnect(&self) {
         for worker in self.workers() {
             worker.note_disconnect();
@@ -237,6 +251,10 @@ impl Cluster {
     /// # Errors
     ///
     /// [`ErrorKind::Unreached`] if workers keep exiting, or another number is asked for meanwhile.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once polled, the number is aimed at whether or not anybody waits for it.
     pub async fn scale(&self, workers: u16) -> Result<(), Error> {
         let tried = || format!("scaling to {workers} workers");
         let scaled = self.shared.commands.scale(workers).await;
@@ -261,6 +279,10 @@ impl Cluster {
     /// # Errors
     ///
     /// The cluster has [ended](Cluster::ended) by itself: why. Or the signals can't be listened for; it stops then.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it stops the workers in peace, as the cluster does, and nobody waits for that.
     ///
     /// # Panics
     ///

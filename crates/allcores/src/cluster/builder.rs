@@ -321,6 +321,10 @@ impl Builder {
     ///
     /// As [`start`](Self::start) and [`Cluster::serve`].
     ///
+    /// # Cancel safety
+    ///
+    /// As [`start`](Self::start) and [`Cluster::serve`].
+    ///
     /// # Panics
     ///
     /// The future, outside of a tokio runtime that handles I/O.
@@ -343,6 +347,10 @@ impl Builder {
     ///
     /// The settings make no sense, or the first workers' processes could not be made. Nothing runs then.
     /// [`ErrorKind::Settings`] also in a worker that would run its own program again with the same arguments.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is done, it leaves no cluster: what was started by then stops in peace, and nobody waits for that.
     pub async fn start(self) -> Result<Cluster, Error> {
         let is_own_program = self.settings.exec.is_none() && self.settings.args.is_none();
         if is_own_program && Worker::from_env()?.is_some_and(|worker| !worker.is_alone()) {

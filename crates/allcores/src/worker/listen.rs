@@ -53,6 +53,10 @@ impl Worker {
     ///
     /// As [`listen`](Self::listen).
     ///
+    /// # Cancel safety
+    ///
+    /// As [`listen`](Self::listen).
+    ///
     /// # Panics
     ///
     /// Outside of a tokio runtime.
@@ -103,6 +107,10 @@ impl Worker {
     ///
     /// As [`listen`](Self::listen); also for a path that is not UTF-8, which can't be asked for.
     ///
+    /// # Cancel safety
+    ///
+    /// As [`listen`](Self::listen).
+    ///
     /// # Panics
     ///
     /// Outside of a tokio runtime.
@@ -127,6 +135,10 @@ impl Worker {
     /// # Errors
     ///
     /// As [`listen_unix`](Self::listen_unix).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`listen`](Self::listen).
     ///
     /// # Panics
     ///
@@ -171,6 +183,10 @@ impl Worker {
     ///
     /// As [`listen`](Self::listen).
     ///
+    /// # Cancel safety
+    ///
+    /// As [`listen`](Self::listen).
+    ///
     /// # Panics
     ///
     /// Outside of a tokio runtime.
@@ -195,6 +211,10 @@ impl Worker {
     /// As [`bind_udp`](Self::bind_udp), with more said.
     ///
     /// # Errors
+    ///
+    /// As [`listen`](Self::listen).
+    ///
+    /// # Cancel safety
     ///
     /// As [`listen`](Self::listen).
     ///

@@ -14,8 +14,8 @@ impl Worker {
     /// [`kill`](Self::kill) was called here, or SIGTERM came.
     ///
     /// Then drop the listeners, finish what there is and let `main` return. (Where the primary said so, nothing new is
-    /// accepted any more.) Made for `with_graceful_shutdown` of axum and of hyper. When the primary is gone without having
-    /// said so, nothing ends this process but the program itself; Node exits at once there.
+    /// accepted any more.) Made for `with_graceful_shutdown` of axum and `serve_with_incoming_shutdown` of tonic. When the primary
+    /// is gone without having said so, nothing ends this process but the program itself; Node exits at once there.
     ///
     /// SIGTERM is how primaries and operators ask when they get no answer otherwise, so that is taken for a wish too;
     /// where no primary has said when to go, alone or adopted, so is SIGINT: Ctrl-C. From the first poll of the future

@@ -307,6 +307,36 @@ async fn settings_that_are_named_again_are_there_once() {
     assert_eq!(env, [("A".into(), "2".into())]);
 }
 
+/// Polls a future once, and drops it.
+fn begin(future: impl Future) {
+    let mut future = std::pin::pin!(future);
+    let _ = future.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+}
+
+#[tokio::test]
+async fn what_was_asked_for_comes_though_nobody_waits_for_it() {
+    let mut cluster = start(script(SERVER)).await;
+    begin(cluster.fork());
+    let id = until(&mut cluster, |event| match event {
+        Event::Fork { worker } => Some(worker.id()),
+        _ => None,
+    });
+    assert_eq!(id.await, WorkerId(1));
+    begin(cluster.scale(3));
+    for _ in 0..3 {
+        until(&mut cluster, |event| matches!(event, Event::Listening { .. }).then_some(())).await;
+    }
+    assert_eq!(cluster.workers().len(), 3);
+    begin(cluster.disconnect());
+    for _ in 0..6 {
+        until(&mut cluster, |event| {
+            matches!(event, Event::Exit { .. } | Event::Disconnect { .. }).then_some(())
+        })
+        .await;
+    }
+    assert!(cluster.workers().is_empty());
+}
+
 #[tokio::test]
 async fn descriptors_of_a_worker_that_does_not_come_to_be_are_closed() {
     let cluster = start(script(SERVER)).await;
