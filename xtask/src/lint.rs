@@ -13,8 +13,22 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let doc = ["doc", "--workspace", "--all-features", "--no-deps"];
     shell::run(cargo(doc).env("RUSTDOCFLAGS", "-Dwarnings"))?;
     other_c_library()?;
+    packages()?;
     dependencies()?;
     semver()
+}
+
+/// Whoever gets a package gets what it is licensed by: the root's files are no part of any.
+fn packages() -> anyhow::Result<()> {
+    for package in PUBLISHED.into_iter().chain([release::PACKAGE]) {
+        let list = cargo(["package", "--list", "--allow-dirty", "--package", package]).output()?;
+        anyhow::ensure!(list.status.success(), "{}", String::from_utf8_lossy(&list.stderr));
+        let list = String::from_utf8_lossy(&list.stdout);
+        for file in ["LICENSE-APACHE", "LICENSE-MIT", "README.md"] {
+            anyhow::ensure!(list.lines().any(|line| line == file), "the package {package} lacks {file}");
+        }
+    }
+    Ok(())
 }
 
 /// The program that is given away is linked with another C library than the one that is tested, which lacks some functions.
