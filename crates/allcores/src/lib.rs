@@ -73,6 +73,9 @@ pub mod fuzz;
 mod handle;
 mod message;
 mod ports;
+// What the `allcores` program (crates/cli) is made of, and outside of semver: it asks for this very version. What users of the
+// library meet of it is exported below.
+#[doc(hidden)]
 pub mod primary;
 mod proc;
 mod rendezvous;
@@ -88,7 +91,10 @@ pub use cluster::{
 pub use error::{Error, ErrorKind};
 pub use handle::{Handle, SendHandleError};
 pub use message::Message;
-pub use primary::{Health, HealthCheck, Stream};
+pub use primary::{
+    AddressSnapshot, AppSnapshot, Health, HealthCheck, HealthSnapshot, LaneSnapshot, LastExit, ReloadFailure,
+    ReloadSnapshot, Stream, WorkerSnapshot,
+};
 pub use role::{Role, role};
 pub use signal::Signal;
 pub use worker::{ListenOptions, Listener, Messages, UnixListener, Worker};
@@ -97,5 +103,5 @@ pub use allcores_core::channel::Serialization;
 pub use allcores_core::exit::ExitStatus;
 pub use allcores_core::health::HealthSettings;
 pub use allcores_core::policy::{Policy, StickyBy, UnknownPolicy};
-pub use allcores_core::pool::{Lack, PoolSettings, Reason, ReloadPlan};
+pub use allcores_core::pool::{Fault, Lack, Reason};
 pub use allcores_core::worker::{Rung, Slot, State, WorkerId};

@@ -14,6 +14,7 @@ mod probe;
 mod recall;
 mod relay;
 mod reload;
+pub mod samples;
 mod settings;
 mod snapshot;
 mod upgrade;
@@ -35,7 +36,7 @@ use engine::{Begun, Command, Engine, Observe, Upgrades};
 
 pub use allcores_core::health::HealthSettings;
 pub use allcores_core::policy::Policy;
-pub use allcores_core::pool::{Fault, Lack, Reason};
+pub use allcores_core::pool::{Fault, Lack, PoolSettings, Reason};
 pub(crate) use depot::name_of;
 pub use depot::{Depot, was_put_away};
 pub use event::{Event, Holder, Outcome, Stream, WorkerRef};

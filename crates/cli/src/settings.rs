@@ -13,8 +13,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use allcores::primary::{Health, HealthCheck, HealthSettings, Host, Output, Policy, Settings, Upkeep};
-use allcores::{PoolSettings, Serialization, Signal};
+use allcores::primary::{Health, HealthCheck, Host, Output, Policy, PoolSettings, Settings, Upkeep};
+use allcores::{Serialization, Signal};
 use anyhow::Context as _;
 
 pub(crate) use accounts::check_user;
@@ -199,9 +199,14 @@ fn upkeep(args: &UpkeepArgs) -> Upkeep {
     let http = args.health_http.clone().map(|path| HealthCheck::Http { path });
     let exec = args.health_exec.clone().map(|command| HealthCheck::Exec { command });
     let check = http.or(exec).or(args.health_tcp.then_some(HealthCheck::Tcp));
-    let settings = HealthSettings { interval: args.health_interval, threshold: args.health_threshold };
+    let health = |check| {
+        Health::new(check)
+            .timeout(args.health_timeout)
+            .interval(args.health_interval)
+            .threshold(args.health_threshold)
+    };
     Upkeep {
-        health: check.map(|check| Health { check, timeout: args.health_timeout, settings }),
+        health: check.map(health),
         watchdog: args.watchdog,
         max_memory: args.max_memory,
         max_requests: args.max_requests,

@@ -12,6 +12,7 @@ pub use saved::CheckSaved;
 
 /// How often to ask, and how much to believe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct HealthSettings {
     /// From the end of one check to the beginning of the next.
     pub interval: Duration,

@@ -18,6 +18,7 @@ use std::str::FromStr;
 /// ```
 #[doc(alias = "schedulingPolicy")]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Policy {
     /// Lanes for TCP where the kernel has them, one shared listener where that is better.
     #[default]
@@ -36,6 +37,7 @@ pub enum Policy {
 
 /// What tells one client from another.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum StickyBy {
     /// The IP address that it comes from.
     #[default]

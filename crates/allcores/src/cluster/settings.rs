@@ -11,6 +11,7 @@ use crate::primary::{Output, Settings};
 
 /// Where workers' standard streams lead.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Stdio {
     /// To where the primary's own lead.
     #[default]

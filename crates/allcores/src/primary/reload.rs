@@ -25,7 +25,7 @@ pub struct Reload {
     pub surge: Option<u16>,
     /// For how long the first new worker must stay ready before anything is taken away (not at all).
     pub canary: Option<Duration>,
-    /// How long a new worker may take to be ready (that of [`PoolSettings`](crate::PoolSettings)).
+    /// How long a new worker may take to be ready (that of [`PoolSettings`](super::PoolSettings)).
     pub ready_timeout: Option<Duration>,
     /// A new worker is ready when it listens anywhere. Else it must listen wherever the old one does.
     pub may_move: bool,
@@ -101,6 +101,7 @@ pub enum ReloadNews {
 
 /// Why a reload failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ReloadFailure {
     /// What it was to bring.
     pub generation: u32,
@@ -136,9 +137,9 @@ pub enum ReloadOutcome {
     },
     /// The app stops.
     Stopped,
-}
     /// All workers were disconnected, old and new, and the app goes on without.
     Disconnected,
+}
 
 /// Tells how a reload goes on. Dropping it changes nothing about the reload.
 #[derive(Debug)]

@@ -9,6 +9,7 @@ use super::Policy;
 
 /// One app as it is now.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct AppSnapshot {
     /// The app's name.
     pub name: String,
@@ -46,6 +47,7 @@ pub struct AppSnapshot {
 
 /// One address that workers listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct AddressSnapshot {
     /// As in [`AppSnapshot::listening`].
     pub address: String,
@@ -57,6 +59,7 @@ pub struct AddressSnapshot {
 
 /// A reload under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ReloadSnapshot {
     /// What it is to bring.
     pub generation: u32,
@@ -70,6 +73,7 @@ pub struct ReloadSnapshot {
 
 /// One worker as it is now.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct WorkerSnapshot {
     /// Never reused.
     pub id: WorkerId,
@@ -103,6 +107,7 @@ pub struct WorkerSnapshot {
 
 /// How health checks go.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct HealthSnapshot {
     /// How many have failed in a row.
     pub failures: u32,
@@ -112,6 +117,7 @@ pub struct HealthSnapshot {
 
 /// One accept queue.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct LaneSnapshot {
     /// The address it belongs to.
     pub address: String,
@@ -121,6 +127,7 @@ pub struct LaneSnapshot {
 
 /// How a worker ended.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct LastExit {
     /// Code or signal.
     pub status: ExitStatus,

@@ -23,6 +23,7 @@ pub struct Upkeep {
 
 /// How a worker is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Health {
     /// What is done.
     pub check: HealthCheck,
@@ -77,6 +78,7 @@ impl Health {
 
 /// What is done to see whether a worker is well.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum HealthCheck {
     /// Asks for this path by HTTP/1.1, and expects a status from 200 to 399.
     Http {

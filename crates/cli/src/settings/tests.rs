@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use allcores::primary::{Health, HealthCheck, HealthSettings, Output, Policy, Settings, Upkeep};
-use allcores::{PoolSettings, Signal};
+use allcores::Signal;
+use allcores::primary::{Health, HealthCheck, Output, Policy, PoolSettings, Settings, Upkeep};
 use clap::Parser as _;
 
 use super::{of_app, of_demo};
@@ -62,11 +62,8 @@ fn how_workers_are_looked_after_is_passed_on() {
     let pool = &given.pool;
     assert_eq!((pool.wait_ready, pool.ready_timeout), (true, Duration::from_secs(7)));
     assert_eq!(pool.max_lifetime, Some(Duration::from_hours(1)));
-    let health = Health {
-        check: HealthCheck::Http { path: "/healthz?full".into() },
-        timeout: Duration::from_millis(500),
-        settings: HealthSettings { interval: Duration::from_secs(1), threshold: 2 },
-    };
+    let health = Health::http("/healthz?full").timeout(Duration::from_millis(500));
+    let health = health.interval(Duration::from_secs(1)).threshold(2);
     assert_eq!(given.upkeep.health, Some(health));
     let limits = (given.upkeep.watchdog, given.upkeep.max_memory, given.upkeep.max_requests);
     assert_eq!(limits, (Some(Duration::from_secs(10)), Some(512 << 20), Some(1000)));

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use allcores_core::channel::Serialization;
-use allcores_core::health::HealthSettings;
 use allcores_core::pool::PoolSettings;
 use serde::{Deserialize, Serialize};
 
@@ -282,14 +281,13 @@ impl From<&Upkeep> for UpkeepSaved {
 
 impl From<UpkeepSaved> for Upkeep {
     fn from(saved: UpkeepSaved) -> Self {
-        let health = saved.health.map(|HealthSaved { check, timeout, interval, threshold }| Health {
-            check: match check {
+        let health = saved.health.map(|HealthSaved { check, timeout, interval, threshold }| {
+            let check = match check {
                 CheckSaved::Http(path) => HealthCheck::Http { path },
                 CheckSaved::Tcp => HealthCheck::Tcp,
                 CheckSaved::Exec(command) => HealthCheck::Exec { command: command.into() },
-            },
-            timeout,
-            settings: HealthSettings { interval, threshold },
+            };
+            Health::new(check).timeout(timeout).interval(interval).threshold(threshold)
         });
         Self {
             health,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use allcores::primary::{Fault, Lack, Reload, ReloadFailure, ReloadNews, ReloadOutcome, WorkerRef};
+use allcores::primary::{Reload, ReloadNews, ReloadOutcome, WorkerRef, samples};
 use allcores::{Slot, State, WorkerId};
 use serde_json::{Value, json};
 
@@ -13,17 +13,6 @@ fn told(news: ReloadNews) -> Value {
     let value = serde_json::to_value(&view).unwrap();
     assert_eq!(serde_json::from_value::<ReloadNewsView>(value.clone()).unwrap(), view);
     value
-}
-
-fn failure() -> ReloadFailure {
-    ReloadFailure {
-        generation: 2,
-        id: WorkerId(7),
-        slot: Slot(1),
-        fault: Fault::NotReady { lack: Lack::Listening },
-        reason: "too slow".into(),
-        last_output: vec![b"boom \xff".to_vec()],
-    }
 }
 
 #[test]
@@ -46,7 +35,7 @@ fn each_piece_of_news_has_its_shape() {
 fn a_failure_says_why_and_what_was_written_last() {
     let expected = json!({"event": "rolling_back", "generation": 2, "id": 7, "slot": 1, "fault": "not_ready",
         "reason": "too slow", "last_output": ["boom \u{fffd}"]});
-    assert_eq!(told(ReloadNews::RollingBack(failure())), expected);
+    assert_eq!(told(ReloadNews::RollingBack(samples::failure())), expected);
 }
 
 #[test]
@@ -54,7 +43,7 @@ fn the_end_is_one_of_three() {
     let reloaded = ReloadOutcome::Reloaded { generation: 2, took: Duration::from_secs(3) };
     let expected = json!({"event": "ended", "outcome": "reloaded", "generation": 2, "seconds": 3.0});
     assert_eq!(told(ReloadNews::Ended(reloaded)), expected);
-    let failed = ReloadOutcome::Failed { failure: failure(), is_rolled_back: true };
+    let failed = ReloadOutcome::Failed { failure: samples::failure(), is_rolled_back: true };
     let expected = json!({"event": "ended", "outcome": "failed", "generation": 2, "id": 7, "slot": 1,
         "fault": "not_ready", "reason": "too slow", "last_output": ["boom \u{fffd}"], "rolled_back": true});
     assert_eq!(told(ReloadNews::Ended(failed)), expected);
