@@ -314,7 +314,6 @@ impl From<State> for StateView {
             State::Hung => Self::Hung,
             State::Draining => Self::Draining,
             State::Exited => Self::Exited,
-            _ => unreachable!("this version has no other"),
         }
     }
 }
@@ -326,7 +325,6 @@ impl From<Rung> for RungView {
             Rung::Node => Self::Node,
             Rung::Adopted => Self::Adopted,
             Rung::Inherited => Self::Inherited,
-            _ => unreachable!("this version has no other"),
         }
     }
 }

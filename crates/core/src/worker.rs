@@ -24,7 +24,6 @@ impl fmt::Display for Slot {
 
 /// How a program became a worker: the first rung of the ladder that applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
 pub enum Rung {
     /// It calls the `allcores` crate.
     Crate,
@@ -49,7 +48,6 @@ impl fmt::Display for Rung {
 
 /// How far a worker has come. Only what has been seen: nothing here is reached by the passing of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
 pub enum State {
     /// Forked; `exec` not yet known to have happened.
     Starting,

@@ -456,7 +456,6 @@ fn first_of(a: Rung, b: Rung) -> Rung {
         Rung::Node => 1,
         Rung::Adopted => 2,
         Rung::Inherited => 3,
-        _ => unreachable!("this version has no other"),
     };
     if rank(a) <= rank(b) { a } else { b }
 }

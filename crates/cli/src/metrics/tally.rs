@@ -125,7 +125,6 @@ impl Renewal {
             Reason::Memory => Self::Memory,
             Reason::Requests => Self::Requests,
             Reason::Lifetime => Self::Lifetime,
-            _ => unreachable!("this version has no other"),
         }
     }
 }

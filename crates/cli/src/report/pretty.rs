@@ -95,7 +95,6 @@ impl Pretty {
                     Lack::Listening => "it does not listen",
                     Lack::Word => "it has not said READY=1 (sd_notify) or process.send('ready') (node)",
                     Lack::Health => "it has passed no health check",
-                    _ => "something else is missing",
                 };
                 let text =
                     format!("{} was not ready within {}: {lack}", name(worker), readable::duration(*limit));
@@ -112,7 +111,6 @@ impl Pretty {
                     Reason::Memory => "it has more memory than --max-memory",
                     Reason::Requests => "it has served --max-requests",
                     Reason::Lifetime => "it has lived for --max-lifetime",
-                    _ => "it is to go",
                 };
                 (Level::Info, Words::plain(&format!("{} gets a successor: {reason}", name(worker))))
             }

@@ -167,7 +167,6 @@ impl From<Fault> for FaultView {
             Fault::Hung => Self::Hung,
             Fault::NotListening => Self::NotListening,
             Fault::Unhealthy => Self::Unhealthy,
-            _ => unreachable!("this version has no other"),
         }
     }
 }

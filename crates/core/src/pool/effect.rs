@@ -206,7 +206,6 @@ pub enum Announcement {
 
 /// What a worker lacked to be ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Lack {
     /// It did not listen.
     Listening,

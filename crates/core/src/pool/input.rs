@@ -111,7 +111,6 @@ pub enum Input {
 
 /// Why a worker that serves is replaced. The first are replaced first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
 pub enum Reason {
     /// It does not answer its health checks.
     Unresponsive,

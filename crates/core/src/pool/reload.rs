@@ -36,7 +36,6 @@ impl Default for ReloadPlan {
 
 /// What was wrong with a worker of the new generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Fault {
     /// Its process could not be made.
     NotSpawned,

@@ -202,8 +202,6 @@ impl Engine {
             Fault::Hung => "it stopped taking connections while it was watched".into(),
             Fault::Unhealthy => format!("it became unhealthy while it was watched: {}", self.complaint(id)),
             Fault::NotListening => "it closed its listeners while it was watched".into(),
-            // Of this version there is none.
-            _ => "it was no good".into(),
         }
     }
 
@@ -222,7 +220,6 @@ impl Engine {
                 Some(reason) => format!("has passed no health check, the last: {reason}"),
                 None => "has passed no health check".into(),
             },
-            _ => "is not ready".into(),
         };
         format!("after {waited:.1?} it {missing}")
     }

@@ -349,7 +349,6 @@ impl From<Rung> for RungSaved {
             Rung::Node => Self::Node,
             Rung::Adopted => Self::Adopted,
             Rung::Inherited => Self::Inherited,
-            _ => unreachable!("this version has no other"),
         }
     }
 }
