@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use allcores::primary::Leftovers;
 use anyhow::{Context as _, anyhow, bail, ensure};
 
-use claim::ClaimError;
 pub(crate) use claim::{Claim, wait_until_free};
+use claim::{ClaimError, Look};
 
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -145,6 +145,19 @@ enum Role {
     Client,
 }
 
+/// What of an app there is.
+pub(crate) enum Presence {
+    /// Nothing.
+    Free,
+    /// A primary has the name.
+    Held {
+        /// The file that it keeps locked for as long as it lives, to wait for it; `None` if somebody has removed it.
+        lock: Option<File>,
+    },
+    /// One was killed: the processes that it has left, maybe none.
+    Left(Leftovers),
+}
+
 /// The folder of one app.
 #[derive(Clone, Debug)]
 pub(crate) struct AppFolder {
@@ -168,14 +181,23 @@ impl AppFolder {
         &self.name
     }
 
-    /// Whether a primary has the name.
+    /// Looks whether a primary has the name.
+    pub(crate) fn look(&self) -> Presence {
+        match claim::look(&self.path, &self.socket()) {
+            Look::Free => Presence::Free,
+            Look::Held { lock } => Presence::Held { lock },
+            Look::Left { mark } => Presence::Left(Leftovers::find(&mark)),
+        }
+    }
+
+    /// Whether one has.
     pub(crate) fn is_running(&self) -> bool {
-        claim::is_held(&self.path)
+        matches!(claim::look(&self.path, &self.socket()), Look::Held { .. })
     }
 
     /// The processes that a killed primary has left, maybe none; `None` if one has the name, or the last has cleared up.
     pub(crate) fn left(&self) -> Option<Leftovers> {
-        claim::mark_left(&self.path).map(|mark| Leftovers::find(&mark))
+        if let Presence::Left(left) = self.look() { Some(left) } else { None }
     }
 
     /// Where the control socket is or would be.
@@ -199,6 +221,14 @@ impl AppFolder {
         }
         Claim::new(&self.path, &self.socket()).map_err(|error| match error {
             ClaimError::Held { pid } => self.in_use(pid),
+            ClaimError::Foreign { owner } => {
+                let (name, path) = (&self.name, self.path.display());
+                let own = rustix::process::geteuid().as_raw();
+                unusable(anyhow!(
+                    "claim the name {name} in {path}: it belongs to user {owner} and this is user {own}"
+                ))
+                .next(format!("do that as its user: sudo -u '#{owner}'"))
+            }
             ClaimError::Io(error) => {
                 let context = format!("claim the name {} in {}", self.name, self.path.display());
                 unusable(anyhow::Error::new(error).context(context))
@@ -229,11 +259,6 @@ impl AppFolder {
         Failure::new(ExitCode::NameInUse, anyhow!("start {name}: {holder} already runs an app of this name")).next(
             format!("choose another name (--name), or look at it (allcores status {name}) or stop it (allcores stop {name})"),
         )
-    }
-
-    /// Opens the file that a primary keeps locked for as long as it lives, to wait for it.
-    pub(crate) fn open_lock(&self) -> io::Result<File> {
-        File::open(claim::lock_file(&self.path))
     }
 
     /// Reads which process has, or last had, the name.

@@ -8,7 +8,7 @@ use clap_complete::{ArgValueCompleter, CompletionCandidate};
 
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
-use crate::runtime_folder::{AppFolder, RuntimeFolder};
+use crate::runtime_folder::{AppFolder, Presence, RuntimeFolder};
 use crate::settings::AppName;
 use crate::state_folder::StateFolder;
 
@@ -46,8 +46,12 @@ pub(crate) fn folders(tried: &str, targets: &[Target]) -> Result<Vec<AppFolder>,
             Target::App(name) => vec![runtime.find(name)?],
             Target::All => {
                 // To stop all is to end, too, what killed ones have left.
-                let is_left = |folder: &AppFolder| folder.left().is_some_and(|left| !left.is_empty());
-                let is_meant = |folder: &AppFolder| folder.is_running() || tried == "stop" && is_left(folder);
+                let is_meant = |folder: &AppFolder| match folder.look() {
+                    Presence::Held { .. } => true,
+                    // To stop all is to end, too, what killed ones have left.
+                    Presence::Left(left) => tried == "stop" && !left.is_empty(),
+                    Presence::Free => false,
+                };
                 let running: Vec<_> = runtime.apps()?.into_iter().filter(is_meant).collect();
                 if running.is_empty() {
                     return Err(Failure::new(

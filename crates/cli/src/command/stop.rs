@@ -2,12 +2,16 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::thread;
 use std::time::Duration;
 
 use allcores::Signal;
 use allcores::primary::Leftovers;
 use anyhow::{Context as _, anyhow};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::sync::oneshot;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep, timeout};
@@ -18,7 +22,7 @@ use crate::client::{Client, RequestError};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::readable;
-use crate::runtime_folder::{AppFolder, wait_until_free};
+use crate::runtime_folder::{AppFolder, Presence, wait_until_free};
 use crate::settings::AppName;
 use crate::target;
 
@@ -52,22 +56,23 @@ pub(super) async fn execute(args: &StopArgs) -> Result<ExitCode, Failure> {
 
 /// Stops an app. Done when the kernel has let go of the primary's lock.
 pub(super) async fn stop(folder: &AppFolder, now: bool, patience: Duration) -> Result<ExitCode, Failure> {
-    if folder.left().is_some() {
-        let was_left = end_left(folder, now, patience).await?;
-        return if was_left { Ok(ExitCode::Success) } else { Err(not_running(folder, "stop")) };
-    }
+    let lock = match folder.look() {
+        Presence::Free => return Err(not_running(folder, "stop")),
+        Presence::Left(_) => {
+            let was_left = end_left(folder, now, patience).await?;
+            return if was_left { Ok(ExitCode::Success) } else { Err(not_running(folder, "stop")) };
+        }
+        Presence::Held { lock } => lock,
+    };
     let started = Instant::now();
     let name = folder.name();
-    // Opened first: a clean exit removes the file.
-    let lock = match folder.open_lock() {
-        Ok(lock) => lock,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(not_running(folder, "stop")),
-        Err(error) => {
-            return Err(anyhow::Error::new(error).context(format!("open the lock of {name}")).into());
-        }
+    // Taken first: by its end it is too late.
+    let life = match lock {
+        Some(lock) => Life::Lock(lock),
+        None => Life::Process(process_of(folder).await?),
     };
     ask(folder, now).await?;
-    match timeout(patience.saturating_sub(started.elapsed()), gone(lock)?).await {
+    match timeout(patience.saturating_sub(started.elapsed()), gone(life)?).await {
         Ok(result) => {
             result
                 .context("the thread that waits for the end died")?
@@ -104,14 +109,38 @@ pub(super) async fn end_left(folder: &AppFolder, now: bool, patience: Duration) 
     Ok(!pids.is_empty())
 }
 
+/// What lasts as long as a primary.
+enum Life {
+    Lock(File),
+    /// Of one whose lock file somebody has removed.
+    Process(OwnedFd),
+}
+
+/// The primary's process, as it says itself.
+async fn process_of(folder: &AppFolder) -> Result<OwnedFd, Failure> {
+    let status = super::ask(folder, "stop", ANSWER_PATIENCE, Client::new(folder).status()).await?;
+    let pid = i32::try_from(status.pid).ok().and_then(Pid::from_raw);
+    let process = pid.map_or(Err(Errno::SRCH), |pid| pidfd_open(pid, PidfdFlags::empty()));
+    let process = process.with_context(|| format!("look at process {}, to wait for its end", status.pid));
+    process.map_err(Failure::from)
+}
+
 async fn ask(folder: &AppFolder, now: bool) -> Result<(), Failure> {
-    for attempt in 1..=ATTEMPTS {
+    let (begin, mut broken) = (Instant::now(), 0);
+    while broken < ATTEMPTS {
         match timeout(ANSWER_PATIENCE, Client::new(folder).stop(now)).await {
             Ok(Ok(())) => return Ok(()),
             // It has gone faster than it answered.
-            Ok(Err(RequestError::NotRunning)) if attempt > 1 => return Ok(()),
-            // Either that, or an upgrade has ended the connection, perhaps before it was heard. To stop twice does no harm.
-            Ok(Err(RequestError::Broken(_))) => sleep(PAUSE).await,
+            Ok(Err(RequestError::NotRunning)) if broken > 0 => return Ok(()),
+            // It has its name, and is about to listen.
+            Ok(Err(RequestError::NotRunning)) if begin.elapsed() < ANSWER_PATIENCE && folder.is_running() => {
+                sleep(PAUSE).await;
+            }
+            // Either it has gone, or an upgrade has ended the connection, perhaps before it was heard. To stop twice does no harm.
+            Ok(Err(RequestError::Broken(_))) => {
+                broken += 1;
+                sleep(PAUSE).await;
+            }
             Ok(Err(error)) => return Err(explain(folder, "stop", error)),
             Err(_) => return Err(unresponsive(folder, "stop", ANSWER_PATIENCE)),
         }
@@ -121,13 +150,26 @@ async fn ask(folder: &AppFolder, now: bool) -> Result<(), Failure> {
 }
 
 /// Waits on a thread of its own, which may outlast this command's patience and ends with the program.
-fn gone(lock: File) -> Result<oneshot::Receiver<io::Result<()>>, Failure> {
+fn gone(life: Life) -> Result<oneshot::Receiver<io::Result<()>>, Failure> {
     let (tell, told) = oneshot::channel();
+    let wait = move || match life {
+        Life::Lock(lock) => wait_until_free(&lock),
+        Life::Process(process) => wait_for_end(&process),
+    };
     thread::Builder::new()
         .name("wait".into())
-        .spawn(move || tell.send(wait_until_free(&lock)))
+        .spawn(move || tell.send(wait()))
         .context("start the thread that waits for the end")?;
     Ok(told)
+}
+
+fn wait_for_end(process: &OwnedFd) -> io::Result<()> {
+    loop {
+        match poll(&mut [PollFd::new(process, PollFlags::IN)], None) {
+            Err(Errno::INTR) => {}
+            result => return Ok(result.map(drop)?),
+        }
+    }
 }
 
 fn not_gone(name: &AppName, now: bool, patience: Duration) -> Failure {

@@ -3,17 +3,22 @@
 //! The kernel lets go of it when the process ends, however it ends, so a lock can't be stale. The file itself is
 //! removed on a clean exit; whoever opened it before that sees so by its inode and begins anew.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::os::fd::{AsFd as _, BorrowedFd};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::{process, thread};
 
-use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::fs::{FlockOperation, Mode, OFlags, fchmod, flock, fstat, openat};
 use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
+use rustix::process::geteuid;
 
 use super::make_private_folder;
+
+/// The file that is locked, in an app's folder.
+const LOCK: &str = "lock";
 
 /// Each try fails only if somebody else moved at the same moment.
 const TRIES: u32 = 1000;
@@ -26,8 +31,29 @@ pub(super) enum ClaimError {
         /// Which; `None` if it has not said so yet.
         pid: Option<u32>,
     },
+    /// The folder is somebody else's, who could have us lock, write and remove what they like by it.
+    Foreign {
+        /// Who.
+        owner: u32,
+    },
     /// The folder or the file could not be used.
     Io(io::Error),
+}
+
+/// What a look at an app's folder tells.
+pub(super) enum Look {
+    /// Nobody has the name.
+    Free,
+    /// A living process has it.
+    Held {
+        /// The file that it has locked; `None` if somebody has removed it.
+        lock: Option<File>,
+    },
+    /// Who had it last was killed.
+    Left {
+        /// As of [`Claim::mark`].
+        mark: String,
+    },
 }
 
 impl From<io::Error> for ClaimError {
@@ -55,10 +81,9 @@ impl Claim {
     pub(super) fn new(folder: &Path, socket: &Path) -> Result<Self, ClaimError> {
         for _ in 0..TRIES {
             make_private_folder(folder)?;
-            make_sure_private(folder)?;
-            let mut lock = match open(&lock_file(folder)) {
+            let mut lock = match open_private(folder).and_then(|folder| Ok(open_lock(&folder)?)) {
                 // The former primary removed its folder in between.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(ClaimError::Io(error)) if error.kind() == io::ErrorKind::NotFound => continue,
                 lock => lock?,
             };
             if !lock_exclusively(&lock)? {
@@ -68,6 +93,13 @@ impl Claim {
                 continue;
             }
             let is_left = lock.metadata()?.len() > 0;
+            if is_listened_to(socket) {
+                // Its lock is another file, which somebody has removed.
+                if !is_left {
+                    fs::remove_file(lock_file(folder))?;
+                }
+                return Err(ClaimError::Held { pid: None });
+            }
             lock.set_len(0)?;
             write!(lock, "{}", process::id())?;
             let (folder, socket) = (folder.to_path_buf(), socket.to_path_buf());
@@ -127,7 +159,7 @@ impl Drop for Claim {
 
 /// Names the lock file in an app's folder.
 pub(super) fn lock_file(folder: &Path) -> PathBuf {
-    folder.join("lock")
+    folder.join(LOCK)
 }
 
 /// Reads which process holds, or last held, the lock of an app's folder.
@@ -135,19 +167,38 @@ pub(super) fn holder(folder: &Path) -> Option<u32> {
     fs::read_to_string(lock_file(folder)).ok()?.trim().parse().ok()
 }
 
-/// Tells whether a primary holds the lock of an app's folder.
-pub(super) fn is_held(folder: &Path) -> bool {
-    let Ok(lock) = File::open(lock_file(folder)) else { return false };
-    matches!(flock(&lock, FlockOperation::NonBlockingLockShared), Err(Errno::WOULDBLOCK))
+/// Looks who holds the lock of an app's folder. Where there is none, somebody may have removed it, as what cleans up /tmp
+/// does; whoever answers on the socket is there all the same.
+pub(super) fn look(folder: &Path, socket: &Path) -> Look {
+    let lock = match File::open(lock_file(folder)) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && is_listened_to(socket) => {
+            return Look::Held { lock: None };
+        }
+        Err(_) => return Look::Free,
+    };
+    // Held for a moment, as by who waits for it.
+    match flock(&lock, FlockOperation::NonBlockingLockShared) {
+        Err(Errno::WOULDBLOCK) => return Look::Held { lock: Some(lock) },
+        Err(_) => return Look::Free,
+        Ok(()) => {}
+    }
+    let has_holder = lock.metadata().is_ok_and(|metadata| metadata.len() > 0);
+    match mark_of(&lock) {
+        Ok(mark) if has_holder && is_still_there(&lock, &lock_file(folder)) => Look::Left { mark },
+        _ => Look::Free,
+    }
 }
 
-/// The mark of a primary that was killed: nobody holds the lock, and who did last has not cleared up.
-pub(super) fn mark_left(folder: &Path) -> Option<String> {
-    let lock = File::open(lock_file(folder)).ok()?;
-    // Held for a moment, as by who waits for it.
-    flock(&lock, FlockOperation::NonBlockingLockShared).ok()?;
-    let is_left = lock.metadata().ok()?.len() > 0 && is_still_there(&lock, &lock_file(folder));
-    mark_of(&lock).ok().filter(|_| is_left)
+/// Whether a living process listens on a socket, busy as it may be. It is said nothing.
+fn is_listened_to(socket: &Path) -> bool {
+    let connect = || -> rustix::io::Result<()> {
+        let address = SocketAddrUnix::new(socket)?;
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let stream = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        rustix::net::connect(&stream, &address)
+    };
+    matches!(connect(), Ok(()) | Err(Errno::AGAIN))
 }
 
 fn mark_of(lock: &File) -> io::Result<String> {
@@ -183,16 +234,25 @@ fn lock_exclusively(lock: &File) -> io::Result<bool> {
     Ok(false)
 }
 
-fn open(path: &Path) -> io::Result<File> {
-    let no_follow = OFlags::NOFOLLOW.bits().cast_signed();
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(no_follow)
-        .open(path)
+/// Opens an app's folder, and no link to one. The folder above is ours, so this can only be of our own making, though perhaps
+/// with a wider mode; unless it is root who looks into somebody else's.
+fn open_private(folder: &Path) -> Result<OwnedFd, ClaimError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(folder, flags, Mode::empty()).map_err(io::Error::from)?;
+    let found = fstat(&opened).map_err(io::Error::from)?;
+    if found.st_uid != geteuid().as_raw() {
+        return Err(ClaimError::Foreign { owner: found.st_uid });
+    }
+    if found.st_mode & 0o777 != 0o700 {
+        fchmod(&opened, Mode::RWXU).map_err(io::Error::from)?;
+    }
+    Ok(opened)
+}
+
+/// Opens the lock in it.
+fn open_lock(folder: &OwnedFd) -> io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(File::from(openat(folder, LOCK, flags, Mode::RUSR | Mode::WUSR)?))
 }
 
 fn is_still_there(lock: &File, path: &Path) -> bool {
@@ -200,19 +260,4 @@ fn is_still_there(lock: &File, path: &Path) -> bool {
         (Ok(held), Ok(named)) => (held.dev(), held.ino()) == (named.dev(), named.ino()),
         _ => false,
     }
-}
-
-/// The folder above is ours, so this can only be of our own making; unless it came with a wider mode or a link.
-fn make_sure_private(folder: &Path) -> io::Result<()> {
-    let metadata = match fs::symlink_metadata(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        metadata => metadata?,
-    };
-    if !metadata.is_dir() {
-        return Err(io::Error::new(io::ErrorKind::NotADirectory, "not a folder"));
-    }
-    if metadata.mode() & 0o777 != 0o700 {
-        fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
-    }
-    Ok(())
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process;
 
-use super::claim::{holder, lock_file, mark_left};
+use super::claim::{Look, holder, lock_file, look};
 use super::{Claim, ClaimError, RuntimeFolder, wait_until_free};
 use crate::exit_code::ExitCode;
 use crate::settings::AppName;
@@ -23,6 +23,13 @@ fn folder_in(parent: &tempfile::TempDir) -> RuntimeFolder {
 
 fn claimed(folder: &Path) -> Result<Claim, ClaimError> {
     Claim::new(folder, &folder.join("control.sock"))
+}
+
+fn mark_left(folder: &Path) -> Option<String> {
+    match look(folder, &folder.join("control.sock")) {
+        Look::Left { mark } => Some(mark),
+        Look::Free | Look::Held { .. } => None,
+    }
 }
 
 fn web() -> AppName {

@@ -7,6 +7,7 @@ mod background;
 mod config;
 mod containers;
 mod folder;
+mod folders;
 mod given;
 mod import;
 mod journal;
