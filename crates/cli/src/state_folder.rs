@@ -33,11 +33,12 @@ pub(crate) struct StateFolder {
 }
 
 impl StateFolder {
-    /// Finds the folder that this process is to use.
+    /// Finds the folder that this process is to use, whether it exists or not.
     ///
     /// # Errors
     ///
-    /// There is no home to put it in.
+    /// There is no home to put it in; or it is there, and somebody else could have put things in it: what stands in it says
+    /// which programs are run, and which logs are deleted.
     pub(crate) fn from_env() -> Result<Self, Failure> {
         let uid = rustix::process::geteuid().as_raw();
         let folder = Self::choose(|name| std::env::var_os(name), uid)
@@ -47,7 +48,11 @@ impl StateFolder {
                 .with_context(|| format!("make {} absolute", path.display()))
                 .map_err(unusable)
         };
-        Ok(Self { path: absolute(&folder.path)?, logs: absolute(&folder.logs)? })
+        let folder = Self { path: absolute(&folder.path)?, logs: absolute(&folder.logs)? };
+        if folder.path.exists() {
+            folder.check()?;
+        }
+        Ok(folder)
     }
 
     fn choose(variable: impl Fn(&str) -> Option<OsString>, uid: u32) -> Option<Self> {
@@ -75,12 +80,16 @@ impl StateFolder {
         (log.exists() || !log::asides(&log).is_empty()).then_some(log)
     }
 
-    /// Makes the folders where they are missing, and refuses one that others may read or write.
+    /// Makes the folders where they are missing, and refuses one that others may write to.
     pub(crate) fn prepare(&self) -> Result<(), Failure> {
         for folder in [&self.path, &self.logs, &self.records()] {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
             made.with_context(|| format!("make the state folder {}", folder.display())).map_err(unusable)?;
         }
+        self.check()
+    }
+
+    fn check(&self) -> Result<(), Failure> {
         let metadata = fs::metadata(&self.path)
             .with_context(|| format!("look at the state folder {}", self.path.display()))
             .map_err(unusable)?;

@@ -5,6 +5,7 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 
 use allcores_testing::skip;
 use rustix::process::geteuid;
+use serde_json::json;
 
 use crate::folder::Folder;
 
@@ -76,4 +77,41 @@ fn what_a_killed_primary_has_left_in_a_folder_of_somebody_else_is_theirs_to_end(
     }
     assert_eq!(fs::read_to_string(run.join("web/lock")).unwrap(), "1");
     chown(&run, Some(0), Some(0)).unwrap();
+}
+
+#[test]
+fn a_state_folder_of_somebody_else_is_not_believed() {
+    if !geteuid().is_root() {
+        skip!("no other user can be had here");
+    }
+    let folder = Folder::new();
+    let (state, victim) = (folder.path().join("state"), folder.path().join("victim"));
+    fs::create_dir_all(state.join("apps")).unwrap();
+    fs::write(&victim, "precious").unwrap();
+    let record = json!({
+        "version": 1, "name": "web", "arguments": ["--name", "web", "--", "true"], "folder": "/", "log": victim,
+        "environment": {},
+    });
+    fs::write(state.join("apps/web.json"), record.to_string()).unwrap();
+    let list = json!({"version": 1, "apps": [{"record": record, "workers": null}]});
+    fs::write(state.join("saved.json"), list.to_string()).unwrap();
+    for path in [&state, &state.join("apps"), &state.join("apps/web.json"), &state.join("saved.json")] {
+        chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    let refused = ["use the state folder", "it belongs to user 65534 and this is user 0"];
+    for arguments in [
+        &["delete", "web", "--logs"][..],
+        &["delete", "all", "--logs"],
+        &["logs", "web"],
+        &["ls"],
+        &["start", "web"],
+        &["save"],
+        &["resurrect"],
+    ] {
+        folder.allcores(arguments).code(11).has(&refused);
+    }
+    chown(&state, Some(0), Some(0)).unwrap();
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o770)).unwrap();
+    folder.allcores(&["delete", "web", "--logs"]).code(11).has(&["others may write to it (mode 770"]);
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
 }
