@@ -1,18 +1,19 @@
 //! The state folder: what is kept of apps that were started in the background, also while they don't run. How each was
 //! started, the saved list, and their logs.
 //!
-//! How an app was started includes its environment, so the folder is for its owner alone.
+//! How an app was started includes its environment, so the folder is for its owner alone. What is kept is read by
+//! whoever wants to, and changed by one at a time.
 
+mod change;
 mod record;
 
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, ensure};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub(crate) use record::{Record, SavedApp, SavedList};
@@ -49,7 +50,7 @@ impl StateFolder {
                 .map_err(unusable)
         };
         let folder = Self { path: absolute(&folder.path)?, logs: absolute(&folder.logs)? };
-        if folder.path.exists() {
+        if folder.is_there() {
             folder.check()?;
         }
         Ok(folder)
@@ -78,6 +79,11 @@ impl StateFolder {
     pub(crate) fn log_left(&self, name: &AppName) -> Option<PathBuf> {
         let log = self.log(name);
         (log.exists() || !log::asides(&log).is_empty()).then_some(log)
+    }
+
+    /// Whether anything was ever kept.
+    pub(crate) fn is_there(&self) -> bool {
+        self.path.exists()
     }
 
     /// Makes the folders where they are missing, and refuses one that others may write to.
@@ -121,53 +127,9 @@ impl StateFolder {
         read(&self.record_file(name))
     }
 
-    /// Keeps in mind how an app was started.
-    pub(crate) fn keep(&self, record: &Record) -> Result<(), Failure> {
-        write(&self.record_file(record.name()), record)
-    }
-
-    /// Forgets an app; says whether it was known.
-    pub(crate) fn forget(&self, name: &AppName) -> Result<bool, Failure> {
-        let path = self.record_file(name);
-        match fs::remove_file(&path) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => {
-                Err(unusable(anyhow::Error::new(error).context(format!("remove {}", path.display()))))
-            }
-        }
-    }
-
     /// The list that was saved.
     pub(crate) fn saved(&self) -> Result<Option<SavedList>, Failure> {
         read(&self.saved_file())
-    }
-
-    /// Saves a list. The one before it stays beside it.
-    pub(crate) fn save(&self, list: &SavedList) -> Result<PathBuf, Failure> {
-        let path = self.saved_file();
-        match fs::copy(&path, path.with_extension("json.before")) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(unusable(
-                    anyhow::Error::new(error).context("keep the list that was saved before"),
-                ));
-            }
-            _ => {}
-        }
-        write(&path, list)?;
-        Ok(path)
-    }
-
-    /// Takes an app out of the saved list; says whether it was in it.
-    pub(crate) fn unsave(&self, name: &AppName) -> Result<bool, Failure> {
-        let Some(mut list) = self.saved()? else { return Ok(false) };
-        let count = list.apps.len();
-        list.apps.retain(|app| app.record.name() != name);
-        let was_saved = list.apps.len() < count;
-        if was_saved {
-            write(&self.saved_file(), &list)?;
-        }
-        Ok(was_saved)
     }
 
     fn records(&self) -> PathBuf {
@@ -194,23 +156,6 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Failure> {
     };
     let value = serde_json::from_slice(&text).with_context(|| format!("understand {}", path.display()));
     value.map(Some).map_err(|error| unusable(error).next("remove the file, and start the app anew"))
-}
-
-/// Writes a file for its owner only, all of it or nothing.
-fn write(path: &Path, value: &impl Serialize) -> Result<(), Failure> {
-    let written = || -> anyhow::Result<()> {
-        let mut text = serde_json::to_vec_pretty(value)?;
-        text.push(b'\n');
-        let draft = path.with_extension(format!("json.{}", std::process::id()));
-        let mut file: File =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-        file.write_all(&text)
-            .and_then(|()| file.sync_all())
-            .and_then(|()| fs::rename(&draft, path))
-            .inspect_err(|_| drop(fs::remove_file(&draft)))?;
-        Ok(())
-    };
-    written().with_context(|| format!("write {}", path.display())).map_err(unusable)
 }
 
 #[cfg(test)]

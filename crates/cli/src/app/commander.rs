@@ -374,10 +374,12 @@ impl Commander {
         let (name, command, env) = (self.fixed.name.clone(), next.command.clone(), next.env.clone());
         let remember = move || -> Result<(), Failure> {
             let (name, state) = (name.parse().map_err(anyhow::Error::msg)?, StateFolder::from_env()?);
-            let Some(record) = state.record(&name)? else { return Ok(()) };
-            let record = record.with(command, &env);
-            let moved = environment.and_then(|name| record.in_environment(&name));
-            state.keep(&moved.unwrap_or(record))
+            state.change(|change| {
+                let Some(record) = state.record(&name)? else { return Ok(()) };
+                let record = record.with(command, &env);
+                let moved = environment.and_then(|name| record.in_environment(&name));
+                change.keep(&moved.unwrap_or(record))
+            })
         };
         let remembered = tokio::task::spawn_blocking(remember).await;
         let remembered = remembered.context("keep in mind how the app was reloaded").map_err(Failure::from);

@@ -11,7 +11,7 @@ use crate::args::DeleteArgs;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::log::{self, Aside};
-use crate::runtime_folder::{AppFolder, RuntimeFolder};
+use crate::runtime_folder::{AppFolder, Presence, RuntimeFolder};
 use crate::screen;
 use crate::state_folder::StateFolder;
 use crate::target::Target;
@@ -26,8 +26,8 @@ pub(super) async fn execute(args: &DeleteArgs) -> Result<ExitCode, Failure> {
             // Those that don't run, too.
             Target::All => {
                 names.extend(state.names()?);
-                let saved = state.saved()?.unwrap_or_default();
-                names.extend(saved.apps.iter().map(|app| app.record.name().clone()));
+                let saved = state.saved()?.map(|list| list.apps).unwrap_or_default();
+                names.extend(saved.iter().map(|app| app.record.name().clone()));
             }
         }
     }
@@ -47,15 +47,21 @@ pub(super) async fn execute(args: &DeleteArgs) -> Result<ExitCode, Failure> {
 
 async fn delete(folder: &AppFolder, state: &StateFolder, args: &DeleteArgs) -> Result<(), Failure> {
     let name = folder.name();
-    let was_running = folder.is_running();
-    if was_running {
-        stop::stop(folder, false, args.leaving.timeout).await?;
-    }
-    let was_left = folder.left().is_some() && stop::end_left(folder, false, args.leaving.timeout).await?;
-    let log = state.record(name)?.map(|record| record.log()).or_else(|| state.log_left(name));
-    // What is forgotten is not resurrected.
-    let was_saved = state.unsave(name)?;
-    let was_known = state.forget(name)? || was_saved;
+    let (mut was_running, mut was_left) = (false, false);
+    let Forgotten { was_known, log } = loop {
+        match folder.look() {
+            Presence::Held { .. } => {
+                stop::stop(folder, false, args.leaving.timeout).await?;
+                was_running = true;
+            }
+            Presence::Left(_) => was_left |= stop::end_left(folder, false, args.leaving.timeout).await?,
+            Presence::Free => {}
+        }
+        // Somebody may have started it again.
+        if let Some(forgotten) = forget(folder, state)? {
+            break forgotten;
+        }
+    };
     // A link stays, and so does what is no regular file: an app has not made those.
     let log = log.filter(|_| args.logs).map(|log| log::real(&log));
     if let Some(log) = &log {
@@ -75,4 +81,28 @@ async fn delete(folder: &AppFolder, state: &StateFolder, args: &DeleteArgs) -> R
         (false, Some(_)) => say(&format!("{name}: its log is deleted\n")).map(drop),
         (false, None) => Err(not_running(folder, "delete")),
     }
+}
+
+/// What was forgotten.
+#[derive(Default)]
+struct Forgotten {
+    was_known: bool,
+    log: Option<PathBuf>,
+}
+
+/// Forgets an app, so that it is not resurrected either; `None` if it runs. Who starts it meanwhile has its name before it
+/// says how it is started.
+fn forget(folder: &AppFolder, state: &StateFolder) -> Result<Option<Forgotten>, Failure> {
+    if !state.is_there() {
+        return Ok(Some(Forgotten::default()));
+    }
+    let name = folder.name();
+    state.change(|change| {
+        if folder.is_running() {
+            return Ok(None);
+        }
+        let log = state.record(name)?.map(|record| record.log()).or_else(|| state.log_left(name));
+        let was_saved = change.unsave(name)?;
+        Ok(Some(Forgotten { was_known: change.forget(name)? || was_saved, log }))
+    })
 }

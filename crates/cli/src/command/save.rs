@@ -20,26 +20,31 @@ use crate::state_folder::{SavedApp, SavedList, StateFolder};
 /// Saves how the apps in the background were started.
 pub(super) async fn save(args: &SaveArgs) -> Result<ExitCode, Failure> {
     let (state, runtime) = (StateFolder::from_env()?, RuntimeFolder::from_env()?);
-    state.prepare()?;
-    let mut apps = Vec::new();
+    let mut running = Vec::new();
     for folder in runtime.apps()?.into_iter().filter(AppFolder::is_running) {
         // What runs in the foreground is somebody else's to start again, also where it was in the background before.
-        if let Some(record) = state.record(folder.name())?
-            && super::is_background(&folder, "save").await?
-        {
-            apps.push(SavedApp { workers: workers(&folder).await?, record });
+        if state.record(folder.name())?.is_some() && super::is_background(&folder, "save").await? {
+            let workers = workers(&folder).await?;
+            running.push((folder, workers));
         }
     }
-    if apps.is_empty() && !args.force {
-        return Err(Failure::from(anyhow!("save: no app runs in the background"))
-            .next("start some: allcores start; or save the empty list: allcores save --force"));
-    }
-    let names: Vec<&str> = apps.iter().map(|app| app.record.name().as_str()).collect();
-    let text = match names.as_slice() {
-        [] => "nothing".to_owned(),
-        names => format!("{}: {}", readable::count(names.len(), "app"), names.join(", ")),
-    };
-    let path = state.save(&SavedList::new(apps))?;
+    let (text, path) = state.change(|change| {
+        let mut apps = Vec::new();
+        for (folder, workers) in running {
+            // By now, it may be another: apps were asked, and what was deleted meanwhile is not to come back.
+            apps.extend(state.record(folder.name())?.map(|record| SavedApp { record, workers }));
+        }
+        if apps.is_empty() && !args.force {
+            return Err(Failure::from(anyhow!("save: no app runs in the background"))
+                .next("start some: allcores start; or save the empty list: allcores save --force"));
+        }
+        let names: Vec<&str> = apps.iter().map(|app| app.record.name().as_str()).collect();
+        let text = match names.as_slice() {
+            [] => "nothing".to_owned(),
+            names => format!("{}: {}", readable::count(names.len(), "app"), names.join(", ")),
+        };
+        Ok((text, change.save(&SavedList::new(apps))?))
+    })?;
     say(&format!("saved {text} ({})\n", path.display()))
 }
 

@@ -106,18 +106,20 @@ pub(super) async fn start(
     state: &StateFolder,
     patience: Duration,
 ) -> Result<Started, Failure> {
-    state.prepare()?;
-    let before = state.record(record.name())?;
-    state.keep(record)?;
+    let before = state.change(|change| {
+        let before = state.record(record.name())?;
+        change.keep(record)?;
+        Ok(before)
+    })?;
     let started = background::start(record, state, patience).await;
     let Err(failure) = &started else { return started };
     let runs = RuntimeFolder::from_env()?.find(record.name())?.is_running();
     // Who was there first was started otherwise.
     if !runs || failure.code() == ExitCode::NameInUse {
-        match before {
-            Some(before) => state.keep(&before)?,
-            None => drop(state.forget(record.name())?),
-        }
+        state.change(|change| match &before {
+            Some(before) => change.keep(before),
+            None => change.forget(record.name()).map(drop),
+        })?;
     }
     started
 }

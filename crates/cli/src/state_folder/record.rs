@@ -28,7 +28,7 @@ pub(crate) struct Record {
 }
 
 /// The apps that are to be started again.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SavedList {
     version: Version,
     pub(crate) apps: Vec<SavedApp>,

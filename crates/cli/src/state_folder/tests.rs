@@ -70,7 +70,7 @@ fn a_record_comes_back_as_it_was_in_whatever_bytes() {
     let state = folder(&temporary.path().join("state"));
     state.prepare().unwrap();
     assert!(state.names().unwrap().is_empty());
-    state.keep(&record()).unwrap();
+    state.change(|change| change.keep(&record())).unwrap();
     let read = state.record(record().name()).unwrap().unwrap();
     assert_eq!(read, record());
     assert_eq!(read.environment().collect::<Vec<_>>(), record().environment().collect::<Vec<_>>());
@@ -78,8 +78,8 @@ fn a_record_comes_back_as_it_was_in_whatever_bytes() {
     assert_eq!(state.names().unwrap(), [record().name().clone()]);
     let mode = state.record_file(record().name()).metadata().unwrap().mode() & 0o777;
     assert_eq!(mode, 0o600, "its environment is for nobody else");
-    assert!(state.forget(record().name()).unwrap());
-    assert!(!state.forget(record().name()).unwrap());
+    assert!(state.change(|change| change.forget(record().name())).unwrap());
+    assert!(!state.change(|change| change.forget(record().name())).unwrap());
     assert!(state.record(record().name()).unwrap().is_none());
 }
 
@@ -113,9 +113,9 @@ fn a_saved_list_leaves_the_one_before_it() {
     state.prepare().unwrap();
     assert!(state.saved().unwrap().is_none());
     let list = SavedList::new(vec![SavedApp { record: record(), workers: Some(3) }]);
-    state.save(&list).unwrap();
-    state.save(&SavedList::default()).unwrap();
-    assert_eq!(state.saved().unwrap().unwrap(), SavedList::default());
+    state.change(|change| change.save(&list)).unwrap();
+    state.change(|change| change.save(&SavedList::new(Vec::new()))).unwrap();
+    assert_eq!(state.saved().unwrap().unwrap(), SavedList::new(Vec::new()));
     let before = std::fs::read(temporary.path().join("saved.json.before")).unwrap();
     assert_eq!(serde_json::from_slice::<SavedList>(&before).unwrap(), list);
 }
@@ -126,12 +126,12 @@ fn an_app_is_taken_out_of_the_saved_list_and_the_others_stay() {
     let state = folder(temporary.path());
     state.prepare().unwrap();
     let web = record();
-    assert!(!state.unsave(web.name()).unwrap());
+    assert!(!state.change(|change| change.unsave(web.name())).unwrap());
     let api = Record::new("api".parse().unwrap(), Vec::new(), "/srv".into(), "/srv/api.log".into(), []);
     let [web, api] = [web, api].map(|record| SavedApp { record, workers: Some(3) });
-    state.save(&SavedList::new(vec![web.clone(), api.clone()])).unwrap();
-    assert!(state.unsave(web.record.name()).unwrap());
-    assert!(!state.unsave(web.record.name()).unwrap());
+    state.change(|change| change.save(&SavedList::new(vec![web.clone(), api.clone()]))).unwrap();
+    assert!(state.change(|change| change.unsave(web.record.name())).unwrap());
+    assert!(!state.change(|change| change.unsave(web.record.name())).unwrap());
     assert_eq!(state.saved().unwrap().unwrap(), SavedList::new(vec![api]));
 }
 
@@ -156,4 +156,36 @@ fn a_folder_that_others_may_write_to_is_refused() {
     let failure = folder(temporary.path()).prepare().unwrap_err();
     assert_eq!(failure.code(), ExitCode::StateFolder);
     assert!(failure.to_string().contains("mode 777"), "{failure}");
+}
+
+#[test]
+fn a_draft_that_was_left_by_who_was_killed_is_in_nobodys_way() {
+    let temporary = tempfile::tempdir().unwrap();
+    let state = folder(temporary.path());
+    state.prepare().unwrap();
+    let draft = state.records().join("web.json.new");
+    std::fs::write(&draft, "half a rec").unwrap();
+    assert!(state.names().unwrap().is_empty());
+    state.change(|change| change.keep(&record())).unwrap();
+    assert_eq!(state.record(record().name()).unwrap().unwrap(), record());
+    assert!(!draft.exists());
+}
+
+#[test]
+fn what_many_change_at_once_has_all_their_changes() {
+    let temporary = tempfile::tempdir().unwrap();
+    let state = folder(temporary.path());
+    state.change(|change| change.keep(&record())).unwrap();
+    let add = |name: String| {
+        state.change(|change| {
+            let record = state.record(record().name())?.expect("it was kept");
+            change.keep(&record.with(None, &[(name.into(), OsString::new())]))
+        })
+    };
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            scope.spawn(move || (0..10).for_each(|count| add(format!("{thread}-{count}")).unwrap()));
+        }
+    });
+    assert_eq!(state.record(record().name()).unwrap().unwrap().arguments().count(), 4 + 40);
 }

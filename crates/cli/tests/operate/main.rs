@@ -14,5 +14,6 @@ mod journal;
 mod logs;
 mod metrics;
 mod screens;
+mod state;
 mod store;
 mod systemd;
