@@ -24,6 +24,7 @@ use readiness::Readiness;
 use triggers::Triggers;
 
 use crate::args::OutputArgs;
+use crate::background::Told;
 use crate::control::{self, Lobby, Server};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -51,6 +52,8 @@ pub(crate) struct Begin<'a> {
     pub(crate) metrics: Option<SocketAddr>,
     /// Whether `allcores start` has started it.
     pub(crate) is_background: bool,
+    /// What that has told it.
+    pub(crate) told: Option<Told>,
     /// What is said once a worker is ready.
     pub(crate) welcome: Option<String>,
 }
@@ -94,16 +97,17 @@ struct Opened {
 ///
 /// The app could not be begun. Its end, however bad, is no error: it has been told, and is the exit code.
 pub(crate) async fn run(begin: Begin<'_>) -> Result<ExitCode, Failure> {
-    let Begin { mut settings, output, source, log, metrics, is_background, welcome } = begin;
+    let Begin { mut settings, output, source, log, metrics, is_background, told, welcome } = begin;
     let name = settings.name.clone();
     let runtime_folder = RuntimeFolder::from_env()?;
     runtime_folder.prepare()?;
     let folder = runtime_folder.app(&name.parse::<AppName>().map_err(anyhow::Error::msg)?);
     let claim = folder.claim()?;
     let listener = control::bind(&folder.socket()).map_err(|error| folder.unusable_socket(error))?;
+    let state = told.map(|told| told.state);
     let command = as_typed(&settings.command);
     let workers = settings.pool.workers;
-    let fixed = Fixed::new(cwd_of(&settings)?, &folder, log.as_ref(), is_background);
+    let fixed = Fixed::new(cwd_of(&settings)?, &folder, log.as_ref(), is_background, state);
     let opened = log.clone().map(Opened::open).transpose()?;
     let metrics = match metrics {
         Some(address) => Some(MetricsServer::bind(address).await),

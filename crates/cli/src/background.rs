@@ -5,14 +5,15 @@
 //! lost patience, it goes, and nothing stays between the app and the kernel.
 
 use std::ffi::{OsStr, OsString};
-use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use rustix::fs::MemfdFlags;
+use serde::{Deserialize, Serialize};
 use tokio::net::UnixDatagram;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
@@ -49,6 +50,27 @@ enum End {
     Patience { status: Option<String> },
 }
 
+/// What who starts an app in the background tells it, besides what stands behind `allcores run`. Over its standard input,
+/// as it has an environment in it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Told {
+    pub(crate) record: Record,
+    /// Where that is kept.
+    pub(crate) state: StateFolder,
+}
+
+/// Reads what this process was told by who started it in the background, and closes its standard input.
+pub(crate) fn told() -> Result<Option<Told>, Failure> {
+    let read = || -> anyhow::Result<Option<Told>> {
+        let mut text = Vec::new();
+        io::stdin().read_to_end(&mut text)?;
+        rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+        // Nobody has started it but a person who has looked closely.
+        Ok(if text.is_empty() { None } else { Some(serde_json::from_slice(&text)?) })
+    };
+    read().context("read how the app is started").map_err(Failure::from)
+}
+
 /// Starts an app as it is recorded, and waits until all its workers are ready.
 ///
 /// # Errors
@@ -66,7 +88,8 @@ pub(crate) async fn start(
     let log = record.log();
     let (file, before) = open_log(&log)?;
     let ear = Ear::open(&runtime, name)?;
-    let child = spawn(record, &ear.path, file)?;
+    let told = tell(&Told { record: record.clone(), state: state.clone() })?;
+    let child = spawn(record, &ear.path, told, file)?;
     let pid = child.id();
     let parting = Parting::new(format!("{name} goes on (pid {pid}); to end it: allcores stop {name}"));
     let end = wait(&ear, child, patience).await;
@@ -103,7 +126,18 @@ fn open_log(path: &Path) -> Result<(File, u64), Failure> {
         .map_err(|error| Failure::new(ExitCode::StateFolder, error).next(log::remedy(path)))
 }
 
-fn spawn(record: &Record, socket: &Path, log: File) -> Result<Child, Failure> {
+/// Writes down what is told, for one reader.
+fn tell(told: &Told) -> Result<File, Failure> {
+    let tell = || -> anyhow::Result<File> {
+        let mut file = File::from(rustix::fs::memfd_create("told", MemfdFlags::CLOEXEC)?);
+        file.write_all(&serde_json::to_vec(told)?)?;
+        file.rewind()?;
+        Ok(file)
+    };
+    tell().context("write down how the app is started").map_err(Failure::from)
+}
+
+fn spawn(record: &Record, socket: &Path, told: File, log: File) -> Result<Child, Failure> {
     let program = std::env::current_exe().context("find the program `allcores` itself, to run it again")?;
     let same = log.try_clone().context("share the log between the app's two streams")?;
     let mut command = Command::new(&program);
@@ -116,7 +150,7 @@ fn spawn(record: &Record, socket: &Path, log: File) -> Result<Child, Failure> {
         .envs(record.environment().filter(|(name, _)| !is_place(name)))
         .envs(std::env::vars_os().filter(|(name, _)| is_place(name)))
         .env(NOTIFY_SOCKET, socket)
-        .stdin(Stdio::null())
+        .stdin(told)
         .stdout(log)
         .stderr(same);
     // What this process was left open is no business of a process that stays.
@@ -177,7 +211,8 @@ fn ended(name: &AppName, status: ExitStatus, log: &Path, output: &[String]) -> F
 
 fn with_output(mut text: String, log: &Path, output: &[String]) -> String {
     if output.is_empty() {
-        let _ = write!(text, "; it wrote nothing to {}", log.display());
+        text.push_str("; it wrote nothing to ");
+        text.push_str(&log.display().to_string());
         return text;
     }
     text.push_str("\n  the last lines of its log:");

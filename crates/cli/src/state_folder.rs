@@ -15,8 +15,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, ensure};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
-pub(crate) use record::{Record, SavedApp, SavedList};
+pub(crate) use record::{Given, Record, SavedApp, SavedList};
 
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -27,10 +28,30 @@ use crate::settings::AppName;
 const VARIABLE: &str = "ALLCORES_STATE_DIR";
 
 /// The folder of one user.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Paths", into = "Paths")]
 pub(crate) struct StateFolder {
     path: PathBuf,
     logs: PathBuf,
+}
+
+/// [`StateFolder`] as data, which paths are only where they are text.
+#[derive(Serialize, Deserialize)]
+struct Paths {
+    path: OsString,
+    logs: OsString,
+}
+
+impl From<StateFolder> for Paths {
+    fn from(folder: StateFolder) -> Self {
+        Self { path: folder.path.into(), logs: folder.logs.into() }
+    }
+}
+
+impl From<Paths> for StateFolder {
+    fn from(paths: Paths) -> Self {
+        Self { path: paths.path.into(), logs: paths.logs.into() }
+    }
 }
 
 impl StateFolder {

@@ -2,20 +2,21 @@
 //!
 //! Before a reload it reads anew what the app is to be; a file that is wrong by then changes nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsString;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use allcores::primary::{
     AppSnapshot, Event, Handle, Refusal, Reload, ReloadNews, ReloadOutcome, ReloadProgress, Settings,
-    Upgrade, UpgradeProgress, WorkerRef,
+    Upgrade, UpgradeProgress, WorkerRef, spawn_deaf,
 };
 use allcores::{Signal, Slot};
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 use super::as_typed;
 use crate::args::AppOptions;
@@ -25,14 +26,18 @@ use crate::failure::Failure;
 use crate::hub::{Hub, Subscription};
 use crate::log::LogSettings;
 use crate::metrics::{Reading, Tally};
+use crate::readable;
 use crate::report::Reporter;
 use crate::runtime_folder::AppFolder;
-use crate::settings;
-use crate::state_folder::StateFolder;
+use crate::settings::{self, AppName};
+use crate::state_folder::{Given, StateFolder};
 use crate::view::{ConfigView, DescriptionView, StatusView};
 
 /// What a reload takes up. The rest is fixed for the life of the primary.
 const TAKEN_UP: [&str; 7] = ["cwd", "env", "env-file", "gid", "secret", "uid", "workers"];
+
+/// How long the end of a reload waits until what it was given is kept in mind. It has arrived all the same.
+const MEMORY_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Commands a primary. Clones command the same.
 #[derive(Clone)]
@@ -44,6 +49,8 @@ pub(crate) struct Commander {
     hub: Hub,
     tally: Arc<Mutex<Tally>>,
     holds: Arc<Holds>,
+    /// The end of the reload that was asked for last.
+    last: Arc<tokio::sync::Mutex<Option<oneshot::Receiver<()>>>>,
 }
 
 /// Where it stands what the app is to be, and what it is.
@@ -62,10 +69,12 @@ struct Now {
     config: Option<ConfigView>,
     /// How many of them the source asks for.
     workers: u16,
-    /// What reloads asked for, on top of the source.
-    given_command: Option<Vec<OsString>>,
-    given_variables: BTreeSet<String>,
-    given_environment: Option<String>,
+    /// What reloads gave them, on top of the source.
+    given: Given,
+    /// Variables that reloads gave them under a program that kept no values.
+    given_before: BTreeSet<String>,
+    /// The environments of its file that reloads will bring which have not ended, in the order in which they were asked for.
+    wanted: VecDeque<Option<String>>,
 }
 
 /// [`Source`] as data.
@@ -81,6 +90,9 @@ pub(super) struct SourceSaved {
     given_variables: BTreeSet<String>,
     #[serde(default)]
     given_environment: Option<String>,
+    /// With their values.
+    #[serde(default)]
+    given_env: BTreeMap<String, String>,
 }
 
 /// Holds up an upgrade: somebody has asked for something, and either the primary has not been told or nobody answered.
@@ -104,6 +116,8 @@ pub(super) struct Fixed {
     socket: String,
     is_background: bool,
     log: Option<String>,
+    /// Where it is kept how it was started, if anywhere.
+    state: Option<StateFolder>,
 }
 
 /// What was read anew.
@@ -114,10 +128,19 @@ struct Fresh {
 }
 
 impl Source {
-    /// What was typed, and what was made of it for the beginning.
-    pub(crate) fn new(typed: Typed, begun: App, settings: &Settings) -> Self {
+    /// What was typed, what reloads gave it before, and what was made of both for the beginning.
+    pub(crate) fn new(typed: Typed, given: Given, begun: App, settings: &Settings) -> Self {
         let layer = begun.layer.clone();
-        Self { typed: Some(typed), now: Mutex::new(Now::new(begun, settings)), begun: layer }
+        let now = Now {
+            command: begun.command,
+            layer: begun.layer,
+            config: begun.config,
+            workers: settings.pool.workers,
+            given,
+            given_before: BTreeSet::new(),
+            wanted: VecDeque::new(),
+        };
+        Self { typed: Some(typed), now: Mutex::new(now), begun: layer }
     }
 
     /// Settings that stand nowhere else.
@@ -127,9 +150,9 @@ impl Source {
             layer: Layer::default(),
             config: None,
             workers: settings.pool.workers,
-            given_command: None,
-            given_variables: BTreeSet::new(),
-            given_environment: None,
+            given: Given::default(),
+            given_before: BTreeSet::new(),
+            wanted: VecDeque::new(),
         };
         Self { typed: None, begun: Layer::default(), now: Mutex::new(now) }
     }
@@ -140,14 +163,20 @@ impl Source {
     ///
     /// If it is about options that this program does not know.
     pub(super) fn restore(saved: SourceSaved) -> anyhow::Result<Self> {
+        let words = |command: Vec<OsString>| command.iter().map(text).collect();
+        let given = Given {
+            command: saved.given_command.map(words),
+            env: saved.given_env,
+            environment: saved.given_environment,
+        };
         let now = Now {
             command: saved.command,
             layer: saved.layer.try_into()?,
             config: saved.config,
             workers: saved.workers,
-            given_command: saved.given_command,
-            given_variables: saved.given_variables,
-            given_environment: saved.given_environment,
+            given,
+            given_before: saved.given_variables,
+            wanted: VecDeque::new(),
         };
         let typed = saved.typed.map(TryInto::try_into).transpose()?;
         Ok(Self { typed, begun: saved.begun.try_into()?, now: Mutex::new(now) })
@@ -162,9 +191,14 @@ impl Source {
             layer: (&now.layer).into(),
             config: now.config.clone(),
             workers: now.workers,
-            given_command: now.given_command.clone(),
-            given_variables: now.given_variables.clone(),
-            given_environment: now.given_environment.clone(),
+            given_command: now
+                .given
+                .command
+                .clone()
+                .map(|command| command.into_iter().map(Into::into).collect()),
+            given_variables: now.variables(),
+            given_environment: now.given.environment.clone(),
+            given_env: now.given.env.clone(),
         }
     }
 
@@ -179,9 +213,8 @@ impl Source {
         changed
     }
 
-    /// Reads it anew, in another environment if one is given.
-    fn read(&self, environment: Option<&str>) -> Result<Option<Fresh>, Failure> {
-        let environment = environment.map(str::to_owned).or_else(|| self.now().given_environment.clone());
+    /// Reads it anew, in an environment of its file if one is given.
+    fn read(&self, environment: Option<String>) -> Result<Option<Fresh>, Failure> {
         let Some(typed) = &self.typed else {
             return environment.map_or(Ok(None), |name| Err(no_environments(&name)));
         };
@@ -204,17 +237,21 @@ impl Source {
 }
 
 impl Now {
-    fn new(app: App, settings: &Settings) -> Self {
-        Self {
-            command: app.command,
-            layer: app.layer,
-            config: app.config,
-            workers: settings.pool.workers,
-            given_command: None,
-            given_variables: BTreeSet::new(),
-            given_environment: None,
-        }
+    /// The environment that what is asked for now is read in, if it asks for no other: a reload that follows one is of the
+    /// same.
+    fn environment(&self) -> Option<String> {
+        self.wanted.back().unwrap_or(&self.given.environment).clone()
     }
+
+    /// The variables that reloads gave, by name.
+    fn variables(&self) -> BTreeSet<String> {
+        self.given_before.iter().chain(self.given.env.keys()).cloned().collect()
+    }
+}
+
+/// A word of a command, or of a variable: what came as text.
+fn text(word: &OsString) -> String {
+    word.to_string_lossy().into_owned()
 }
 
 impl Drop for Hold {
@@ -235,6 +272,7 @@ impl Fixed {
         folder: &AppFolder,
         log: Option<&LogSettings>,
         is_background: bool,
+        state: Option<StateFolder>,
     ) -> Self {
         Self {
             name: folder.name().to_string(),
@@ -242,6 +280,7 @@ impl Fixed {
             socket: folder.socket().display().to_string(),
             is_background,
             log: log.map(|log| log.path.display().to_string()),
+            state,
         }
     }
 }
@@ -257,7 +296,7 @@ impl Commander {
     pub(super) fn new(handle: Handle, source: Source, fixed: Fixed, reporter: Reporter, hub: Hub) -> Self {
         let (source, fixed) = (Arc::new(source), Arc::new(fixed));
         let tally = Arc::default();
-        Self { handle, source, fixed, reporter, hub, tally, holds: Arc::default() }
+        Self { handle, source, fixed, reporter, hub, tally, holds: Arc::default(), last: Arc::default() }
     }
 
     /// Counts an event.
@@ -285,6 +324,11 @@ impl Commander {
     /// The folder in which its first workers were started.
     pub(super) fn cwd(&self) -> &str {
         &self.fixed.folder
+    }
+
+    /// Where it is kept how the app was started.
+    pub(super) fn state(&self) -> Option<&StateFolder> {
+        self.fixed.state.as_ref()
     }
 
     /// Whether `allcores start` has started the app.
@@ -337,76 +381,57 @@ impl Commander {
     async fn read(&self, environment: Option<String>) -> Result<Option<Fresh>, Failure> {
         let source = Arc::clone(&self.source);
         // Where the files are on a disk that does not answer, the workers must not have to wait for it.
-        let read = tokio::task::spawn_blocking(move || source.read(environment.as_deref()));
+        let read = tokio::task::spawn_blocking(move || source.read(environment));
         read.await.context("read anew what the app is to be").map_err(Failure::from)?
     }
 
-    /// Passes on the news. When the new version serves, it is what there is now.
-    fn follow(&self, mut news: ReloadProgress, next: Next) -> ReloadProgress {
+    /// Passes on the news. When the new version serves, it is what there is now. `before` is the end of the reload that was
+    /// asked for before this one, and `over` this one's.
+    fn follow(
+        &self,
+        mut news: ReloadProgress,
+        next: Next,
+        before: Option<oneshot::Receiver<()>>,
+        over: oneshot::Sender<()>,
+    ) -> ReloadProgress {
         let (tell, told) = mpsc::unbounded_channel();
         let commander = self.clone();
+        // The next program would not know how it ended.
+        let hold = self.hold();
         tokio::spawn(async move {
-            let mut next = Some(next);
+            let (mut next, mut turn) = (Some(next), Some((before, over)));
             while let Some(piece) = news.next().await {
                 if let ReloadNews::Ended(outcome) = &piece
-                    && let Some(next) = next.take()
+                    && let (Some(next), Some((before, over))) = (next.take(), turn.take())
                 {
-                    if let ReloadOutcome::Reloaded { .. } = outcome {
-                        commander.remember(&next).await;
-                        commander.arrive_at(next);
-                    } else {
-                        commander.stay_where(next.environment);
+                    // Several that are joined end at one moment, and the later wins. Who was before us has been told.
+                    if let Some(before) = before {
+                        let _ = before.await;
+                    }
+                    let is_given = commander.settle(next, outcome);
+                    drop(over);
+                    if is_given {
+                        commander.remember().await;
                     }
                 }
                 let _ = tell.send(piece);
             }
+            drop(tell);
+            // Whom it was told has its turn before the upgrade that may wait for us.
+            tokio::task::yield_now().await;
+            drop(hold);
         });
         told.into()
     }
 
-    /// Has the app started with what the reload was given the next time, too.
-    async fn remember(&self, next: &Next) {
-        let environment = next.environment.as_ref().map(|moved| moved.to.clone());
-        let is_as_before = next.command.is_none() && next.env.is_empty() && environment.is_none();
-        if !self.fixed.is_background || is_as_before {
-            return;
-        }
-        let (name, command, env) = (self.fixed.name.clone(), next.command.clone(), next.env.clone());
-        let remember = move || -> Result<(), Failure> {
-            let (name, state) = (name.parse().map_err(anyhow::Error::msg)?, StateFolder::from_env()?);
-            state.change(|change| {
-                let Some(record) = state.record(&name)? else { return Ok(()) };
-                let record = record.with(command, &env);
-                let moved = environment.and_then(|name| record.in_environment(&name));
-                change.keep(&moved.unwrap_or(record))
-            })
-        };
-        let remembered = tokio::task::spawn_blocking(remember).await;
-        let remembered = remembered.context("keep in mind how the app was reloaded").map_err(Failure::from);
-        if let Err(failure) = remembered.flatten() {
-            let text = failure.in_a_line();
-            self.reporter.warn(&format!("the next start is without what this reload was given: {text}"));
-        }
-    }
-
-    /// Takes an environment for what is read from now on: a reload that follows this one is of the same.
-    fn move_to(&self, name: String) -> Moved {
-        let from = self.source.now().given_environment.replace(name.clone());
-        Moved { to: name, from }
-    }
-
-    /// Goes back to the environment before, unless yet another was asked for since.
-    fn stay_where(&self, moved: Option<Moved>) {
-        let Some(Moved { to, from }) = moved else { return };
-        let given = &mut self.source.now().given_environment;
-        if given.as_ref() == Some(&to) {
-            *given = from;
-        }
-    }
-
-    fn arrive_at(&self, next: Next) {
+    /// A reload has ended: what it was to bring is there, or is forgotten. Says whether it has given the app something.
+    fn settle(&self, next: Next, outcome: &ReloadOutcome) -> bool {
         let mut now = self.source.now();
-        let Next { fresh, command, env, environment: _ } = next;
+        now.wanted.pop_front();
+        if !matches!(outcome, ReloadOutcome::Reloaded { .. }) {
+            return false;
+        }
+        let Next { fresh, given } = next;
         if let Some((app, workers)) = fresh {
             (now.command, now.layer, now.config) = (app.command, app.layer, app.config);
             // One that was asked for otherwise meanwhile stays, as long as the source says what it said.
@@ -416,23 +441,48 @@ impl Commander {
                 tokio::spawn(async move { drop(handle.scale(workers).await) });
             }
         }
-        now.given_command = command.or(now.given_command.take());
-        now.given_variables.extend(env.iter().map(|(name, _)| name.to_string_lossy().into_owned()));
+        let before = now.given.clone();
+        now.given.join(given);
+        now.given != before
     }
-}
 
-/// The environment that a reload asks for, and the one that was asked for before.
-struct Moved {
-    to: String,
-    from: Option<String>,
+    /// Has the app started with what reloads gave it the next time, too.
+    async fn remember(&self) {
+        let Some(state) = self.fixed.state.clone() else { return };
+        let (name, source) = (self.fixed.name.clone(), Arc::clone(&self.source));
+        let remember = move || -> Result<(), Failure> {
+            let name: AppName = name.parse().map_err(anyhow::Error::msg)?;
+            state.change(|change| {
+                let Some(record) = state.record(&name)? else { return Ok(()) };
+                // As it is by now: whoever comes last writes all of it.
+                let given = source.now().given.clone();
+                change.keep(&record.giving(given))
+            })
+        };
+        let (tell, told) = oneshot::channel();
+        // On a thread that may outlast our patience, and is no reason for the program to stay.
+        let remembered = match spawn_deaf("remember", move || drop(tell.send(remember()))) {
+            Ok(()) => match timeout(MEMORY_PATIENCE, told).await {
+                Ok(Ok(remembered)) => remembered,
+                Ok(Err(_)) => Err(Failure::from(anyhow!("the thread that was to keep it in mind died"))),
+                Err(_) => {
+                    let patience = readable::duration(MEMORY_PATIENCE);
+                    Err(Failure::from(anyhow!("the state folder has not answered for {patience}")))
+                }
+            },
+            Err(error) => Err(anyhow::Error::new(error).context("start a thread to keep it in mind").into()),
+        };
+        if let Err(failure) = remembered {
+            let text = failure.in_a_line();
+            self.reporter.warn(&format!("the next start may be without what this reload was given: {text}"));
+        }
+    }
 }
 
 /// What a reload is to bring.
 struct Next {
     fresh: Option<(App, u16)>,
-    command: Option<Vec<OsString>>,
-    env: Vec<(OsString, OsString)>,
-    environment: Option<Moved>,
+    given: Given,
 }
 
 impl Control for Commander {
@@ -457,14 +507,17 @@ impl Control for Commander {
 
     async fn reload(&self, mut wish: Reload, environment: Option<String>) -> Result<Reloading, Refusal> {
         let _hold = self.hold();
+        // One after the other: each is read as it is to be after those that were asked for before it.
+        let mut last = self.last.lock().await;
+        let environment = environment.or_else(|| self.source.now().environment());
         let fresh = self.read(environment.clone()).await;
         let fresh = fresh.map_err(|failure| Refusal(failure.in_a_line()))?;
-        let mut next = Next {
-            fresh: None,
-            command: wish.command.clone(),
-            env: wish.env.clone(),
-            environment: environment.map(|name| self.move_to(name)),
+        let given = Given {
+            command: wish.command.as_ref().map(|command| command.iter().map(text).collect()),
+            env: wish.env.iter().map(|(key, value)| (text(key), text(value))).collect(),
+            environment: environment.clone(),
         };
+        let mut next = Next { fresh: None, given };
         let mut notices = Vec::new();
         if let Some(fresh) = fresh {
             next.fresh = Some((fresh.app, fresh.settings.pool.workers));
@@ -474,7 +527,10 @@ impl Control for Commander {
                 self.reporter.warn(text);
             }
         }
-        Ok(Reloading { notices, news: self.follow(self.handle.reload(wish), next) })
+        self.source.now().wanted.push_back(environment);
+        let (over, end) = oneshot::channel();
+        let before = last.replace(end);
+        Ok(Reloading { notices, news: self.follow(self.handle.reload(wish), next, before, over) })
     }
 
     fn upgrade(&self, wish: Upgrade) -> UpgradeProgress {
@@ -503,19 +559,22 @@ impl Control for Commander {
 
     fn describe(&self) -> DescriptionView {
         let (now, fixed) = (self.source.now(), &*self.fixed);
-        let command = now.given_command.as_ref().unwrap_or(&now.command);
+        let command = match &now.given.command {
+            Some(command) => command.clone(),
+            None => now.command.iter().map(text).collect(),
+        };
         let in_force = self.source.begun.taking_up(&now.layer, &TAKEN_UP);
         let Shown { options, mut variables, secrets } = in_force.shown();
         let waiting = self.source.waiting(&now.layer).into_iter().map(str::to_owned).collect();
-        variables.extend(now.given_variables.iter().cloned());
+        variables.extend(now.variables());
         variables.sort_unstable();
         variables.dedup();
         DescriptionView {
             name: fixed.name.clone(),
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            command: command.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
-            command_line: as_typed(command),
+            command_line: as_typed(&command),
+            command,
             folder: fixed.folder.clone(),
             workers: now.workers,
             config: now.config.clone(),

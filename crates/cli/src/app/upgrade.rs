@@ -25,6 +25,7 @@ use crate::log::{self, LogSettings};
 use crate::metrics::Tally;
 use crate::report::Reporter;
 use crate::runtime_folder::{AppFolder, Claim};
+use crate::state_folder::StateFolder;
 
 /// What this program leaves to the next.
 pub(super) struct Luggage {
@@ -63,6 +64,9 @@ struct LuggageSaved {
     readiness: ReadinessSaved,
     source: SourceSaved,
     background: bool,
+    /// Where it is kept how it was started.
+    #[serde(default)]
+    state: Option<StateFolder>,
     /// Where its workers were started first: the folder may have gone since.
     #[serde(default)]
     cwd: Option<String>,
@@ -101,6 +105,7 @@ impl Program for Luggage {
             readiness: super::lock(&self.readiness).save(),
             source: self.commander.save_source(),
             background: self.commander.is_background(),
+            state: self.commander.state().cloned(),
             cwd: Some(self.commander.cwd().to_owned()),
         };
         // These shapes have no map with keys that aren't strings, the one thing that can't be written.
@@ -187,11 +192,12 @@ pub(crate) async fn resume(mut legacy: Legacy) -> Result<ExitCode, Failure> {
     let reporter = Reporter::new(&settings.name, workers, &output, !saved.background, file)
         .context("start the threads that write output")?;
     reporter.count_from(saved.lines.0, saved.lines.1);
-    // Older programs don't say it.
+    // Older programs don't say either.
     let cwd = saved.cwd.unwrap_or_else(|| cwd_of(&settings).unwrap_or_default());
+    let state = saved.state.or_else(|| StateFolder::from_env().ok().filter(|_| saved.background));
     let seat = Seat {
         command: as_typed(&settings.command),
-        fixed: Fixed::new(cwd, &folder, saved.log.as_ref(), saved.background),
+        fixed: Fixed::new(cwd, &folder, saved.log.as_ref(), saved.background, state),
         name: settings.name,
         folder,
         claim: Arc::new(claim),

@@ -29,6 +29,7 @@ the demo answers on http://{address}/ - open it, or try:
         log: None,
         metrics: None,
         is_background: false,
+        told: None,
         welcome: Some(welcome),
     })
     .await

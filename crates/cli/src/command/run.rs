@@ -5,6 +5,7 @@ use clap::ArgMatches;
 
 use crate::app::{self, Begin, Source};
 use crate::args::RunArgs;
+use crate::background;
 use crate::config::Typed;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -13,18 +14,22 @@ use crate::sockets;
 
 /// Runs the app until it has ended.
 pub(super) async fn execute(args: &RunArgs, matches: &ArgMatches) -> Result<ExitCode, Failure> {
-    if args.background {
+    let told = if args.background {
         // A session of its own: no terminal, and what is typed there, reaches it.
         rustix::process::setsid().context("begin a session of its own")?;
-    }
-    let typed = Typed::of_run(args, matches);
+        background::told()?
+    } else {
+        None
+    };
+    let given = told.as_ref().map(|told| told.record.given().clone()).unwrap_or_default();
+    let typed = Typed::of_run(args, matches).given(&given);
     let app = typed.resolve()?;
     let mut settings = settings::of_app(&app)?;
     settings.given = sockets::given()?;
     let name: AppName = settings.name.parse().map_err(anyhow::Error::msg)?;
     let log = settings::log_of(&app.options, &name, args.background)?;
     let (output, metrics) = (app.options.output.clone(), app.options.metrics);
-    let source = Source::new(typed, app, &settings);
+    let source = Source::new(typed, given, app, &settings);
     let begin = Begin {
         settings,
         output: &output,
@@ -32,6 +37,7 @@ pub(super) async fn execute(args: &RunArgs, matches: &ArgMatches) -> Result<Exit
         log,
         metrics,
         is_background: args.background,
+        told,
         welcome: None,
     };
     app::run(begin).await

@@ -19,6 +19,7 @@ use crate::args::{AppOptions, RunArgs, StartArgs};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::settings::{self, AppName};
+use crate::state_folder::Given;
 use crate::view::ConfigView;
 
 /// An app as it is to be run.
@@ -72,6 +73,19 @@ impl Typed {
     /// The same about an app of a file.
     pub(crate) fn with_file(self, file: &File, app: &AppName) -> Self {
         Self { file: Some(file.path.clone()), app: Some(app.clone()), ..self }
+    }
+
+    /// The same with what reloads gave the app lying over it.
+    pub(crate) fn given(mut self, given: &Given) -> Self {
+        let mut upper = Layer::default();
+        upper.command = given.command.as_ref().map(|command| command.iter().map(OsString::from).collect());
+        if !given.env.is_empty() {
+            let words = given.env.iter().map(|(key, value)| format!("{key}={value}").into());
+            upper.set("env", Setting { value: Value::Words(words.collect()), origin: Origin::Typed });
+        }
+        self.layer.cover(&upper, &Catalogue::new());
+        self.environment = given.environment.clone().or(self.environment);
+        self
     }
 
     /// The same in another environment.

@@ -10,7 +10,16 @@ use serde::{Deserialize, Serialize};
 use crate::settings::AppName;
 
 /// What the files say of their own shape. One that is newer than this program is not read.
-const VERSION: u32 = 1;
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+struct Version(u32);
+
+impl Version {
+    /// What reloads gave stands among the arguments, if anywhere.
+    const FIRST: Self = Self(1);
+    /// It stands by itself: who knows only the first would start the app without it.
+    const GIVING: Self = Self(2);
+}
 
 /// How an app was started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +34,27 @@ pub(crate) struct Record {
     /// Those whose names are not text.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     odd_environment: Vec<(Word, Word)>,
+    #[serde(default)]
+    given: Given,
+}
+
+/// What reloads gave an app. It lies over what was typed, and the later over the earlier.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Given {
+    pub(crate) command: Option<Vec<String>>,
+    pub(crate) env: BTreeMap<String, String>,
+    /// Of its config file.
+    pub(crate) environment: Option<String>,
+}
+
+impl Given {
+    /// Lays what a later reload gave over it.
+    pub(crate) fn join(&mut self, later: Self) {
+        self.command = later.command.or(self.command.take());
+        self.env.extend(later.env);
+        self.environment = later.environment.or(self.environment.take());
+    }
 }
 
 /// The apps that are to be started again.
@@ -59,46 +89,26 @@ impl Record {
             }
         }
         Self {
-            version: Version,
+            version: Version::FIRST,
             name,
             arguments: arguments.into_iter().map(Word).collect(),
             folder: Word(folder.into()),
             log: Word(log.into()),
             environment: text,
             odd_environment: odd,
+            given: Given::default(),
         }
     }
 
-    /// The same with what a reload was given: the command instead, and each variable over what it was set to.
-    pub(crate) fn with(mut self, command: Option<Vec<OsString>>, env: &[(OsString, OsString)]) -> Self {
-        let options = self.arguments.iter().position(|word| word.0 == "--").unwrap_or(self.arguments.len());
-        let mut behind = self.arguments.split_off(options);
-        for (key, value) in env {
-            let mut word = OsString::from("--env=");
-            word.push(key);
-            word.push("=");
-            let set = word.clone();
-            self.arguments.retain(|word| !word.0.as_bytes().starts_with(set.as_bytes()));
-            word.push(value);
-            self.arguments.push(Word(word));
-        }
-        if let Some(command) = command {
-            behind = [OsString::from("--")].into_iter().chain(command).map(Word).collect();
-        }
-        self.arguments.append(&mut behind);
-        self
+    /// The same with what reloads gave the app.
+    pub(crate) fn giving(self, given: Given) -> Self {
+        let version = if given == Given::default() { Version::FIRST } else { Version::GIVING };
+        Self { version, given, ..self }
     }
 
-    /// The same app in another environment of its config file; `None` if it is from none.
-    pub(crate) fn in_environment(&self, name: &str) -> Option<Self> {
-        let is = |at: usize, word: &str| self.arguments.get(at).is_some_and(|known| known.0 == word);
-        // Options of the app stand behind it, each in one word; a command has a `--` before it.
-        let end = self.arguments.iter().position(|word| word.0 == "--").unwrap_or(self.arguments.len());
-        let app = (0..end).find(|at| is(*at, "--app"))?;
-        let mut same = self.clone();
-        let old = if is(app + 2, "--env-name") { app + 2..app + 4 } else { app + 2..app + 2 };
-        same.arguments.splice(old, ["--env-name", name].map(|word| Word(word.into())));
-        Some(same)
+    /// What reloads gave the app: it lies over the arguments.
+    pub(crate) fn given(&self) -> &Given {
+        &self.given
     }
 
     pub(crate) fn name(&self) -> &AppName {
@@ -126,7 +136,7 @@ impl Record {
 
 impl SavedList {
     pub(crate) fn new(apps: Vec<SavedApp>) -> Self {
-        Self { version: Version, apps }
+        Self { version: Version::FIRST, apps }
     }
 }
 
@@ -157,14 +167,9 @@ impl From<WordShape> for Word {
     }
 }
 
-/// [`VERSION`], on paper.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "u32", into = "u32")]
-struct Version;
-
 impl From<Version> for u32 {
-    fn from(_: Version) -> Self {
-        VERSION
+    fn from(version: Version) -> Self {
+        version.0
     }
 }
 
@@ -172,9 +177,10 @@ impl TryFrom<u32> for Version {
     type Error = String;
 
     fn try_from(version: u32) -> Result<Self, String> {
-        match version {
-            VERSION => Ok(Self),
-            _ => Err(format!("it has version {version}, and this allcores knows version {VERSION}")),
+        let Self(last) = Self::GIVING;
+        if (1..=last).contains(&version) {
+            return Ok(Self(version));
         }
+        Err(format!("it has version {version}, and this allcores knows versions up to {last}"))
     }
 }

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use super::{Record, SavedApp, SavedList, StateFolder};
+use super::{Given, Record, SavedApp, SavedList, StateFolder};
 use crate::exit_code::ExitCode;
 
 fn choose(variables: &[(&str, &str)], uid: u32) -> Option<StateFolder> {
@@ -46,25 +46,6 @@ fn the_folder_is_said_or_the_systems_or_the_users() {
 }
 
 #[test]
-fn a_record_of_a_file_can_be_of_another_environment() {
-    let of = |words: &[&str]| {
-        let arguments = words.iter().map(OsString::from).collect();
-        Record::new("web".parse().unwrap(), arguments, "/srv".into(), PathBuf::new(), [])
-    };
-    let moved = |words: &[&str]| {
-        let record = of(words).in_environment("test")?;
-        let words = record.arguments().map(|word| word.to_str().unwrap().to_owned());
-        Some(words.collect::<Vec<_>>().join(" "))
-    };
-    let plain = ["--name", "web", "--config", "/a.toml", "--app", "web", "--workers=2"];
-    let expected = Some("--name web --config /a.toml --app web --env-name test --workers=2".to_owned());
-    assert_eq!(moved(&plain), expected);
-    let named = [&plain[..6], &["--env-name", "production", "--workers=2"]].concat();
-    assert_eq!(moved(&named), expected);
-    assert_eq!(moved(&["--name", "web", "--", "node", "--app", "x"]), None);
-}
-
-#[test]
 fn a_record_comes_back_as_it_was_in_whatever_bytes() {
     let temporary = tempfile::tempdir().unwrap();
     let state = folder(&temporary.path().join("state"));
@@ -84,26 +65,28 @@ fn a_record_comes_back_as_it_was_in_whatever_bytes() {
 }
 
 #[test]
-fn what_a_reload_was_given_lies_over_what_was_typed() {
-    let of = |arguments: &[&str]| {
-        let arguments = arguments.iter().map(Into::into).collect();
-        Record::new("web".parse().unwrap(), arguments, "/srv".into(), "/srv/web.log".into(), [])
+fn what_reloads_gave_is_part_of_a_record_that_older_programs_refuse() {
+    let of = |command: Option<&str>, env: &[(&str, &str)], environment: Option<&str>| Given {
+        command: command.map(|word| vec![word.to_owned()]),
+        env: env.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+        environment: environment.map(str::to_owned),
     };
-    let variable = |key: &str, value: &str| (OsString::from(key), OsString::from(value));
-    let typed = of(&["--name", "web", "--env=A=1", "--env=AB=1", "--", "node", "--env=A=1"]);
-    let with = typed.clone().with(None, &[variable("A", "2=3"), variable("C", "")]);
-    let expected = ["--name", "web", "--env=AB=1", "--env=A=2=3", "--env=C=", "--", "node", "--env=A=1"];
-    assert_eq!(with, of(&expected));
-    let of_file = of(&["--name", "web", "--config", "/srv/allcores.toml", "--app", "web"]);
-    let with = of_file.clone().with(Some(vec!["node".into(), "2.js".into()]), &[]);
-    let expected = ["--name", "web", "--config", "/srv/allcores.toml", "--app", "web", "--", "node", "2.js"];
-    assert_eq!(with, of(&expected));
-    assert_eq!(with.with(Some(vec!["node".into(), "2.js".into()]), &[]), of(&expected));
-    assert_eq!(of_file.clone().with(None, &[]), of_file);
+    let mut given = of(Some("a"), &[("A", "1"), ("B", "1")], None);
+    given.join(of(None, &[("B", "2=3"), ("C", "")], Some("test")));
+    assert_eq!(given, of(Some("a"), &[("A", "1"), ("B", "2=3"), ("C", "")], Some("test")));
+    given.join(of(Some("b"), &[], None));
     assert_eq!(
-        typed.with(Some(vec!["x".into()]), &[]),
-        of(&["--name", "web", "--env=A=1", "--env=AB=1", "--", "x"])
+        (given.command.as_deref(), given.environment.as_deref()),
+        (Some(&["b".into()][..]), Some("test"))
     );
+    let written = |given| serde_json::to_value(record().giving(given)).unwrap();
+    assert_eq!(written(given.clone())["version"], 2);
+    assert_eq!(serde_json::from_value::<Record>(written(given.clone())).unwrap().given(), &given);
+    assert_eq!(written(Given::default())["version"], 1);
+    // As the version before wrote it.
+    let mut before = written(Given::default());
+    before.as_object_mut().unwrap().remove("given");
+    assert_eq!(serde_json::from_value::<Record>(before).unwrap(), record());
 }
 
 #[test]
@@ -140,7 +123,7 @@ fn what_cannot_be_understood_is_refused_with_its_place() {
     let temporary = tempfile::tempdir().unwrap();
     let state = folder(temporary.path());
     state.prepare().unwrap();
-    for (text, part) in [("{", "EOF"), ("{\"version\": 2}", "version 2"), ("[]", "web.json")] {
+    for (text, part) in [("{", "EOF"), ("{\"version\": 3}", "version 3"), ("[]", "web.json")] {
         std::fs::write(state.record_file(record().name()), text).unwrap();
         let failure = state.record(record().name()).unwrap_err();
         assert_eq!(failure.code(), ExitCode::StateFolder);
@@ -179,7 +162,9 @@ fn what_many_change_at_once_has_all_their_changes() {
     let add = |name: String| {
         state.change(|change| {
             let record = state.record(record().name())?.expect("it was kept");
-            change.keep(&record.with(None, &[(name.into(), OsString::new())]))
+            let mut given = record.given().clone();
+            given.env.insert(name, String::new());
+            change.keep(&record.giving(given))
         })
     };
     std::thread::scope(|scope| {
@@ -187,5 +172,5 @@ fn what_many_change_at_once_has_all_their_changes() {
             scope.spawn(move || (0..10).for_each(|count| add(format!("{thread}-{count}")).unwrap()));
         }
     });
-    assert_eq!(state.record(record().name()).unwrap().unwrap().arguments().count(), 4 + 40);
+    assert_eq!(state.record(record().name()).unwrap().unwrap().given().env.len(), 40);
 }

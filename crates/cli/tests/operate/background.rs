@@ -400,7 +400,7 @@ fn a_description_says_how_the_app_was_made_and_no_value_of_a_variable() {
     }
     // What was typed is kept, for the next start; what a secret is, is not.
     let record = fs::read_to_string(folder.path().join("state/apps/web.json")).unwrap();
-    assert!(record.contains("GIVEN=hunter3") && !record.contains("hunter2"), "{record}");
+    assert!(record.contains("hunter3") && !record.contains("hunter2"), "{record}");
 }
 
 #[test]

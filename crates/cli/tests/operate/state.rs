@@ -1,12 +1,13 @@
-//! What is kept of apps in the background, while several commands want to change it.
+//! What is kept of apps in the background, while several commands and the apps themselves want to change it.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use allcores_testing::skip;
 use rustix::process::{Pid, Signal, geteuid, kill_process};
+use serde_json::{Value, json};
 
 use crate::folder::{Folder, Run};
 
@@ -19,6 +20,18 @@ command = $COMMAND
 workers = 1
 kill-timeout = \"1s\"
 env = { HOST = \"$HOST\", PORT = $PORT, A = \"one\" }
+";
+
+/// Environments that are no good: one is so after a while, as the test says, the others at once.
+const BAD: &str = "
+[apps.web.environments.slow]
+command = [\"sh\", \"-c\", \"until [ -e $GO ]; do sleep 0.01; done; exit 1\"]
+
+[apps.web.environments.bad]
+command = [\"sh\", \"-c\", \"exit 1\"]
+
+[apps.web.environments.other]
+env = { A = \"other\" }
 ";
 
 /// A folder with an app `web` that runs in the background.
@@ -39,6 +52,16 @@ fn end(child: Child) -> Run {
     child.wait_with_output().unwrap().into()
 }
 
+/// Carries out several commands at once.
+fn at_once(folder: &Folder, commands: &[&[&str]]) -> Vec<Run> {
+    let children: Vec<Child> = commands.iter().map(|arguments| begin(folder, arguments)).collect();
+    children.into_iter().map(end).collect()
+}
+
+fn record(folder: &Folder, name: &str) -> PathBuf {
+    folder.path().join(format!("state/apps/{name}.json"))
+}
+
 fn primary(folder: &Folder, name: &str) -> Pid {
     let pid = folder.status(name)["pid"].as_i64().unwrap();
     Pid::from_raw(i32::try_from(pid).unwrap()).unwrap()
@@ -51,6 +74,91 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     while !is_so() {
         assert!(Instant::now() < deadline, "{what}");
     }
+}
+
+/// Puts a pipe that nobody writes to in the place of a file: who reads it waits, as on a disk that does not answer.
+fn no_answer(path: &Path) {
+    fs::remove_file(path).unwrap();
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+}
+
+#[test]
+fn what_reloads_that_are_joined_were_given_holds_at_the_next_start_all_of_it() {
+    let folder = running();
+    for round in 0..3 {
+        let given: Vec<String> = (0..5).map(|number| format!("--env=R{round}K{number}=given")).collect();
+        let commands: Vec<[&str; 3]> = given.iter().map(|given| ["reload", "web", given]).collect();
+        let commands: Vec<&[&str]> = commands.iter().map(|command| &command[..]).collect();
+        for run in at_once(&folder, &commands) {
+            run.code(0).has(&["serves"]);
+        }
+    }
+    folder.allcores(&["restart", "web", "--hard"]).code(0);
+    for name in (0..3).flat_map(|round| (0..5).map(move |number| format!("R{round}K{number}"))) {
+        assert_eq!(folder.ask(&name), "given", "{name}");
+    }
+}
+
+#[test]
+fn a_record_of_a_version_that_wrote_what_reloads_gave_into_the_arguments_is_one() {
+    let folder = running();
+    folder.allcores(&["stop", "web"]).code(0);
+    let path = record(&folder, "web");
+    let mut text: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    text["version"] = json!(1);
+    let fields = text.as_object_mut().unwrap();
+    fields.remove("given");
+    fields["arguments"].as_array_mut().unwrap().push(json!("--env=A=before"));
+    fs::write(&path, text.to_string()).unwrap();
+    folder.allcores(&["restart", "web", "--hard"]).code(0);
+    assert_eq!(folder.ask("A"), "before");
+    folder.allcores(&["reload", "web", "--env", "B=given"]).code(0);
+    folder.allcores(&["restart", "web", "--hard"]).code(0);
+    assert_eq!((folder.ask("A"), folder.ask("B")), ("before".to_owned(), "given".to_owned()));
+    folder.allcores(&["reload", "web", "--env", "A=after"]).code(0);
+    folder.allcores(&["restart", "web", "--hard"]).code(0);
+    assert_eq!((folder.ask("A"), folder.ask("B")), ("after".to_owned(), "given".to_owned()));
+}
+
+#[test]
+fn reloads_that_fail_one_after_the_other_leave_the_app_where_it_was() {
+    let folder = Folder::new();
+    let go = folder.path().join("go");
+    folder.write("allcores.toml", &format!("{WEB}{}", BAD.replace("$GO", go.to_str().unwrap())));
+    folder.allcores(&["start"]).code(0);
+    for next in ["bad", "other"] {
+        let _ = fs::remove_file(&go);
+        let first = begin(&folder, &["reload", "web", "--env-name", "slow"]);
+        let is_reloading = || folder.status("web")["reload"].is_object();
+        until("it does not reload", is_reloading);
+        let second = begin(&folder, &["reload", "web", "--env-name", next]);
+        until("the other one is not asked for", || folder.status("web")["reload"]["queued"] == true);
+        fs::write(&go, "").unwrap();
+        end(first).code(8);
+        let (code, serves) = if next == "bad" { (8, "one") } else { (0, "other") };
+        end(second).code(code);
+        folder.allcores(&["reload", "web"]).code(0);
+        assert_eq!(folder.ask("A"), serves);
+        folder.allcores(&["restart", "web", "--hard"]).code(0);
+        assert_eq!(folder.ask("A"), serves);
+    }
+}
+
+#[test]
+fn a_reload_is_told_to_be_done_also_where_it_can_not_be_kept_in_mind() {
+    let folder = running();
+    no_answer(&record(&folder, "web"));
+    let reload = ["reload", "web", "--env", "A=two", "--timeout", "25s"];
+    let reload = begin(&folder, &reload);
+    // What it was given serves, and the last is about to be said.
+    until("it does not reload", || folder.status("web")["generation"] == 2);
+    // An upgrade that comes by then waits for that.
+    let upgrade = begin(&folder, &["upgrade", "web"]);
+    end(reload).code(0).has(&["generation 2 serves"]);
+    end(upgrade).code(0);
+    assert_eq!(folder.ask("A"), "two");
+    assert!(folder.log("web").contains("the next start may be without"), "{}", folder.log("web"));
 }
 
 #[test]
