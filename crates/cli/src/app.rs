@@ -3,6 +3,7 @@
 //! What `run` and `demo` share. Which workers there are and what becomes of them is the engine's affair.
 
 mod commander;
+mod entry;
 mod readiness;
 mod signals;
 mod triggers;
@@ -20,6 +21,7 @@ use tokio::sync::mpsc;
 pub(crate) use commander::Source;
 
 use commander::{Commander, Fixed, cwd_of};
+use entry::Entry;
 use readiness::Readiness;
 use triggers::Triggers;
 
@@ -65,6 +67,8 @@ struct Seat<'a> {
     command: String,
     folder: AppFolder,
     claim: Arc<Claim>,
+    /// `None` for one that is not known in the state folder, or has stayed there already.
+    entry: Option<Entry>,
     listener: Arc<UnixListener>,
     lobby: Lobby,
     reporter: Reporter,
@@ -104,7 +108,9 @@ pub(crate) async fn run(begin: Begin<'_>) -> Result<ExitCode, Failure> {
     let folder = runtime_folder.app(&name.parse::<AppName>().map_err(anyhow::Error::msg)?);
     let claim = folder.claim()?;
     let listener = control::bind(&folder.socket()).map_err(|error| folder.unusable_socket(error))?;
-    let state = told.map(|told| told.state);
+    let state = told.as_ref().map(|told| told.state.clone());
+    // Goes before the claim where the app can't be begun.
+    let entry = told.map(|told| Entry::write(told.state, &told.record)).transpose()?;
     let command = as_typed(&settings.command);
     let workers = settings.pool.workers;
     let fixed = Fixed::new(cwd_of(&settings)?, &folder, log.as_ref(), is_background, state);
@@ -131,6 +137,7 @@ pub(crate) async fn run(begin: Begin<'_>) -> Result<ExitCode, Failure> {
         command,
         folder,
         claim,
+        entry,
         listener,
         lobby,
         reporter,
@@ -150,6 +157,7 @@ async fn conduct(primary: Primary, seat: Seat<'_>, mut welcome: Option<String>) 
         command,
         folder,
         claim,
+        entry,
         listener,
         lobby,
         reporter,
@@ -220,6 +228,10 @@ async fn conduct(primary: Primary, seat: Seat<'_>, mut welcome: Option<String>) 
     server.finish().await;
     drop(triggers);
     signals.abort();
+    // An app that has ended by itself has never served.
+    if let (Some(entry), Ok((Verdict { code: ExitCode::Success, .. }, _))) = (entry, &ended) {
+        entry.stays();
+    }
     claim.clear();
     let (verdict, outcome) = ended.with_context(|| format!("start the app {name}"))?;
     reporter.conclude(&outcome, &verdict);

@@ -46,7 +46,7 @@ pub(crate) struct Started {
 /// How the waiting ended.
 enum End {
     Ready { status: String },
-    Gone(ExitStatus),
+    Gone { status: ExitStatus, said: Option<String> },
     Patience { status: Option<String> },
 }
 
@@ -55,7 +55,7 @@ enum End {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Told {
     pub(crate) record: Record,
-    /// Where that is kept.
+    /// Where it is to keep the record once it has its name.
     pub(crate) state: StateFolder,
 }
 
@@ -71,7 +71,7 @@ pub(crate) fn told() -> Result<Option<Told>, Failure> {
     read().context("read how the app is started").map_err(Failure::from)
 }
 
-/// Starts an app as it is recorded, and waits until all its workers are ready.
+/// Starts an app as it is recorded, and waits until all its workers are ready. It keeps the record itself.
 ///
 /// # Errors
 ///
@@ -98,7 +98,14 @@ pub(crate) async fn start(
     let output = || last_lines(&log, before);
     match end {
         End::Ready { status } => Ok(Started { pid, status }),
-        End::Gone(status) => Err(ended(name, status, &log, &output())),
+        End::Gone { status, said } => {
+            let mut output = output();
+            if output.is_empty() {
+                // Where there is no room for its log, it says so all the same.
+                output.extend(said);
+            }
+            Err(ended(name, status, &log, &output))
+        }
         End::Patience { status } => {
             let patience = readable::duration(patience);
             let mut output = output();
@@ -179,7 +186,11 @@ async fn wait(ear: &Ear, child: Child, patience: Duration) -> Result<End, Failur
             }
             status = &mut gone => {
                 let status = status.context("the thread that waits for the app died")?;
-                return Ok(End::Gone(status.context("wait for the app")?));
+                let status = status.context("wait for the app")?;
+                while let Some(words) = ear.has_heard() {
+                    last = words.into_iter().rev().find_map(Word::into_status).or(last);
+                }
+                return Ok(End::Gone { status, said: last });
             }
             _ = timeout_at(deadline, std::future::pending::<()>()) => {
                 return Ok(End::Patience { status: last });
@@ -267,6 +278,13 @@ impl Ear {
         let mut buffer = [0; 4096];
         let length = self.socket.recv(&mut buffer).await?;
         Ok(Word::read(&buffer[..length]))
+    }
+
+    /// What was said already; `None` if there is nothing more.
+    fn has_heard(&self) -> Option<Vec<Word>> {
+        let mut buffer = [0; 4096];
+        let length = self.socket.try_recv(&mut buffer).ok()?;
+        Some(Word::read(&buffer[..length]))
     }
 }
 

@@ -41,6 +41,14 @@ impl Depot for Store {
     }
 }
 
+/// Tells a service manager, where there is one, why the app could not be begun.
+pub(crate) fn not_begun(reason: &str) {
+    if is_there() {
+        // It may have gone, and the reason is told otherwise, too.
+        let _ = sd_notify::notify(&[NotifyState::Status(reason)]);
+    }
+}
+
 fn is_there() -> bool {
     std::env::var_os(NOTIFY_SOCKET).is_some_and(|socket: OsString| !socket.is_empty())
 }
@@ -159,6 +167,11 @@ pub(crate) enum Word {
 }
 
 impl Word {
+    /// The status that it is, if it is one.
+    pub(crate) fn into_status(self) -> Option<String> {
+        if let Self::Status(status) = self { Some(status) } else { None }
+    }
+
     /// Reads a datagram: the status first, wherever it stands.
     pub(crate) fn read(datagram: &[u8]) -> Vec<Self> {
         let text = String::from_utf8_lossy(datagram);

@@ -201,6 +201,7 @@ pub(crate) async fn resume(mut legacy: Legacy) -> Result<ExitCode, Failure> {
         name: settings.name,
         folder,
         claim: Arc::new(claim),
+        entry: None,
         listener: Arc::new(listener),
         lobby,
         reporter,

@@ -9,11 +9,16 @@ use crate::background;
 use crate::config::Typed;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
+use crate::service;
 use crate::settings::{self, AppName};
 use crate::sockets;
 
 /// Runs the app until it has ended.
 pub(super) async fn execute(args: &RunArgs, matches: &ArgMatches) -> Result<ExitCode, Failure> {
+    run(args, matches).await.inspect_err(|failure| service::not_begun(&failure.in_a_line()))
+}
+
+async fn run(args: &RunArgs, matches: &ArgMatches) -> Result<ExitCode, Failure> {
     let told = if args.background {
         // A session of its own: no terminal, and what is typed there, reaches it.
         rustix::process::setsid().context("begin a session of its own")?;

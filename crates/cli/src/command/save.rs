@@ -6,9 +6,9 @@ use anyhow::{Context as _, anyhow};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{ANSWER_PATIENCE, ask, explain, say, start};
+use super::{ANSWER_PATIENCE, ask, explain, say};
 use crate::args::{ResurrectArgs, SaveArgs};
-use crate::background::Started;
+use crate::background::{self, Started};
 use crate::client::Client;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -66,7 +66,7 @@ pub(super) async fn resurrect(args: &ResurrectArgs) -> Result<ExitCode, Failure>
     for app in list.apps {
         let folder = runtime.find(app.record.name())?;
         if folder.is_running() {
-            say(&format!("{}: runs already\n", folder.name()))?;
+            say(&runs_already(folder.name()))?;
         } else {
             let (state, patience) = (state.clone(), args.timeout);
             rising.spawn(async move { raise(&app, &folder, &state, patience).await });
@@ -89,7 +89,14 @@ async fn raise(
     patience: Duration,
 ) -> Result<String, Failure> {
     let name = app.record.name();
-    let Started { pid, status } = start::start(&app.record, state, patience).await?;
+    let started = match background::start(&app.record, state, patience).await {
+        // Somebody else has started it meanwhile.
+        Err(failure) if failure.code() == ExitCode::NameInUse && folder.is_running() => {
+            return Ok(runs_already(name));
+        }
+        started => started?,
+    };
+    let Started { pid, status } = started;
     let Some(workers) = app.workers else { return Ok(format!("{name}: {status} (pid {pid})\n")) };
     match timeout(patience, Client::new(folder).scale(workers)).await {
         Ok(Ok(status)) => {
@@ -99,6 +106,10 @@ async fn raise(
         Ok(Err(error)) => Err(explain(folder, "started; scale", error)),
         Err(_) => Err(not_scaled(name, workers, patience)),
     }
+}
+
+fn runs_already(name: &AppName) -> String {
+    format!("{name}: runs already\n")
 }
 
 fn not_scaled(name: &AppName, workers: u16, patience: Duration) -> Failure {

@@ -35,24 +35,38 @@ pub(super) async fn execute(args: &StartArgs, matches: &ArgMatches) -> Result<Ex
     let runtime = RuntimeFolder::from_env()?;
     for launch in launches {
         let folder = runtime.find(launch.record.name())?;
-        match (folder.is_running(), launch.may_run) {
-            (false, _) => starting.push(launch.record),
-            (true, true) => {
-                let name = folder.name();
-                if let Some(wanted) = &args.env_name
-                    && let Err(failure) = runs_in(&folder, wanted).await
-                {
-                    failures.push(failure);
-                    continue;
-                }
-                let pid = folder.holder().map(|pid| format!(" (pid {pid})")).unwrap_or_default();
-                say(&format!("{name}: runs already{pid}; for its new settings: allcores reload {name}\n"))?;
-            }
-            (true, false) => failures.push(folder.in_use(folder.holder())),
+        if folder.is_running() {
+            failures.extend(runs_already(&folder, launch.may_run, args).await.err());
+        } else {
+            starting.push(launch);
         }
     }
-    failures.extend(start_all(starting, &state, args.timeout).await?);
+    let may_run: Vec<AppName> =
+        starting.iter().filter(|launch| launch.may_run).map(|launch| launch.record.name().clone()).collect();
+    let records = starting.into_iter().map(|launch| launch.record).collect();
+    for (name, failure) in start_each(records, &state, args.timeout).await? {
+        let folder = runtime.find(&name)?;
+        // Somebody else has started it meanwhile.
+        if failure.code() == ExitCode::NameInUse && folder.is_running() {
+            failures.extend(runs_already(&folder, may_run.contains(&name), args).await.err());
+        } else {
+            failures.push(failure);
+        }
+    }
     Failure::of_all(failures)
+}
+
+/// Says that an app runs, which is as good as starting it where it `may_run`.
+async fn runs_already(folder: &AppFolder, may_run: bool, args: &StartArgs) -> Result<(), Failure> {
+    let name = folder.name();
+    if !may_run {
+        return Err(folder.in_use(folder.holder()));
+    }
+    if let Some(wanted) = &args.env_name {
+        runs_in(folder, wanted).await?;
+    }
+    let pid = folder.holder().map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+    say(&format!("{name}: runs already{pid}; for its new settings: allcores reload {name}\n")).map(drop)
 }
 
 /// Makes sure that an app which runs does so in this environment of its file.
@@ -77,16 +91,26 @@ async fn runs_in(folder: &AppFolder, wanted: &str) -> Result<(), Failure> {
     Err(Failure::new(ExitCode::NameInUse, anyhow!(text)).next(next))
 }
 
-/// Starts apps at once; says how each did, and returns those that did not.
+/// Starts apps at once; says how each did, and returns why those did not that did not.
 pub(super) async fn start_all(
     records: Vec<Record>,
     state: &StateFolder,
     patience: Duration,
 ) -> Result<Vec<Failure>, Failure> {
+    let failed = start_each(records, state, patience).await?;
+    Ok(failed.into_iter().map(|(_, failure)| failure).collect())
+}
+
+/// The same, with the names of those that did not.
+async fn start_each(
+    records: Vec<Record>,
+    state: &StateFolder,
+    patience: Duration,
+) -> Result<Vec<(AppName, Failure)>, Failure> {
     let mut starting = JoinSet::new();
     for record in records {
         let state = state.clone();
-        starting.spawn(async move { (start(&record, &state, patience).await, record) });
+        starting.spawn(async move { (background::start(&record, &state, patience).await, record) });
     }
     let mut failures = Vec::new();
     while let Some(ended) = starting.join_next().await {
@@ -94,34 +118,10 @@ pub(super) async fn start_all(
             (Ok(Started { pid, status }), record) => {
                 say(&format!("{}: {status} (pid {pid})\n", record.name()))?;
             }
-            (Err(failure), _) => failures.push(failure),
+            (Err(failure), record) => failures.push((record.name().clone(), failure)),
         }
     }
     Ok(failures)
-}
-
-/// Starts an app, and keeps in mind how. One that was not known before and ended at once is not remembered.
-pub(super) async fn start(
-    record: &Record,
-    state: &StateFolder,
-    patience: Duration,
-) -> Result<Started, Failure> {
-    let before = state.change(|change| {
-        let before = state.record(record.name())?;
-        change.keep(record)?;
-        Ok(before)
-    })?;
-    let started = background::start(record, state, patience).await;
-    let Err(failure) = &started else { return started };
-    let runs = RuntimeFolder::from_env()?.find(record.name())?.is_running();
-    // Who was there first was started otherwise.
-    if !runs || failure.code() == ExitCode::NameInUse {
-        state.change(|change| match &before {
-            Some(before) => change.keep(before),
-            None => change.forget(record.name()).map(drop),
-        })?;
-    }
-    started
 }
 
 fn launches(args: &StartArgs, matches: &ArgMatches, state: &StateFolder) -> Result<Vec<Launch>, Failure> {

@@ -42,7 +42,7 @@ impl StateFolder {
 }
 
 impl Change<'_> {
-    /// Keeps in mind how an app was started.
+    /// Keeps in mind how an app was started. Only who has claimed its name knows that.
     pub(crate) fn keep(&self, record: &Record) -> Result<(), Failure> {
         write(&self.folder.record_file(record.name()), record)
     }

@@ -122,6 +122,52 @@ fn a_record_of_a_version_that_wrote_what_reloads_gave_into_the_arguments_is_one(
 }
 
 #[test]
+fn of_two_who_start_an_app_at_once_both_find_it_running_and_known() {
+    let folder = Folder::new();
+    folder.write("allcores.toml", WEB);
+    for _ in 0..8 {
+        for run in at_once(&folder, &[&["start"], &["start"]]) {
+            let is_said = run.out.contains("1 worker ready") || run.out.contains("runs already");
+            assert!(is_said, "{run:?}");
+            run.code(0);
+        }
+        assert!(record(&folder, "web").exists(), "what runs is not known");
+        folder.allcores(&["delete", "web"]).code(0);
+    }
+}
+
+#[test]
+fn an_app_that_is_started_while_it_is_deleted_is_known() {
+    let folder = running();
+    folder.allcores(&["save"]).code(0);
+    // It is stopped, and about to be forgotten: as soon as it has been read what was saved.
+    let saved = folder.path().join("state/saved.json");
+    no_answer(&saved);
+    let lock = folder.path().join("run/web/lock");
+    let delete = begin(&folder, &["delete", "web"]);
+    until("it does not stop", || !lock.exists());
+    let start = begin(&folder, &["start"]);
+    until("it has not got its name", || lock.exists());
+    fs::write(&saved, "{\"version\": 1, \"apps\": []}").unwrap();
+    end(delete).code(0).has(&["web: deleted"]);
+    end(start).code(0).has(&["web: 1 worker ready"]);
+    folder.allcores(&["stop", "web"]).code(0);
+    folder.allcores(&["ls"]).code(0).has(&["web", "stopped"]);
+}
+
+#[test]
+fn an_app_that_fails_to_start_otherwise_is_known_as_it_was_before() {
+    let folder = running();
+    folder.allcores(&["stop", "web"]).code(0);
+    let before = fs::read(record(&folder, "web")).unwrap();
+    folder.write("bad.toml", "[apps.web]\ncommand = [\"sh\", \"-c\", \"exit 7\"]\nbackoff = \"1ms\"\n");
+    folder.allcores(&["start", "./bad.toml"]).code(3);
+    assert_eq!(fs::read(record(&folder, "web")).unwrap(), before);
+    folder.allcores(&["start", "web"]).code(0);
+    assert_eq!(folder.ask("A"), "one");
+}
+
+#[test]
 fn reloads_that_fail_one_after_the_other_leave_the_app_where_it_was() {
     let folder = Folder::new();
     let go = folder.path().join("go");
@@ -216,4 +262,28 @@ fn on_a_full_disk_both_lists_stay_as_they_are() {
     );
     let mut command = folder.command_of("unshare".as_ref(), &["--mount", "sh", "-c", &script]);
     Run::from(command.output().unwrap()).code(11).has(&["No space left on device", "make room there"]);
+}
+
+#[test]
+fn an_app_that_can_not_be_kept_in_mind_is_not_started_and_it_is_said_why() {
+    if !geteuid().is_root() || !Path::new("/usr/bin/unshare").exists() {
+        skip!("no file system can be mounted here");
+    }
+    let folder = Folder::new();
+    folder.write("allcores.toml", WEB);
+    let state = folder.path().join("state");
+    fs::create_dir(&state).unwrap();
+    // Its log is there, too.
+    let script = format!(
+        "mount -t tmpfs -o size=64k,mode=700 none {0} || exit 99
+        dd if=/dev/zero of={0}/fill bs=4k 2>/dev/null
+        {1} start; code=$?
+        [ -z \"$(ls -A {0}/apps)\" ] || exit 98
+        exit $code",
+        state.display(),
+        env!("CARGO_BIN_EXE_allcores"),
+    );
+    let mut command = folder.command_of("unshare".as_ref(), &["--mount", "sh", "-c", &script]);
+    Run::from(command.output().unwrap()).code(11).has(&["No space left on device", "web.json"]);
+    folder.allcores(&["ls"]).code(0).has(&["no app is running"]);
 }
