@@ -55,6 +55,8 @@ enum End {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Told {
     pub(crate) record: Record,
+    /// How many workers it is to have, where that is another number than it says itself.
+    pub(crate) workers: Option<u16>,
     /// Where it is to keep the record once it has its name.
     pub(crate) state: StateFolder,
 }
@@ -71,13 +73,15 @@ pub(crate) fn told() -> Result<Option<Told>, Failure> {
     read().context("read how the app is started").map_err(Failure::from)
 }
 
-/// Starts an app as it is recorded, and waits until all its workers are ready. It keeps the record itself.
+/// Starts an app as it is recorded, with so many workers if that is not what it says itself, and waits until all of them are
+/// ready. It keeps the record itself.
 ///
 /// # Errors
 ///
 /// It ended, with its own exit code; or was not ready in time, and goes on.
 pub(crate) async fn start(
     record: &Record,
+    workers: Option<u16>,
     state: &StateFolder,
     patience: Duration,
 ) -> Result<Started, Failure> {
@@ -88,7 +92,7 @@ pub(crate) async fn start(
     let log = record.log();
     let (file, before) = open_log(&log)?;
     let ear = Ear::open(&runtime, name)?;
-    let told = tell(&Told { record: record.clone(), state: state.clone() })?;
+    let told = tell(&Told { record: record.clone(), workers, state: state.clone() })?;
     let child = spawn(record, &ear.path, told, file)?;
     let pid = child.id();
     let parting = Parting::new(format!("{name} goes on (pid {pid}); to end it: allcores stop {name}"));

@@ -35,6 +35,8 @@ async fn run(args: &RunArgs, matches: &ArgMatches) -> Result<ExitCode, Failure> 
     let log = settings::log_of(&app.options, &name, args.background)?;
     let (output, metrics) = (app.options.output.clone(), app.options.metrics);
     let source = Source::new(typed, given, app, &settings);
+    // As after a `scale`: what it is to be says something else.
+    settings.pool.workers = told.as_ref().and_then(|told| told.workers).unwrap_or(settings.pool.workers);
     let begin = Begin {
         settings,
         output: &output,

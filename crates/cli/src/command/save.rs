@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
 
-use super::{ANSWER_PATIENCE, ask, explain, say};
+use super::{ANSWER_PATIENCE, ask, say};
 use crate::args::{ResurrectArgs, SaveArgs};
 use crate::background::{self, Started};
 use crate::client::Client;
@@ -81,7 +80,7 @@ pub(super) async fn resurrect(args: &ResurrectArgs) -> Result<ExitCode, Failure>
     Failure::of_all(failures)
 }
 
-/// Starts an app, and gives it as many workers as it had. What is said of it is what holds in the end.
+/// Starts an app with as many workers as it had; says how it did.
 async fn raise(
     app: &SavedApp,
     folder: &AppFolder,
@@ -89,33 +88,16 @@ async fn raise(
     patience: Duration,
 ) -> Result<String, Failure> {
     let name = app.record.name();
-    let started = match background::start(&app.record, state, patience).await {
+    match background::start(&app.record, app.workers, state, patience).await {
+        Ok(Started { pid, status }) => Ok(format!("{name}: {status} (pid {pid})\n")),
         // Somebody else has started it meanwhile.
         Err(failure) if failure.code() == ExitCode::NameInUse && folder.is_running() => {
-            return Ok(runs_already(name));
+            Ok(runs_already(name))
         }
-        started => started?,
-    };
-    let Started { pid, status } = started;
-    let Some(workers) = app.workers else { return Ok(format!("{name}: {status} (pid {pid})\n")) };
-    match timeout(patience, Client::new(folder).scale(workers)).await {
-        Ok(Ok(status)) => {
-            let (ready, addresses) = (readable::count(status.ready(), "worker"), status.listening.join(", "));
-            Ok(format!("{name}: {ready} ready on {addresses} (pid {pid})\n"))
-        }
-        Ok(Err(error)) => Err(explain(folder, "started; scale", error)),
-        Err(_) => Err(not_scaled(name, workers, patience)),
+        Err(failure) => Err(failure),
     }
 }
 
 fn runs_already(name: &AppName) -> String {
     format!("{name}: runs already\n")
-}
-
-fn not_scaled(name: &AppName, workers: u16, patience: Duration) -> Failure {
-    let patience = readable::duration(patience);
-    let text = format!(
-        "resurrect {name}: it runs, and has not its {workers} workers after {patience}; it goes on trying"
-    );
-    Failure::from(anyhow!(text)).next(format!("see how far it is: allcores status {name}"))
 }

@@ -110,7 +110,7 @@ async fn start_each(
     let mut starting = JoinSet::new();
     for record in records {
         let state = state.clone();
-        starting.spawn(async move { (background::start(&record, &state, patience).await, record) });
+        starting.spawn(async move { (background::start(&record, None, &state, patience).await, record) });
     }
     let mut failures = Vec::new();
     while let Some(ended) = starting.join_next().await {

@@ -208,6 +208,33 @@ fn a_reload_is_told_to_be_done_also_where_it_can_not_be_kept_in_mind() {
 }
 
 #[test]
+fn what_is_resurrected_has_its_workers_also_where_nobody_waits_for_them() {
+    let folder = Folder::new();
+    let go = folder.path().join("go");
+    let slow = WEB.replace(
+        "command = $COMMAND",
+        "command = [\"sh\", \"-c\", \"until [ -e $GO ]; do sleep 0.01; done; exec $WORDS\"]",
+    );
+    let words = folder.write("words", "$COMMAND");
+    let words = fs::read_to_string(words).unwrap().replace(['[', ']', ',', '\''], "");
+    let slow = slow.replace("$GO", go.to_str().unwrap()).replace("$WORDS", words.trim());
+    folder.write("allcores.toml", &slow);
+    fs::write(&go, "").unwrap();
+    folder.allcores(&["start"]).code(0);
+    folder.allcores(&["scale", "web", "+1"]).code(0);
+    folder.allcores(&["save"]).code(0);
+    folder.allcores(&["stop", "web"]).code(0);
+    fs::remove_file(&go).unwrap();
+    folder.allcores(&["resurrect", "--timeout", "300ms"]).code(1).has(&["not ready after 300ms"]);
+    assert_eq!(folder.status("web")["target"], 2);
+    // It is so, and no wish of its own: what the file says is another thing.
+    let described = folder.allcores(&["describe", "web", "--json"]).code(0).out;
+    assert_eq!(serde_json::from_str::<Value>(&described).unwrap()["workers"], 1);
+    fs::write(&go, "").unwrap();
+    until("it is not ready", || folder.status("web")["workers"].as_array().unwrap().len() == 2);
+}
+
+#[test]
 fn an_app_that_is_deleted_while_the_list_is_saved_is_not_in_it() {
     let folder = running();
     let api =
