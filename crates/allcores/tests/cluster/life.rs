@@ -201,6 +201,38 @@ async fn who_is_forked_while_all_leave_takes_new_connections() {
 }
 
 #[tokio::test]
+async fn a_worker_that_was_disconnected_finishes_its_answer_though_the_cluster_stops() {
+    const LATE: &str = "require('node:http')
+        .createServer((q, s) => setTimeout(() => s.end('done'), Number(process.env.MILLIS)))
+        .listen(0, '127.0.0.1');";
+    let workers = |millis: &str| script(LATE).workers(1).env("MILLIS", millis);
+    // It lands when the cluster stops, or has been asked to go; and needs longer than who is to go gets.
+    let landing = workers("1500").kill_timeout(Duration::from_millis(200));
+    let asked = workers("6500");
+    for (builder, before) in [(landing, Duration::ZERO), (asked, Duration::from_millis(500))] {
+        let mut cluster = start(builder.drain_timeout(Duration::from_secs(10))).await;
+        let address = until(&mut cluster, |event| match event {
+            Event::Listening { address, .. } => address.socket_addr(),
+            _ => None,
+        })
+        .await;
+        until(&mut cluster, |event| matches!(event, Event::Ready { .. }).then_some(())).await;
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let departure = cluster.workers()[0].disconnect();
+        tokio::time::sleep(before).await;
+        let mut answer = String::new();
+        let (read, stopped) =
+            within("both", async { tokio::join!(client.read_to_string(&mut answer), cluster.stop()) }).await;
+        read.unwrap_or_else(|error| panic!("stopped {before:?} after: {error}"));
+        assert!(answer.ends_with("done"), "stopped {before:?} after: {answer}");
+        stopped.unwrap();
+        assert_eq!(within("its end", departure).await, ExitStatus::Code(0));
+    }
+}
+
+#[tokio::test]
 async fn a_worker_says_itself_that_it_leaves() {
     for leave in ["disconnect", "kill"] {
         let code = format!("cluster.worker.{leave}()");

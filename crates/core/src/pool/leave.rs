@@ -120,15 +120,19 @@ impl Pool {
                     worker.enter(Stage::Lingering { until: until.min(end) }, turn.now);
                 }
                 Stage::Retiring { until, .. } if worker.is_disconnected => {
-                    // It had all the time it wanted; now there is a limit.
+                    // It had all the time it wanted. Now it has as much as any other: to finish what it has, and then to go.
                     worker.is_disconnected = false;
                     let limit = self.settings.kill_timeout;
-                    let until = until.min(turn.now.saturating_add(limit));
-                    let urged_at = turn.now.saturating_add(limit / 2);
-                    let hung_up_at = until.saturating_sub(last_words(limit));
-                    worker.enter(Stage::Retiring { urged_at, hung_up_at, until }, turn.now);
+                    let drained = turn.now.saturating_add(self.settings.drain_timeout);
+                    let latest = if until < Duration::MAX { until.saturating_sub(limit) } else { until };
+                    let from = drained.min(latest).max(turn.now);
+                    worker.enter(retiring(from, limit.min(until.saturating_sub(from))), turn.now);
                 }
-                Stage::Landing { .. } => worker.is_disconnected = false,
+                Stage::Landing { until } => {
+                    // It was to be asked to go with what it has, in its own time: that is waited for now.
+                    worker.is_disconnected = false;
+                    worker.enter(Stage::Lingering { until: until.min(end) }, turn.now);
+                }
                 Stage::Emptying { .. } | Stage::Retiring { .. } | Stage::Killed => {}
             },
         }
@@ -165,16 +169,14 @@ impl Pool {
 
     pub(super) fn retire(&mut self, id: WorkerId, turn: &mut Turn<'_>) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
-        let (until, urged_at, hung_up_at) = if worker.is_disconnected {
+        let stage = if worker.is_disconnected {
             // All of that is for its connections.
-            (self.settings.disconnect_timeout, Duration::MAX, Duration::MAX)
+            let until = turn.now.saturating_add(self.settings.disconnect_timeout);
+            Stage::Retiring { urged_at: Duration::MAX, hung_up_at: Duration::MAX, until }
         } else {
-            let limit = self.settings.kill_timeout;
-            (limit, limit / 2, limit.saturating_sub(last_words(limit)))
+            retiring(turn.now, self.settings.kill_timeout)
         };
-        let [urged_at, hung_up_at, until] =
-            [urged_at, hung_up_at, until].map(|after| turn.now.saturating_add(after));
-        leave(worker, Stage::Retiring { urged_at, hung_up_at, until }, turn);
+        leave(worker, stage, turn);
         turn.perform(Effect::Retire { id });
     }
 
@@ -198,6 +200,13 @@ impl Pool {
             self.kill(id, turn);
         }
     }
+}
+
+/// The time until a worker is killed that was asked to go, or has been, and could have: so much from then on.
+fn retiring(from: Duration, limit: Duration) -> Stage {
+    let [urged_at, hung_up_at, until] =
+        [limit / 2, limit.saturating_sub(last_words(limit)), limit].map(|after| from.saturating_add(after));
+    Stage::Retiring { urged_at, hung_up_at, until }
 }
 
 /// Of the time until it is killed, how much a worker has for its last answers once it sees that its clients send no more.

@@ -73,9 +73,9 @@ pub(super) enum Then {
 ///                  └─ never was; hung and not scaled away ─────────────┴→ Retiring ─→ Killed
 /// ```
 ///
-/// Who hangs is retired at once where it is stopped, disconnected, or replaced by a reload: it takes nothing, so nothing is waited
-/// for. Straight to `Killed` goes everybody on `StopNow` and when the pool gives up, and `Hung` when the replacement is
-/// ready.
+/// Who hangs is retired at once where it is stopped, disconnected, or replaced by a reload: it takes nothing, so nothing is
+/// waited for. Who lands goes on by lingering where its pool stops or its slot goes. Straight to `Killed` goes everybody on
+/// `StopNow` and when the pool gives up, and `Hung` when the replacement is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     /// `exec` is not yet known to have happened.

@@ -62,8 +62,9 @@ enum Hold {
 }
 
 impl Drains {
+    /// One that landed is waited for now until it has finished what it has.
     fn watch(&mut self, id: WorkerId, hold: Hold) {
-        self.watched.entry(id).or_insert(hold);
+        self.watched.insert(id, hold);
         self.next.get_or_insert(Duration::ZERO);
     }
 

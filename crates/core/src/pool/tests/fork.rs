@@ -94,7 +94,9 @@ fn one_that_was_disconnected_has_a_limit_once_the_pool_stops() {
     rig.spawned(1);
     rig.disconnect(1);
     assert_eq!(rig.give(Input::Stop), stopping());
-    assert_eq!(rig.pass(ms(4500)), [Effect::HangUp { id: WorkerId(1) }]);
+    assert_eq!(rig.pass(ms(10_000)), []);
+    rig.pass(ms(2500));
+    assert_eq!(rig.pass(ms(2000)), [Effect::HangUp { id: WorkerId(1) }]);
     assert_eq!(rig.pass(ms(500)), [Effect::Kill { id: WorkerId(1) }]);
 }
 

@@ -58,10 +58,11 @@ fn a_worker_that_was_asked_in_vain_is_urged_before_it_is_killed() {
 #[test]
 fn what_a_worker_has_for_its_last_answers_is_a_quarter_of_its_time_at_most() {
     let asked = |kill_timeout| {
-        let mut rig = Rig::new(PoolSettings { workers: 1, kill_timeout, ..PoolSettings::default() });
+        let settings = PoolSettings { kill_timeout, drain_timeout: ms(0), ..PoolSettings::default() };
+        let mut rig = Rig::new(settings);
         rig.give(Input::Start);
         rig.raise(1);
-        rig.give(Input::Disconnect { id: WorkerId(1) });
+        rig.disconnect(1);
         rig.give(Input::Quiet { id: WorkerId(1) });
         rig.give(Input::Stop);
         rig
@@ -75,16 +76,58 @@ fn what_a_worker_has_for_its_last_answers_is_a_quarter_of_its_time_at_most() {
     assert_eq!(asked(Duration::ZERO).pass(ms(0)), [kill(1)], "who has no time has none for that");
 }
 
-#[test]
-fn a_worker_that_was_disconnected_is_urged_when_the_pool_stops() {
-    let mut rig = Rig::ready(1);
-    rig.give(Input::Disconnect { id: WorkerId(1) });
+/// A worker that was disconnected, beside its successor, and is to have a limit all the same.
+fn disconnected(settings: PoolSettings, then: Input) -> Rig {
+    let mut rig = Rig::new(settings);
+    rig.give(Input::Start);
+    rig.raise(1);
+    rig.disconnect(1);
     assert_eq!(rig.give(Input::Quiet { id: WorkerId(1) }), [retire(1)]);
-    assert_eq!(rig.pass(ms(600_000)), [], "it may take as long as it likes");
+    assert_eq!(rig.pass(ms(60_000)), [], "it may take as long as it likes");
+    rig.give(then);
+    rig
+}
+
+#[test]
+fn a_worker_that_was_disconnected_finishes_what_it_has_when_the_pool_stops_or_its_slot_goes() {
+    for then in [Input::Stop, Input::Scale(0)] {
+        let mut rig = disconnected(PoolSettings { least: 0, ..PoolSettings::default() }, then);
+        rig.give(Input::SpawnFailed { id: WorkerId(2) });
+        assert_eq!(rig.pass(ms(10_000)), [], "it has the time to drain");
+        assert_eq!(rig.pass(ms(2500)), [urge(1)]);
+        assert_eq!(rig.pass(ms(2000)), [hang_up(1)]);
+        assert_eq!(rig.pass(ms(500)), [kill(1)]);
+    }
+}
+
+#[test]
+fn one_that_may_drain_for_as_long_as_it_wants_may_do_so_where_it_was_disconnected_too() {
+    let settings = PoolSettings { drain_timeout: Duration::MAX, ..PoolSettings::default() };
+    let mut rig = disconnected(settings, Input::Stop);
+    rig.give(Input::SpawnFailed { id: WorkerId(2) });
+    assert_eq!(rig.pool.next_deadline(), None);
+}
+
+#[test]
+fn one_that_was_disconnected_with_a_limit_gets_no_more_time_by_a_stop() {
+    for (limit, urged) in [(72_000, 9500), (61_000, 500)] {
+        let settings = PoolSettings { disconnect_timeout: ms(limit), ..PoolSettings::default() };
+        let mut rig = disconnected(settings, Input::Stop);
+        rig.give(Input::SpawnFailed { id: WorkerId(2) });
+        assert_eq!(rig.pass(ms(urged)), [urge(1)]);
+        assert_eq!(rig.pass(ms(limit - 60_000 - urged)), [hang_up(1), kill(1)]);
+    }
+}
+
+#[test]
+fn one_that_lands_when_the_pool_stops_goes_as_any_other() {
+    let mut rig = Rig::ready(1);
+    rig.disconnect(1);
     rig.give(Input::Stop);
+    assert_eq!(rig.give(Input::Quiet { id: WorkerId(1) }), [], "it has what it has");
+    assert_eq!(rig.pass(ms(100)), [drain(1)]);
+    assert_eq!(rig.pass(ms(10_000)), [retire(1)]);
     assert_eq!(rig.pass(ms(2500)), [urge(1)]);
-    assert_eq!(rig.pass(ms(2000)), [hang_up(1)]);
-    assert_eq!(rig.pass(ms(500)), [kill(1)]);
 }
 
 #[test]
