@@ -202,13 +202,15 @@ impl Pool {
         self.generation
     }
 
-    /// There are as many ready workers as there should be, one in each slot, and no other, and no reload is under way.
-    /// Where workers are not kept it is enough that they run their programs: those may have nothing to listen on.
+    /// There are as many ready workers as there should be, one in each slot, and no other but those that were let go, and no
+    /// reload is under way. Where workers are not kept it is enough that they run their programs: those may have nothing to
+    /// listen on.
     pub fn is_settled(&self) -> bool {
         let is_there = if self.settings.keep { Worker::is_ready } else { Worker::is_up };
+        let counted = || self.workers.values().filter(|worker| !worker.is_let_go());
         matches!(self.phase, Phase::Running)
-            && self.workers.len() == self.slots.len()
-            && self.workers.values().all(is_there)
+            && counted().count() == self.slots.len()
+            && counted().all(is_there)
             && self.rollout.is_none()
     }
 

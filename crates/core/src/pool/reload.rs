@@ -376,10 +376,9 @@ impl Pool {
 }
 
 impl Worker {
-    /// It is to be gone before its slot is done. One that was disconnected is nobody's any more: it finishes what it has,
-    /// which may take for ever, and has its successor already.
+    /// It is to be gone before its slot is done.
     fn is_in_the_way(&self, target: u32) -> bool {
-        self.generation != target && !(self.is_disconnected && self.is_leaving())
+        self.generation != target && !self.is_let_go()
     }
 
     /// It got connections at some time, as far as its stage tells.

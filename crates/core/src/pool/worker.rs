@@ -161,6 +161,12 @@ impl Worker {
         self.state() == State::Draining
     }
 
+    /// It was disconnected, and is nobody's any more: it finishes what it has, which may take for ever, and what is to follow
+    /// it has done so. Nobody waits for it, unless it is sent away once more, with a limit.
+    pub(super) fn is_let_go(&self) -> bool {
+        self.is_disconnected && self.is_leaving()
+    }
+
     pub(super) fn is_ready(&self) -> bool {
         self.stage() == Some(Stage::Ready)
     }

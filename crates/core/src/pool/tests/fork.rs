@@ -147,6 +147,25 @@ fn a_kept_worker_that_is_disconnected_is_replaced_while_it_goes() {
 }
 
 #[test]
+fn nobody_waits_for_one_that_was_disconnected_unless_it_is_sent_away_once_more() {
+    let mut rig = Rig::ready(1);
+    rig.disconnect(1);
+    assert!(!rig.pool.is_settled(), "its successor is on its way");
+    rig.raise(2);
+    assert!(rig.pool.is_settled());
+    rig.give(Input::Scale(2));
+    rig.raise(3);
+    assert!(rig.pool.is_settled(), "it may be there for ever");
+    rig.disconnect(3);
+    rig.raise(4);
+    rig.give(Input::Scale(1));
+    rig.exit(4, FAILED);
+    assert!(!rig.pool.is_settled(), "it is to be gone when its slot is");
+    rig.exit(3, FAILED);
+    assert!(rig.pool.is_settled());
+}
+
+#[test]
 fn a_kept_pool_whose_workers_are_all_disconnected_keeps_none() {
     let mut rig = Rig::ready(1);
     rig.give(Input::DisconnectAll);

@@ -23,6 +23,8 @@ struct Process {
     is_killed: bool,
     /// It may take its own time.
     is_disconnected: bool,
+    /// And nobody waits for it.
+    is_let_go: bool,
 }
 
 /// A pool, its clock and its processes.
@@ -161,9 +163,8 @@ impl World {
 
     fn spawn(&mut self, id: WorkerId, succeeds: bool, obeys: bool) {
         if succeeds {
-            let is_disconnected = self.processes.get(&id).is_some_and(|process| process.is_disconnected);
-            let process = Process { exists: true, obeys, is_disconnected, ..Process::default() };
-            self.processes.insert(id, process);
+            let process = self.processes.entry(id).or_default();
+            (process.exists, process.obeys) = (true, obeys);
             self.give(Deed::Spawn.input(id));
         } else {
             self.processes.remove(&id);
@@ -219,6 +220,7 @@ impl World {
     pub(super) fn give(&mut self, input: Input) {
         let before: BTreeMap<_, _> = self.pool.workers().map(|view| (view.id, view)).collect();
         let (was_finished, was_reloading) = (self.is_finished(), self.pool.reloading());
+        let target = self.pool.target();
         self.was_stopping = self.pool.is_stopping();
         let effects = self.tell(input);
         if let Some(reload) = was_reloading.filter(|reload| !reload.is_rolling_back) {
@@ -228,8 +230,13 @@ impl World {
         self.is_stopped |= matches!(input, Input::Stop | Input::StopNow);
         for (id, process) in &mut self.processes {
             let is_meant = input == Input::Disconnect { id: *id } || input == Input::DisconnectAll;
-            process.is_disconnected |=
-                is_meant && before.get(id).is_some_and(|view| view.state != State::Draining);
+            let Some(view) = before.get(id) else { continue };
+            let is_news = is_meant && view.state != State::Draining;
+            process.is_disconnected |= is_news;
+            // One whose slot goes is sent away as any other.
+            let goes =
+                matches!(input, Input::Scale(_)) && (self.pool.target()..target).contains(&view.slot.0);
+            process.is_let_go = (process.is_let_go || is_news) && !goes;
         }
         if let Input::Reload(plan) = input {
             self.plan = plan;
@@ -382,12 +389,10 @@ impl World {
             }
             Announcement::Reloaded { generation, .. } => {
                 assert_eq!(self.reload.take().map(|(new, _)| new), Some(generation));
-                let is_left = |id| self.processes.get(&id).is_some_and(|process| process.is_disconnected);
-                assert!(
-                    self.pool.workers().all(|view| {
-                        view.generation == generation || view.pid.is_none() || is_left(view.id)
-                    })
-                );
+                let is_right = |view: &WorkerView| {
+                    view.generation == generation || view.pid.is_none() || self.is_let_go(view.id)
+                };
+                assert!(self.pool.workers().all(|view| is_right(&view)));
                 self.generation = Some(generation);
             }
             Announcement::ReloadFailed { generation, is_rolled_back, .. } => {
@@ -473,8 +478,13 @@ impl World {
         assert!(staying.count() <= usize::from(self.pool.target()) + surge, "more than the surge allows");
         if let (true, Some(generation)) = (self.pool.is_settled(), self.generation) {
             assert_eq!(self.pool.generation(), generation);
-            assert!(self.pool.workers().all(|view| view.generation == generation), "mixed");
+            let is_right = |view: &WorkerView| view.generation == generation || self.is_let_go(view.id);
+            assert!(self.pool.workers().all(|view| is_right(&view)), "mixed");
         }
+    }
+
+    fn is_let_go(&self, id: WorkerId) -> bool {
+        self.processes.get(&id).is_some_and(|process| process.is_let_go)
     }
 
     fn check_workers(&self) {
@@ -486,9 +496,10 @@ impl World {
         assert_eq!(ready.clone().collect::<BTreeSet<_>>(), self.steered, "steered to ready workers, to all");
         let up =
             views.iter().filter(|view| matches!(view.state, State::Online | State::Listening | State::Ready));
+        let counted = views.iter().filter(|view| !self.is_let_go(view.id)).count();
         let is_settled = !self.pool.is_stopping()
-            && views.len() == usize::from(self.pool.target())
-            && views.len() == if self.settings.keep { ready.count() } else { up.count() }
+            && counted == usize::from(self.pool.target())
+            && counted == if self.settings.keep { ready.count() } else { up.count() }
             && self.reload.is_none();
         assert_eq!(self.pool.is_settled(), is_settled);
         assert_eq!(self.pool.has_ever_been_ready(), self.was_ready);
