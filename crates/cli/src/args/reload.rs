@@ -17,7 +17,7 @@ Examples:
 /// Replace the workers of apps without losing a connection
 ///
 /// One slot after another gets a new worker. Only when that is ready, the old one gets no more connections; it finishes
-/// those it has, and is stopped. If a new worker is not ready in time, or ends before the last old one has gone, what was
+/// those it has, and is stopped. If a new worker is not ready in time, or fails before the last old one has gone, what was
 /// replaced is put back. A reload that is asked for while another one is under way follows it. SIGHUP to the primary is a
 /// reload without options.
 #[derive(Debug, clap::Args)]

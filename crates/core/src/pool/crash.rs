@@ -55,7 +55,8 @@ impl Pool {
         }
         turn.announce(Announcement::Exited { id, status, is_expected, uptime });
         if !is_expected {
-            if self.is_at_fault(&worker, uptime) {
+            let has_done = status.is_success() && self.has_served_well(&worker, turn.now);
+            if !has_done && self.is_at_fault(&worker, uptime) {
                 return self.fail_reload(id, worker.slot, Fault::Exited { status }, turn);
             }
             self.crashes = self.crashes.count(status);

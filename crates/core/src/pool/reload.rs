@@ -39,7 +39,8 @@ impl Default for ReloadPlan {
 pub enum Fault {
     /// Its process could not be made.
     NotSpawned,
-    /// It ended by itself, or was killed by somebody else, before the reload was over.
+    /// It ended by itself, or was killed by somebody else, before the reload was over; and not with exit code 0 after it had
+    /// served well.
     Exited {
         /// How.
         status: ExitStatus,

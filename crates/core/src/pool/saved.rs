@@ -108,6 +108,8 @@ struct WorkerSaved {
     since: Duration,
     has_said_so: bool,
     is_healthy: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    served_from: Option<Duration>,
     /// Why it gets a successor, and whether that is on its way.
     #[serde(default)]
     renewal: Option<(ReasonSaved, bool)>,
@@ -378,6 +380,7 @@ impl From<&Worker> for WorkerSaved {
             since: worker.since,
             has_said_so: worker.gate.has_said_so,
             is_healthy: worker.gate.is_healthy,
+            served_from: worker.served_from,
             renewal: worker.renewal.map(|renewal| (renewal.reason.into(), renewal.has_begun)),
             expires: worker.expires,
             has_failed: worker.has_failed,
@@ -397,6 +400,7 @@ impl From<WorkerSaved> for Worker {
             started: saved.started,
             since: saved.since,
             gate: Gate { has_said_so: saved.has_said_so, is_healthy: saved.is_healthy },
+            served_from: saved.served_from,
             renewal: saved.renewal.map(renewal),
             expires: saved.expires,
             has_failed: saved.has_failed,

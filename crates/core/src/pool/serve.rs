@@ -60,6 +60,7 @@ impl Pool {
     pub(super) fn raise(&mut self, id: WorkerId, turn: &mut Turn<'_>) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         worker.enter(Stage::Ready, turn.now);
+        worker.served_from.get_or_insert(turn.now);
         let slot = worker.slot;
         self.has_ever_been_ready = true;
         turn.perform(Effect::Steer { id, on: true });

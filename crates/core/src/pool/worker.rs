@@ -14,6 +14,8 @@ pub(super) struct Worker {
     pub(super) started: Duration,
     pub(super) since: Duration,
     pub(super) gate: Gate,
+    /// Since when it has got connections, but for interruptions.
+    pub(super) served_from: Option<Duration>,
     /// Why it is to be replaced though it serves, and how far that has come.
     pub(super) renewal: Option<Renewal>,
     /// When it will have served for long enough; `Duration::MAX` is never.
@@ -109,6 +111,7 @@ impl Worker {
             started: now,
             since: now,
             gate: Gate::default(),
+            served_from: None,
             renewal: None,
             expires: Duration::MAX,
             has_failed: false,

@@ -10,7 +10,8 @@ use crate::worker::{Slot, WorkerId};
 impl Pool {
     /// Whether a worker's end by itself, or that it could not be made, is a fault of the reload's. A new one may have served for
     /// as long as it wants: a version that does not last until it is everywhere is no good. So it is with one that somebody
-    /// else has killed, who may well be the kernel for want of memory; which of them it was can't be told here.
+    /// else has killed, who may well be the kernel for want of memory; which of them it was can't be told here. It is not with
+    /// one that [has served well](Self::has_served_well) and ends in peace.
     pub(in crate::pool) fn is_at_fault(&self, worker: &Worker, uptime: Duration) -> bool {
         let Some(rollout) = &self.rollout else { return false };
         let Some(slot) = self.slots.get(usize::from(worker.slot.0)) else { return false };
@@ -22,6 +23,13 @@ impl Pool {
             Course::Back { .. } => is_new && is_early && self.is_served(worker.slot),
             _ => is_new,
         }
+    }
+
+    /// Whether a worker has served for long enough that its end, if that is in peace, is its program's way: there are some
+    /// that begin anew after so many requests. One that is watched is not to end at all.
+    pub(in crate::pool) fn has_served_well(&self, worker: &Worker, now: Duration) -> bool {
+        let served = worker.served_from.map(|from| now.saturating_sub(from));
+        served.is_some_and(|served| served >= self.settings.min_uptime) && !self.is_watched(worker.id)
     }
 
     /// A new worker is no good. No further slot is begun; what was begun is undone.

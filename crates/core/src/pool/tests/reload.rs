@@ -224,7 +224,7 @@ fn an_early_end_after_it_was_ready_is_a_fault_too() {
 
 #[test]
 fn a_new_worker_that_dies_while_other_slots_are_old_fails_the_reload_however_long_it_was_up() {
-    for status in [ExitStatus::Code(0), FAILED, KILLED] {
+    for status in [FAILED, KILLED] {
         let mut rig = Rig::ready(2);
         rig.reload();
         rig.raise(3);
@@ -246,6 +246,46 @@ fn a_new_worker_that_dies_while_other_slots_are_old_fails_the_reload_however_lon
         assert_eq!(rig.exit(4, KILLED)[1..], [replaced(1, 2), failed(2, 3, 0, fault, true)]);
         assert_eq!((rig.pool.generation(), rig.generations()), (1, vec![1, 1]));
     }
+}
+
+#[test]
+fn a_new_worker_that_has_served_well_and_ends_in_peace_is_replaced_and_the_reload_goes_on() {
+    for closes_first in [false, true] {
+        let mut rig = Rig::ready(2);
+        rig.reload();
+        rig.raise(3);
+        rig.see_off(1);
+        rig.spawned(4);
+        rig.pass(ms(1000));
+        if closes_first {
+            rig.give(Input::NotListening { id: WorkerId(3) });
+        }
+        let effects = rig.exit(3, ExitStatus::Code(0));
+        assert_eq!(effects[2..], [respawning(0, Duration::ZERO), spawn_of(2, 5, 0)]);
+        rig.raise(5);
+        rig.give(Input::Listening { id: WorkerId(4) });
+        assert!(is_over(&rig.see_off(2)));
+        assert_eq!((rig.pool.generation(), rig.generations()), (2, vec![2, 2]));
+    }
+}
+
+#[test]
+fn a_new_worker_that_ends_in_peace_before_it_has_served_well_or_while_it_is_watched_fails_the_reload() {
+    let fault = Fault::Exited { status: ExitStatus::Code(0) };
+    // It took its time to come up.
+    let mut rig = Rig::ready(2);
+    rig.reload();
+    rig.spawned(3);
+    rig.pass(ms(5000));
+    rig.give(Input::Listening { id: WorkerId(3) });
+    rig.pass(ms(999));
+    assert_eq!(rig.exit(3, ExitStatus::Code(0))[2], rolling_back(2, 3, 0, fault));
+
+    let mut rig = Rig::ready(2);
+    rig.reload_by(plan(1, 9000));
+    rig.raise(3);
+    rig.pass(ms(8000));
+    assert_eq!(rig.exit(3, ExitStatus::Code(0))[2], rolling_back(2, 3, 0, fault));
 }
 
 #[test]

@@ -41,6 +41,10 @@ pub(super) struct World {
     processes: BTreeMap<WorkerId, Process>,
     last_id: u32,
     steered: BTreeSet<WorkerId>,
+    /// When each worker was ready first.
+    ready_at: BTreeMap<WorkerId, Duration>,
+    /// The worker that was watched last.
+    watched: Option<WorkerId>,
     was_ready: bool,
     is_stopped: bool,
     is_refusing: bool,
@@ -67,6 +71,8 @@ impl World {
             processes: BTreeMap::new(),
             last_id: 0,
             steered: BTreeSet::new(),
+            ready_at: BTreeMap::new(),
+            watched: None,
             was_ready: false,
             is_stopped: false,
             is_refusing: false,
@@ -224,7 +230,7 @@ impl World {
         self.was_stopping = self.pool.is_stopping();
         let effects = self.tell(input);
         if let Some(reload) = was_reloading.filter(|reload| !reload.is_rolling_back) {
-            check_end(input, reload, &before, &effects);
+            self.check_end(input, reload, &before, &effects);
         }
         assert!(!was_finished || effects.is_empty(), "{effects:?} after the end");
         self.is_stopped |= matches!(input, Input::Stop | Input::StopNow);
@@ -330,7 +336,10 @@ impl World {
         let state = |id| self.pool.worker(id).map(|view| view.state);
         match told {
             Announcement::Online { id } => assert_eq!(state(id), Some(State::Online)),
-            Announcement::Ready { id } => assert_eq!(state(id), Some(State::Ready)),
+            Announcement::Ready { id } => {
+                assert_eq!(state(id), Some(State::Ready));
+                self.ready_at.entry(id).or_insert(self.now);
+            }
             Announcement::Hung { id } => {
                 // One on trial is sent away at once.
                 let is_at_fault = self.reload.is_some() && state(id) == Some(State::Draining);
@@ -378,7 +387,10 @@ impl World {
                 self.last_generation = generation;
                 assert_eq!(self.reload.replace((generation, self.plan.surge.max(1))), None, "one at a time");
             }
-            Announcement::Watching { id, .. } => assert!(self.steered.contains(&id)),
+            Announcement::Watching { id, .. } => {
+                assert!(self.steered.contains(&id));
+                self.watched = Some(id);
+            }
             Announcement::Replaced { slot, done } => {
                 assert!(slot.0 < self.pool.target() && done >= 1 && done <= self.pool.target());
             }
@@ -517,18 +529,30 @@ impl World {
             }
         }
     }
-}
 
-/// The end of a worker fails the reload that brought it, whatever its age, and no other's end does; nor does one that was
-/// brought about.
-fn check_end(input: Input, reload: ReloadView, before: &BTreeMap<WorkerId, WorkerView>, effects: &[Effect]) {
-    let (Input::Exited { id, .. } | Input::SpawnFailed { id }) = input else { return };
-    let view = &before[&id];
-    if view.pid.is_some() && input == (Input::SpawnFailed { id }) {
-        // It exists: that can't be.
-        return;
+    /// The end of a worker fails the reload that brought it, whatever its age, and no other's end does; nor does one that was
+    /// brought about, or is in peace after it has served well.
+    fn check_end(
+        &self,
+        input: Input,
+        reload: ReloadView,
+        before: &BTreeMap<WorkerId, WorkerView>,
+        effects: &[Effect],
+    ) {
+        let (Input::Exited { id, .. } | Input::SpawnFailed { id }) = input else { return };
+        let view = &before[&id];
+        if view.pid.is_some() && input == (Input::SpawnFailed { id }) {
+            // It exists: that can't be.
+            return;
+        }
+        let is_watched = reload.watched_until.is_some() && self.watched == Some(id);
+        let served = self.ready_at.get(&id).map(|at| self.now - *at);
+        let is_in_peace = input == (Input::Exited { id, status: ExitStatus::Code(0) })
+            && served.is_some_and(|served| served >= self.settings.min_uptime)
+            && !is_watched;
+        let is_at_fault =
+            view.generation == reload.generation && view.state != State::Draining && !is_in_peace;
+        let is_failed = |effect: &Effect| matches!(effect, Effect::Announce(Announcement::RollingBack { id: other, .. }) if *other == id);
+        assert_eq!(effects.iter().any(is_failed), is_at_fault, "{input:?} {reload:?} {view:?}");
     }
-    let is_at_fault = view.generation == reload.generation && view.state != State::Draining;
-    let is_failed = |effect: &Effect| matches!(effect, Effect::Announce(Announcement::RollingBack { id: other, .. }) if *other == id);
-    assert_eq!(effects.iter().any(is_failed), is_at_fault, "{input:?} {reload:?} {view:?}");
 }
