@@ -430,16 +430,13 @@ impl Ports {
             group.park();
             // A Unix socket whose first user went before it listened was never bound.
             let is_unix = matches!(group.address, Address::Unix(_));
-            if is_unix && group.lanes.iter().all(|lane| !lane.is_listening && lane.users.is_empty()) {
-                self.groups.remove(key);
-                continue;
+            if is_unix && group.lanes.iter().all(|lane| !lane.is_listening) {
+                group.standing = Standing::Unwanted;
             }
-            if self.groups[key].is_left() {
-                self.close_group(key);
-                continue;
+            if !self.sweep(key) {
+                self.groups.stir(key);
+                self.refresh(key);
             }
-            self.groups.stir(key);
-            self.refresh(key);
         }
         self.divert(worker, false);
         self.steering.forget_process(worker);
@@ -476,12 +473,32 @@ impl Ports {
         self.groups[key].leaving.remove(&worker);
         self.groups.stir(key);
         self.close_unread(key, lane);
-        let group = &self.groups[key];
+        let group = &mut self.groups[key];
         let is_left = |lane: &Lane| lane.users.is_empty() && lane.vacancy != Vacancy::Awaited;
-        if group.is_left() || group.lanes.iter().all(|lane| lane.kind == Kind::Waiting || is_left(lane)) {
-            self.close_group(key);
-        } else {
+        if group.lanes.iter().all(|lane| lane.kind == Kind::Waiting || is_left(lane)) {
+            group.standing = Standing::Unwanted;
+        }
+        if !self.sweep(key) {
             self.refresh(key);
+        }
+    }
+
+    /// Closes an address if nobody has it and nobody is to any more. Says whether it was so.
+    fn sweep(&mut self, key: Key) -> bool {
+        let is_left = self.groups.get(key).is_some_and(Group::is_left);
+        if is_left {
+            self.close_group(key);
+        }
+        is_left
+    }
+
+    /// Nobody is to come to such addresses any more: they are closed when the last who has them goes.
+    fn give_away(&mut self, is_meant: impl Fn(&Group) -> bool) {
+        let meant: Vec<Key> =
+            self.groups.iter().filter(|group| is_meant(group)).map(|group| group.key).collect();
+        for key in meant {
+            self.groups[key].standing = Standing::Unwanted;
+            self.sweep(key);
         }
     }
 
@@ -502,10 +519,8 @@ impl Ports {
 
     /// Closes an address unless a worker has a lane there.
     pub(crate) fn close_if_unused(&mut self, address: &Address) {
-        if let Some(key) = self.groups.find(address, 0)
-            && self.groups[key].lanes.iter().all(|lane| lane.users.is_empty())
-        {
-            self.close_group(key);
+        if let Some(key) = self.groups.find(address, 0) {
+            self.give_away(|group| group.key == key && !group.is_used());
         }
     }
 
@@ -545,24 +560,14 @@ impl Ports {
     /// A version on trial is taken back. Addresses that only its workers have asked for are closed as soon as these have
     /// gone: nobody comes after them. Where one of them stays after all, its address does.
     pub(crate) fn close_tried(&mut self, stays: impl Fn(WorkerId) -> bool) {
-        for group in self.groups.iter_mut().filter(|group| group.standing == Standing::OnTrial) {
-            let is_kept = group.lanes.iter().flat_map(|lane| &lane.users).any(|user| stays(*user));
-            group.standing = if is_kept { Standing::Kept } else { Standing::Unwanted };
-        }
-        let left: Vec<Key> =
-            self.groups.iter().filter(|group| group.is_left()).map(|group| group.key).collect();
-        for key in left {
-            self.close_group(key);
-        }
+        self.give_away(|group| group.standing == Standing::OnTrial && !group.is_used_by(&stays));
+        self.keep_tried();
     }
 
-    /// Closes addresses that no worker listens on any more.
-    pub(crate) fn close_unused(&mut self) {
-        let is_unused = |group: &&Group| group.lanes.iter().all(|lane| lane.users.is_empty());
-        let unused: Vec<Key> = self.groups.iter().filter(is_unused).map(|group| group.key).collect();
-        for key in unused {
-            self.close_group(key);
-        }
+    /// A version may listen elsewhere than the one before. Addresses where nobody of those who stay listens are closed as soon as
+    /// those have gone who do.
+    pub(crate) fn close_unused(&mut self, stays: impl Fn(WorkerId) -> bool) {
+        self.give_away(|group| !group.is_used_by(&stays));
     }
 
     /// Brings a group's program in line with who serves.

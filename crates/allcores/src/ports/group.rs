@@ -67,7 +67,8 @@ pub(super) enum Standing {
     Kept,
     /// Only workers of a version that is on trial have asked for it.
     OnTrial,
-    /// That version was no good: nobody comes after those who listen there.
+    /// Nobody comes after those who listen there: their version was no good, or those after them listen elsewhere, or by
+    /// choice no more.
     Unwanted,
 }
 
@@ -211,9 +212,19 @@ impl Group {
         Ok(group)
     }
 
+    /// Some worker has it.
+    pub(super) fn is_used(&self) -> bool {
+        self.is_used_by(|_| true)
+    }
+
+    /// One of these workers has it.
+    pub(super) fn is_used_by(&self, is_meant: impl Fn(WorkerId) -> bool) -> bool {
+        self.lanes.iter().flat_map(|lane| &lane.users).any(|user| is_meant(*user))
+    }
+
     /// Nobody listens there, and nobody is to any more.
     pub(super) fn is_left(&self) -> bool {
-        self.standing == Standing::Unwanted && self.lanes.iter().all(|lane| lane.users.is_empty())
+        self.standing == Standing::Unwanted && !self.is_used()
     }
 
     /// Where a lane stands among its group's.

@@ -9,7 +9,6 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, getrlimit};
 
 use super::lane::Unavailable;
-use super::table::Key;
 use super::{Applicant, LaneId, Ports};
 
 /// How many listeners one worker may have.
@@ -61,14 +60,11 @@ impl Ports {
     /// Closes what workers that have gone listened on, and nobody since.
     fn close_forgotten(&mut self) {
         let long_ago = self.now.saturating_sub(UNUSED);
-        let forgotten = self.groups.iter().filter(|group| {
+        self.give_away(|group| {
             group.lanes.iter().all(|lane| {
                 lane.users.is_empty() && !lane.free_since.is_zero() && lane.free_since <= long_ago
             })
         });
-        for key in forgotten.map(|group| group.key).collect::<Vec<Key>>() {
-            self.close_group(key);
-        }
     }
 }
 

@@ -159,6 +159,22 @@ async fn what_only_a_version_that_is_taken_back_has_listened_on_is_closed_when_i
 }
 
 #[tokio::test]
+async fn where_nobody_who_stays_listens_it_is_closed_when_the_last_has_gone_unless_another_comes() {
+    let mut ports = empty();
+    let [left, asked, shared] = [0, 1, 2].map(|index| ask(&mut ports, 1, index, |_, _| true).unwrap());
+    let nobodys = ask(&mut ports, 2, 3, |_, _| true).unwrap();
+    ask(&mut ports, 3, 2, |_, _| true).unwrap();
+    ports.release(WorkerId(2), Duration::from_secs(1));
+    ports.close_unused(|worker| worker == WorkerId(3));
+    assert!(ports.socket(nobodys).is_none());
+    assert!([left, asked, shared].iter().all(|lane| ports.socket(*lane).is_some()));
+    ask(&mut ports, 3, 1, |_, _| true).unwrap();
+    ports.release(WorkerId(1), Duration::from_secs(2));
+    assert!(ports.socket(left).is_none());
+    assert!(ports.socket(asked).is_some() && ports.socket(shared).is_some());
+}
+
+#[tokio::test]
 async fn a_negative_backlog_is_the_longest_that_there_can_be() {
     let most = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
     let most: u32 = most.trim().parse().unwrap();

@@ -1,12 +1,15 @@
 //! What the engine does for workers while they serve, and new versions of them.
 
 use std::error::Error;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use allcores::{
     Cluster, ClusterSettings, ErrorKind, Event, Health, HealthCheck, Reason, Reload, WorkerHandle, WorkerId,
 };
 use tempfile::NamedTempFile;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 use crate::support::{exists, script, start, until, within};
 
@@ -170,6 +173,42 @@ async fn a_reload_replaces_every_worker_by_the_present_settings() {
     })
     .await;
     assert_eq!(told, ["reloading", "half of it", "all of it"]);
+}
+
+/// Serves at a port, and answers nobody.
+const SILENT: &str = "require('node:http').createServer(() => {}).listen(process.env.PORT, '127.0.0.1');";
+
+fn free_address() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// A cluster that was led to another address by a reload, while a worker that was disconnected before has a client still.
+async fn moved(from: SocketAddr, to: SocketAddr) -> (Cluster, WorkerHandle, TcpStream) {
+    let port = |address: SocketAddr| address.port().to_string();
+    let mut cluster = start(script(SILENT).env("PORT", port(from)).workers(1).keep(true)).await;
+    ready(&mut cluster, 1).await;
+    let mut client = TcpStream::connect(from).await.unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    // Until it has it.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let left = cluster.workers()[0].clone();
+    drop(left.disconnect());
+    ready(&mut cluster, 1).await;
+    cluster.setup(ClusterSettings::new().env("PORT", port(to))).unwrap();
+    within("the reload", cluster.reload(Reload::new().may_move(true))).await.unwrap();
+    until(&mut cluster, |event| matches!(event, Event::Reloaded { .. }).then_some(())).await;
+    assert!(!left.is_dead());
+    (cluster, left, client)
+}
+
+#[tokio::test]
+async fn an_address_that_a_reload_leaves_is_free_when_the_last_has_gone_who_listened_there() {
+    let (from, to) = (free_address(), free_address());
+    let (cluster, left, client) = moved(from, to).await;
+    drop(client);
+    within("its end", left.exited()).await;
+    std::net::TcpListener::bind(from).expect("nobody listens there any more");
+    within("the stop", cluster.stop()).await.unwrap();
 }
 
 /// Waits until a reload is under way.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use allcores_core::pool::{Announcement, Fault, Input, Lack};
+use allcores_core::pool::{Announcement, Fault, Input, Lack, Pool};
 use allcores_core::worker::{Rung, Slot, State, WorkerId};
 use tokio::sync::mpsc;
 
@@ -108,7 +108,8 @@ impl Engine {
                 self.generations.succeed(generation);
                 self.ports.keep_tried();
                 if self.reloads.may_move() {
-                    self.ports.close_unused();
+                    let pool = &self.pool;
+                    self.ports.close_unused(|id| is_staying(pool, id));
                 }
                 self.reloads.end(ReloadOutcome::Reloaded { generation, took });
             }
@@ -143,8 +144,7 @@ impl Engine {
 
     /// Closes addresses that only a version which is not to be has listened on, where none of its workers stays.
     fn close_tried(&mut self) {
-        let stays = |id| self.pool.worker(id).is_some_and(|view| view.state != State::Draining);
-        self.ports.close_tried(stays);
+        self.ports.close_tried(|id| is_staying(&self.pool, id));
     }
 
     /// Forgets what no slot will run again.
@@ -234,4 +234,9 @@ impl Engine {
             None => "does not listen on any address".into(),
         }
     }
+}
+
+/// Whether a worker is there and not on its way out.
+fn is_staying(pool: &Pool, id: WorkerId) -> bool {
+    pool.worker(id).is_some_and(|view| view.state != State::Draining)
 }
