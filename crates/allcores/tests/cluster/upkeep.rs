@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use allcores::{
-    Cluster, ClusterSettings, ErrorKind, Event, Health, HealthCheck, Reason, Reload, WorkerHandle, WorkerId,
+    Cluster, ClusterSettings, ErrorKind, Event, Health, HealthCheck, Reason, Reload, Signal, WorkerHandle,
+    WorkerId,
 };
 use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt;
@@ -208,6 +209,19 @@ async fn an_address_that_a_reload_leaves_is_free_when_the_last_has_gone_who_list
     drop(client);
     within("its end", left.exited()).await;
     std::net::TcpListener::bind(from).expect("nobody listens there any more");
+    within("the stop", cluster.stop()).await.unwrap();
+}
+
+#[tokio::test]
+async fn nobody_has_to_listen_where_one_does_that_was_let_go() {
+    let (from, to) = (free_address(), free_address());
+    let (mut cluster, left, _client) = moved(from, to).await;
+    let worker = |cluster: &Cluster| cluster.workers().into_iter().find(|worker| *worker != left).unwrap();
+    worker(&cluster).kill(Signal::KILL).unwrap();
+    ready(&mut cluster, 1).await;
+    within("another reload", cluster.reload(Reload::new())).await.unwrap();
+    assert!(!left.is_dead());
+    left.kill(Signal::KILL).unwrap();
     within("the stop", cluster.stop()).await.unwrap();
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use allcores_core::pool::{Announcement, Fault, Input, Lack, Pool};
+use allcores_core::pool::{Announcement, Fault, Input, Lack, Pool, ReloadView};
 use allcores_core::worker::{Rung, Slot, State, WorkerId};
 use tokio::sync::mpsc;
 
@@ -154,15 +154,19 @@ impl Engine {
         self.generations.retain(|generation| generation == current || slots.contains(&generation));
     }
 
-    /// Where the worker listens that one of this generation is to take the place of. Sockets that are given to both are
-    /// no question.
+    /// Where the worker listens that one of this generation is to take the place of by a reload. Sockets that are given to both
+    /// are no question.
     pub(super) fn addresses_before(&self, slot: Slot, generation: u32) -> BTreeSet<String> {
-        // What a version that was no good listens on is no measure.
-        let is_back = self.pool.reloading().is_some_and(|reload| reload.is_rolling_back);
-        if self.reloads.may_move() || is_back {
+        // What a version that was no good listens on is no measure; nor what one does that nobody waits for.
+        let brings = |reload: ReloadView| reload.generation == generation && !reload.is_rolling_back;
+        if self.reloads.may_move() || !self.pool.reloading().is_some_and(brings) {
             return BTreeSet::new();
         }
-        let is_before = |worker: &&Worker| worker.about.slot == slot && worker.generation != generation;
+        let is_before = |worker: &&Worker| {
+            worker.about.slot == slot
+                && worker.generation != generation
+                && is_staying(&self.pool, worker.about.id)
+        };
         let lanes = self.workers.values().filter(is_before).flat_map(|worker| {
             let listens_again = |lane: &&LaneId| {
                 worker.lanes.get(lane) != Some(&Rung::Inherited) && !worker.aside.contains(lane)
