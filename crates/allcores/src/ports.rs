@@ -108,6 +108,8 @@ pub(crate) struct Ports {
     is_closing: bool,
     /// Workers have to show that they are ready.
     is_gated: bool,
+    /// Lanes that their workers were found to have closed, for who remembers which they have.
+    closed: Vec<(WorkerId, LaneId)>,
     /// Where listeners are put away.
     depot: Option<Box<dyn Depot>>,
     /// When the lanes were last looked at.
@@ -133,6 +135,7 @@ impl Ports {
             maintained: Key::default(),
             is_closing: false,
             is_gated: false,
+            closed: Vec::new(),
             depot: None,
             now: Duration::ZERO,
         })
@@ -222,6 +225,7 @@ impl Ports {
             .collect();
         for lane in closed {
             self.groups.take_back(lane, applicant.worker, self.now);
+            self.closed.push((applicant.worker, lane));
         }
         let target = self.target;
         let is_short = self.descriptors.are_short();
@@ -257,6 +261,13 @@ impl Ports {
         self.groups.lend(id, applicant.worker);
         self.groups[key].park();
         Ok(id)
+    }
+
+    /// Lanes that their workers were found to have closed when they asked for others, and have not got again.
+    pub(crate) fn take_closed(&mut self) -> Vec<(WorkerId, LaneId)> {
+        let mut closed = std::mem::take(&mut self.closed);
+        closed.retain(|(worker, lane)| self.users(*lane).all(|user| user != *worker));
+        closed
     }
 
     /// How an address is to be served that this is the first to ask for.

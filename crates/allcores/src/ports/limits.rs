@@ -37,6 +37,7 @@ impl Ports {
             let closed = own.filter(|(_, lane)| !still_has(lane.id, lane.inode)).map(|(_, lane)| lane.id);
             for lane in closed.collect::<Vec<_>>() {
                 self.give_up(worker, lane, self.now);
+                self.closed.push((worker, lane));
             }
         }
         if self.groups.count_of(worker) < MOST_OF_WORKER {

@@ -95,6 +95,7 @@ impl Ports {
             maintained: Key::default(),
             is_closing: false,
             is_gated: saved.is_gated,
+            closed: Vec::new(),
             depot: None,
             now,
         };

@@ -55,8 +55,10 @@ async fn one_worker_can_have_so_many_listeners_and_those_it_has_closed_do_not_co
     // Another has its own share.
     let shared = ask(&mut ports, 2, 7, |_, _| true).unwrap();
     assert!(ports.are_siblings(shared, lanes[7]) && shared != lanes[7]);
+    assert!(ports.take_closed().is_empty());
     let is_open = |lane: LaneId, _| lane != lanes[3] && lane != lanes[7];
     let new = ask(&mut ports, 1, 5000, is_open).unwrap();
+    assert_eq!(ports.take_closed(), [lanes[3], lanes[7]].map(|lane| (WorkerId(1), lane)));
     assert!(ports.socket(lanes[3]).is_none(), "nobody has it open, and it is not closed");
     assert!(ports.socket(lanes[7]).is_some(), "the other worker's address is closed");
     assert!(!lanes.contains(&new));

@@ -158,6 +158,14 @@ impl Worker {
         Link { pidfd: Arc::clone(&self.pidfd), channel: self.channel.clone(), flow: Arc::clone(&self.flow) }
     }
 
+    /// It has a lane no more.
+    pub(super) fn forget_lane(&mut self, lane: LaneId) {
+        self.lanes.remove(&lane);
+        self.aside.remove(&lane);
+        self.announced.remove(&lane);
+        self.keys.remove_lane(lane);
+    }
+
     pub(super) fn remember(&mut self, line: &[u8]) {
         if self.tail.len() == TAIL {
             self.tail.pop_front();

@@ -8,10 +8,11 @@ mod meanwhile;
 mod service;
 
 use std::fs::Permissions;
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Output;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use allcores_testing::app::{App, RunningApp};
 use allcores_testing::process::Event;
@@ -118,6 +119,44 @@ fn workers_that_crash_after_an_upgrade_or_in_between_are_replaced_once() {
     assert!(after.values().all(|pid| !workers.values().any(|old| old == pid)), "{workers:?} {after:?}");
     let exits = app.events().iter().filter(|event| event.kind() == "exited").count();
     assert_eq!(exits, 2, "each was reaped once");
+    assert_eq!(app.stop().unwrap().code(), Some(0), "{:#?}", app.lines());
+}
+
+/// Listens on two ports, and on one of them no more from the first connection to the other on.
+const GIVES_ONE_UP: &str = "
+import os, socket
+def listen(port):
+    s = socket.socket()
+    s.bind((os.environ['HOST'], int(os.environ[port])))
+    s.listen(16)
+    return s
+kept, other = listen('PORT'), listen('PORT2')
+kept.accept()
+other.close()
+print('closed')
+while True:
+    kept.accept()";
+
+#[test]
+fn an_app_goes_on_whose_program_has_closed_one_of_its_listeners() {
+    let _turn = machine::together();
+    let Some(app) = python(GIVES_ONE_UP) else { return };
+    let (kept, other) = (address::unused(), address::unused());
+    let app = app.env("HOST", kept.ip().to_string()).env("PORT", kept.port().to_string());
+    let app = app.env("PORT2", other.port().to_string()).workers(1).start().unwrap();
+    let is_second = |event: &Event| event.value["address"] == other.to_string().as_str();
+    app.wait_for(is_second, PATIENCE).unwrap();
+    let _first = TcpStream::connect(kept).unwrap();
+    wait_line(&app, "closed");
+    let until = Instant::now() + PATIENCE;
+    let mut waiting = Vec::new();
+    while let Ok(connection) = TcpStream::connect(other) {
+        assert!(Instant::now() < until, "nobody has seen that it is closed");
+        waiting.push(connection);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    upgrade(&app);
+    TcpStream::connect(kept).unwrap();
     assert_eq!(app.stop().unwrap().code(), Some(0), "{:#?}", app.lines());
 }
 

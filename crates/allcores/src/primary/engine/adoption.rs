@@ -70,7 +70,10 @@ impl Engine {
         let Some(listener) = worker.listener.clone() else { return };
         let is_aside = is_beside_its_program(notification.thread);
         let applicant = worker.applicant(self.pool.is_on_trial(worker.generation));
-        match adopt::handle(&mut self.ports, &applicant, listener.as_fd(), notification) {
+        let adopted = adopt::handle(&mut self.ports, &applicant, listener.as_fd(), notification);
+        self.forget_closed();
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        match adopted {
             Adopted::Nothing => {}
             Adopted::Bound { lane, is_serving } => {
                 worker.lanes.entry(lane).or_insert(Rung::Adopted);

@@ -202,8 +202,10 @@ impl Engine {
         let is_on_trial = self.pool.is_on_trial(worker.generation);
         let applicant = Applicant { is_by_channel: true, policy, ..worker.applicant(is_on_trial) };
         let keys = &worker.keys;
-        let lane =
-            self.ports.obtain(&applicant, address, query.index, &profile, |lane, _| keys.has_lane(lane))?;
+        let obtained =
+            self.ports.obtain(&applicant, address, query.index, &profile, |lane, _| keys.has_lane(lane));
+        self.forget_closed();
+        let lane = obtained?;
         if let Some(path) = address.path() {
             permit(path, query);
         }
@@ -230,20 +232,37 @@ impl Engine {
     fn take_close(&mut self, id: WorkerId, key: &str) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         let Some((lane, true)) = worker.keys.remove(key) else { return };
-        worker.lanes.remove(&lane);
-        worker.announced.remove(&lane);
-        self.take_back(id, lane);
-        let Some(worker) = self.workers.get(&id) else { return };
-        let is_leaving =
-            worker.is_retired || self.state_of(id) == Some(State::Draining) || self.pool.is_stopping();
-        if is_leaving {
+        let is_retired = worker.is_retired;
+        if is_retired || self.state_of(id) == Some(State::Draining) || self.pool.is_stopping() {
             // The lane is another's soon, with what waits in it.
-            return;
+            self.forget_lane(id, lane);
+        } else {
+            self.give_up(id, lane);
         }
+    }
+
+    /// A worker has closed a lane by choice, as it has said or as was seen.
+    pub(super) fn give_up(&mut self, id: WorkerId, lane: LaneId) {
+        self.forget_lane(id, lane);
         let now = self.now();
         self.ports.give_up(id, lane, now);
         if !self.ports.is_listening(id) {
             self.tell(Input::NotListening { id });
+        }
+    }
+
+    /// A worker has a lane no more, whatever becomes of that.
+    fn forget_lane(&mut self, id: WorkerId, lane: LaneId) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.forget_lane(lane);
+        }
+        self.take_back(id, lane);
+    }
+
+    /// Forgets lanes of which the port table has found, as it was asked for another, that their workers have closed them.
+    pub(super) fn forget_closed(&mut self) {
+        for (id, lane) in self.ports.take_closed() {
+            self.forget_lane(id, lane);
         }
     }
 

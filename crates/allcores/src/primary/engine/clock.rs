@@ -186,18 +186,13 @@ impl Engine {
     fn find_deserted(&mut self) {
         let now = self.now();
         for stall in self.ports.stalled(SUSPICIOUS, now) {
-            let Some(worker) = self.workers.get_mut(&stall.worker) else { continue };
+            let Some(worker) = self.workers.get(&stall.worker) else { continue };
             let Some(inode) = self.ports.inode(stall.lane) else { continue };
             let members = crate::proc::session_members(worker.about.pid);
             if members.is_empty() || crate::proc::open_sockets(&members).contains(&inode) {
                 continue;
             }
-            worker.announced.remove(&stall.lane);
-            let id = stall.worker;
-            self.ports.give_up(id, stall.lane, now);
-            if !self.ports.is_listening(id) {
-                self.tell(Input::NotListening { id });
-            }
+            self.give_up(stall.worker, stall.lane);
         }
     }
 }

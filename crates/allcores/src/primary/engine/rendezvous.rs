@@ -143,9 +143,9 @@ impl Engine {
         if !std::mem::take(&mut worker.has_come) || worker.is_retired {
             return;
         }
-        for lane in std::mem::take(&mut worker.keys).lanes() {
-            worker.lanes.remove(&lane);
-            worker.announced.remove(&lane);
+        // In the port table it has them still: what comes meanwhile waits for the next.
+        for lane in worker.keys.lanes().collect::<Vec<_>>() {
+            worker.forget_lane(lane);
         }
         if worker.lanes.is_empty() {
             self.tell(Input::NotListening { id });

@@ -30,6 +30,13 @@ impl Keys {
         Some((lane, was_last))
     }
 
+    /// Forgets all listeners at a lane.
+    pub(in crate::primary) fn remove_lane(&mut self, lane: LaneId) {
+        for key in self.keys.remove(&lane).into_iter().flatten() {
+            self.lanes.remove(&key);
+        }
+    }
+
     /// The key of a listener on the address of this lane.
     pub(in crate::primary) fn beside(&self, lane: LaneId) -> Option<&str> {
         let (_, keys) = self.keys.range(lane.siblings()).next()?;
