@@ -96,7 +96,8 @@ struct Shared<'a> {
     scheduling: Option<Scheduling>,
     step: Step,
     errno: i32,
-    filter_errno: i32,
+    /// Why the kernel refused the filter.
+    filter_errno: Option<i32>,
 }
 
 /// Starts a process and waits until it executes its program.
@@ -128,7 +129,7 @@ pub(crate) fn spawn(plan: &Plan<'_>) -> Result<Spawned, SpawnError> {
         scheduling: scheduling::of_children(),
         step: Step::None,
         errno: 0,
-        filter_errno: 0,
+        filter_errno: None,
     });
     if plan.tells_pid {
         let entry = shared.pid_entry.as_ptr().cast();
@@ -141,7 +142,8 @@ pub(crate) fn spawn(plan: &Plan<'_>) -> Result<Spawned, SpawnError> {
         return Err(SpawnError { step: shared.step, source: io::Error::from_raw_os_error(shared.errno) });
     }
     drop(theirs);
-    let listener = (plan.filter.is_some() && shared.filter_errno == 0).then(|| receive_descriptor(&ours));
+    let listener =
+        (plan.filter.is_some() && shared.filter_errno.is_none()).then(|| receive_descriptor(&ours));
     let listener = listener.transpose().map_err(|source| {
         // It runs under a filter that nobody would answer, with what it may have started.
         if let Some(group) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
@@ -150,7 +152,7 @@ pub(crate) fn spawn(plan: &Plan<'_>) -> Result<Spawned, SpawnError> {
         vfork::bury(&pidfd);
         SpawnError { step: Step::Filter, source }
     })?;
-    let filter_error = (shared.filter_errno != 0).then(|| io::Error::from_raw_os_error(shared.filter_errno));
+    let filter_error = shared.filter_errno.map(io::Error::from_raw_os_error);
     Ok(Spawned { pid, pidfd, listener, filter_error })
 }
 
@@ -191,7 +193,7 @@ fn prepare_and_execute(shared: &mut Shared<'_>) -> Result<std::convert::Infallib
     place_descriptors(&shared.sources, &mut shared.notify_socket)?;
     if let Some(filter) = plan.filter {
         // Before the user changes, while the right to do it without no_new_privs may still be there.
-        shared.filter_errno = install(filter, shared.notify_socket).err().unwrap_or(0);
+        shared.filter_errno = install(filter, shared.notify_socket)?;
     }
     // Only now: until here new descriptors come above all that the primary has open, of which there may be more than a
     // worker is allowed.
@@ -310,8 +312,9 @@ fn change_user(plan: &Plan<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Installs the filter and sends its notification descriptor to the parent.
-fn install(filter: &Filter, socket: RawFd) -> Result<(), i32> {
+/// Installs the filter and sends its notification descriptor to the parent. Says why the kernel refuses it, if it does; once it
+/// is in force, whatever else fails is the end of it all, since nobody would answer what it reports.
+fn install(filter: &Filter, socket: RawFd) -> Result<Option<i32>, Failure> {
     let program = filter.program();
     let set = |flags: libc::c_ulong| {
         let flags = flags.cast_signed();
@@ -326,8 +329,12 @@ fn install(filter: &Filter, socket: RawFd) -> Result<(), i32> {
         let arguments = [number(libc::PR_SET_NO_NEW_PRIVS), 1, 0, 0, 0];
         call(Step::None, libc::SYS_prctl, arguments).map_err(|(_, errno)| errno)
     };
-    let listener = set_as_allowed(set, give_up_privileges)?;
-    send_descriptor(socket, RawFd::try_from(listener).unwrap_or(-1))
+    match set_as_allowed(set, give_up_privileges) {
+        Ok(listener) => send_descriptor(socket, RawFd::try_from(listener).unwrap_or(-1))
+            .map(|()| None)
+            .map_err(|errno| (Step::Filter, errno)),
+        Err(errno) => Ok(Some(errno)),
+    }
 }
 
 /// Sets a filter with the flags that the kernel knows, and first gives up what it asks for to allow that. The kernel looks at

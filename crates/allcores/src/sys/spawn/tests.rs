@@ -31,6 +31,14 @@ fn a_filter_is_set_with_the_flags_that_the_kernel_knows_whatever_it_takes() {
 }
 
 #[test]
+fn a_filter_in_force_that_nobody_can_answer_is_not_taken_for_one_that_was_refused() {
+    // It holds for a thread.
+    let installed = std::thread::spawn(|| install(&Filter::bind_and_listen(), -1)).join().unwrap();
+    // Where the kernel refuses it there is none in force.
+    assert!(matches!(installed, Err((Step::Filter, libc::EBADF)) | Ok(Some(_))), "{installed:?}");
+}
+
+#[test]
 fn a_descriptor_that_does_not_come_is_an_error() {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
     send_descriptor(theirs.as_raw_fd(), theirs.as_raw_fd()).unwrap();
