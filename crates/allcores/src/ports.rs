@@ -165,19 +165,18 @@ impl Ports {
         }
     }
 
-    /// Takes in a socket that somebody else has bound, who has a name for it, or a primary before this one. Says whether workers
-    /// have lanes there, or share it.
+    /// Takes in a socket that somebody else has bound, who has a name for it, or a primary before this one. Says why workers have
+    /// no lanes there, where they would have some.
     pub(crate) fn take_in(
         &mut self,
         address: &Address,
         socket: OwnedFd,
         name: Option<String>,
-    ) -> io::Result<bool> {
+    ) -> io::Result<Option<io::Error>> {
         let way = self.way(None);
-        let group = Group::take_in(self.groups.next_key(), address, &way, (socket, name))?;
-        let is_spread = group.is_spread();
+        let (group, obstacle) = Group::take_in(self.groups.next_key(), address, &way, (socket, name))?;
         self.groups.insert(group);
-        Ok(is_spread)
+        Ok(obstacle)
     }
 
     /// The sockets that were taken in: their addresses and names, and whether any worker has them.

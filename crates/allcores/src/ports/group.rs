@@ -141,25 +141,30 @@ impl Group {
         Ok(group)
     }
 
-    /// Takes in a socket that somebody else has bound, or a primary before this one, and that may listen already.
+    /// Takes in a socket that somebody else has bound, or a primary before this one, and that may listen already. Says what is
+    /// in the way of lanes there, where there would be some.
     pub(super) fn take_in(
         key: Key,
         address: &Address,
         way: &Way,
         (socket, name): (OwnedFd, Option<String>),
-    ) -> io::Result<Self> {
+    ) -> io::Result<(Self, Option<io::Error>)> {
         let file = address.path().map(SocketFile::of_another).unwrap_or_default();
+        let manner = Profile::of(&socket).manner();
         let mut group = Self::around(key, address, way, socket, file)?;
+        group.manner = manner;
         group.given = name;
         group.is_unsettled = true;
         let socket = socket2::SockRef::from(&group.lanes[0].socket);
         // A primary that stops, or has nobody ready, lets no connection in.
         let _ = raw::detach_filter(&group.lanes[0].socket);
+        let mut obstacle = None;
         if group.is_spread() {
             // The kernel lets only sockets of one user share an address: where ours can't join, all workers share the one.
             socket.set_reuse_port(true)?;
-            if lane::bind_next(address, &Manner::default()).is_err() {
+            if let Err(error) = lane::bind_next(address, &group.manner) {
                 group.policy = Policy::Shared;
+                obstacle = Some(error);
             }
         }
         if !address.is_udp() && sockopt::socket_acceptconn(&group.lanes[0].socket)? {
@@ -168,7 +173,7 @@ impl Group {
             group.lanes[0].is_listening = true;
             group.order.push(group.lanes[0].id);
         }
-        Ok(group)
+        Ok((group, obstacle))
     }
 
     /// Has an address that was taken in be served in the way of the first who asks for it.

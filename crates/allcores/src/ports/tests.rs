@@ -220,6 +220,24 @@ async fn lanes_can_be_at_an_address_that_is_not_there_yet_where_their_program_al
 }
 
 #[tokio::test]
+async fn there_are_lanes_beside_a_socket_that_was_passed_to_us_at_an_address_that_is_not_there_yet() {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_freebind_v4(true).unwrap();
+    let bound: std::net::SocketAddr = "192.0.2.1:0".parse().unwrap();
+    socket.bind(&bound.into()).unwrap();
+    socket.listen(5).unwrap();
+    let address =
+        Address::Tcp { socket: socket.local_addr().unwrap().as_socket().unwrap(), is_only_v6: false };
+    let mut ports = empty();
+    let obstacle = ports.take_in(&address, socket.into(), Some("web".into())).unwrap();
+    assert!(obstacle.is_none(), "{obstacle:?}");
+    let lanes = [1, 2].map(|worker| {
+        ports.obtain(&applicant(worker), &address, 0, &Profile::default(), |_, _| true).unwrap()
+    });
+    assert_ne!(lanes[0], lanes[1]);
+}
+
+#[tokio::test]
 async fn all_addresses_are_maintained_in_their_turn() {
     if !allow_open_files(2048) {
         return;

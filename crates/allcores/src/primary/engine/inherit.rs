@@ -9,7 +9,7 @@ use super::Engine;
 use super::taken::PATIENCE;
 use crate::address::Address;
 use crate::ports::{Applicant, LaneId, Profile};
-use crate::primary::{Depot, Event, GivenSocket, Outcome, Policy, was_put_away};
+use crate::primary::{Depot, Event, GivenSocket, Outcome, was_put_away};
 use crate::proc::Taken;
 
 /// What a listener gets where nobody names a number; the kernel caps it.
@@ -50,11 +50,16 @@ impl Engine {
         // The caller's own copy stays as it is.
         let socket = given.socket.try_clone().map_err(failed)?;
         let name = (!was_put_away(&given.name)).then(|| given.name.clone());
-        let is_spread = self.ports.take_in(&address, socket, name).map_err(failed)?;
-        if !is_spread && address.socket().is_some() && self.settings.policy != Policy::Shared {
+        let obstacle = self.ports.take_in(&address, socket, name).map_err(failed)?;
+        if let Some(error) = obstacle {
+            let why = match error.raw_os_error() {
+                Some(libc::EADDRINUSE | libc::EACCES) => {
+                    "was bound by another user: the kernel lets us add no lanes".to_owned()
+                }
+                _ => format!("can't be bound once more, so there are no lanes ({error})"),
+            };
             let text = format!(
-                "{address}, which was passed to us as {}, was bound by another user: the kernel lets us add no lanes, and all \
-                 workers accept from it",
+                "{address}, which was passed to us as {}, {why}, and all workers accept from it",
                 given.name
             );
             (self.observe)(Event::Notice { text: &text });
