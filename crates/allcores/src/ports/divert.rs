@@ -52,8 +52,9 @@ impl Group {
     fn add_room(&mut self) -> io::Result<()> {
         let backlog = self.lanes.iter().map(|lane| lane.backlog).max().unwrap_or_default();
         // Before there is a second socket: the kernel would spread over both.
-        self.attach(vec![0]);
-        if self.is_attached(&[0]) != Some(true) {
+        let own = self.number_of_own().ok_or(io::ErrorKind::Unsupported)?;
+        self.attach(vec![own]);
+        if self.is_attached(&[own]) != Some(true) {
             return Err(io::ErrorKind::Unsupported.into());
         }
         let at = self.add_lane(Slot(u16::MAX))?;
@@ -61,15 +62,20 @@ impl Group {
         self.listen(at, backlog)
     }
 
-    /// The kernel's number of that socket.
+    /// The kernel's number of the socket that workers share: the first, until it has listened anew beside the other.
+    fn number_of_own(&self) -> Option<u32> {
+        self.lanes.first().and_then(|lane| self.number_of(lane.id))
+    }
+
+    /// The kernel's number of the other one.
     fn number_of_room(&self) -> Option<u32> {
         self.room().and_then(|room| self.number_of(room.id))
     }
 
     /// Brings the kernel's choice in line with who leaves.
     pub(super) fn redirect(&mut self) {
-        let Some(number) = self.number_of_room() else { return };
-        let wanted = vec![if self.is_diverted() { number } else { 0 }];
+        let Some((room, own)) = self.number_of_room().zip(self.number_of_own()) else { return };
+        let wanted = vec![if self.is_diverted() { room } else { own }];
         if self.is_shared() && self.is_attached(&wanted) == Some(false) {
             self.attach(wanted);
         }

@@ -1,4 +1,4 @@
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use super::*;
@@ -8,9 +8,13 @@ use crate::primary::Policy;
 
 /// Workers that share a listener and can be handed connections.
 fn sharing(workers: u16) -> (Ports, LaneId) {
+    sharing_at("127.0.0.1:0".parse().unwrap(), workers)
+}
+
+fn sharing_at(socket: SocketAddr, workers: u16) -> (Ports, LaneId) {
     let tuning = Tuning { tick: Duration::from_millis(1), is_on: true };
     let mut ports = Ports::new(Policy::Shared, 1024, tuning).unwrap();
-    let any = Address::Tcp { socket: "127.0.0.1:0".parse().unwrap(), is_only_v6: false };
+    let any = Address::Tcp { socket, is_only_v6: false };
     let obtain = |slot: u16| {
         let (worker, slot) = (WorkerId(u32::from(slot) + 1), Slot(slot));
         let applicant =
@@ -46,6 +50,26 @@ async fn what_comes_is_led_elsewhere_from_the_moment_that_somebody_leaves_and_un
     ports.release(WorkerId(1), Duration::ZERO);
     let _gone = TcpStream::connect(address).unwrap();
     assert_eq!(depths(&ports), [Some(2), Some(1)]);
+}
+
+#[tokio::test]
+async fn what_comes_is_the_workers_again_when_their_listener_was_shut_down_beside_the_other() {
+    // Named: a port that the kernel has chosen is gone with the listener.
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (mut ports, lane) = sharing_at(address, 2);
+    let (key, _) = ports.locate(lane).unwrap();
+    ports.serve(WorkerId(1), false, Duration::ZERO);
+    ports.serve(WorkerId(1), true, Duration::ZERO);
+    // A worker does so with the socket that is everybody's.
+    rustix::net::shutdown(ports.socket(lane).unwrap(), rustix::net::Shutdown::Both).unwrap();
+    ports.maintain(Duration::ZERO);
+    let depths =
+        |ports: &Ports| -> Vec<Option<u32>> { ports.groups[key].lanes.iter().map(Lane::depth).collect() };
+    let _client = TcpStream::connect(address).unwrap();
+    assert_eq!(depths(&ports), [Some(1), Some(0)]);
+    ports.serve(WorkerId(1), false, Duration::ZERO);
+    let _led = TcpStream::connect(address).unwrap();
+    assert_eq!(depths(&ports), [Some(1), Some(1)]);
 }
 
 #[tokio::test]
