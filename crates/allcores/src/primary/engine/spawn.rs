@@ -191,6 +191,7 @@ impl Engine {
             (self.observe)(Event::SpawnFailed { slot, reason });
         }
         reason.clone_into(&mut self.last_spawn_failure);
+        self.note_not_forked(&LaunchError::Failed(reason.to_owned()));
         let now = self.now();
         self.ports.release(id, now);
         self.tell(Input::SpawnFailed { id });

@@ -84,8 +84,9 @@ impl Engine {
         self.wishes.forked = Some(Ok(id));
     }
 
+    /// What was said first of a failure says most.
     pub(super) fn note_not_forked(&mut self, error: &LaunchError) {
-        self.wishes.forked = Some(Err(explain(error)));
+        self.wishes.forked.get_or_insert_with(|| Err(explain(error)));
     }
 
     /// Has what is forked from now on made otherwise.
