@@ -250,6 +250,11 @@ impl Group {
         self.policy == Policy::Lanes
     }
 
+    /// Whether what comes there can be passed on by connecting to its address from its address.
+    pub(super) fn can_be_passed_on(&self) -> bool {
+        self.address.is_tcp() && !self.manner.is_transparent()
+    }
+
     /// Whether workers accept from one listener.
     pub(super) fn is_shared(&self) -> bool {
         self.policy == Policy::Shared

@@ -117,6 +117,19 @@ pub(super) struct Manner {
     pub(super) options: Vec<(i32, i32, i32)>,
 }
 
+impl Manner {
+    /// Its connections may be to addresses that are no machine's here, which only sockets of the same kind can be bound to.
+    pub(super) fn is_transparent(&self) -> bool {
+        let is_transparent = |level: i32, name: i32| {
+            matches!(
+                (level, name),
+                (libc::IPPROTO_IP, libc::IP_TRANSPARENT) | (libc::IPPROTO_IPV6, libc::IPV6_TRANSPARENT)
+            )
+        };
+        self.options.iter().any(|(level, name, _)| is_transparent(*level, *name))
+    }
+}
+
 /// Buffer sizes: the kernel shows twice what was set, so they are halved when set again.
 const BUFFERS: [(i32, i32); 2] = [(libc::SOL_SOCKET, libc::SO_RCVBUF), (libc::SOL_SOCKET, libc::SO_SNDBUF)];
 

@@ -28,7 +28,7 @@ impl Ports {
         // What waits was looked at, so it is hot.
         for key in self.hot_groups() {
             let Some(group) = self.groups.get_mut(key).filter(|group| group.is_spread()) else { continue };
-            let Some(address) = group.address.socket().filter(|_| group.address.is_tcp()) else { continue };
+            let Some(address) = group.address.socket().filter(|_| group.can_be_passed_on()) else { continue };
             // What waits may be a connection of our own, about this very worker.
             let is_asked = |lane: &Lane| group.openings.iter().any(|opening| opening.to == lane.id);
             let starves = |lane: &Lane| {

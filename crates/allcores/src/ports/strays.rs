@@ -26,7 +26,7 @@ impl Ports {
     /// Takes the connections out of lanes that nobody accepts from, if somebody else serves the address.
     pub(crate) fn take_strays(&mut self, now: Duration) -> Vec<Stray> {
         let mut strays = Vec::new();
-        for group in self.groups.iter().filter(|group| group.address.is_tcp() && !group.is_handoff()) {
+        for group in self.groups.iter().filter(|group| group.can_be_passed_on() && !group.is_handoff()) {
             let Some(address) = group.address.socket() else { continue };
             let is_served =
                 group.lanes.iter().any(|lane| lane.users.iter().any(|user| self.serving.contains(user)));

@@ -14,6 +14,10 @@ fn at(millis: u64) -> Duration {
 
 /// Two workers with a lane each, of which only the first serves, and a client who waits for it: at 0.
 fn waiting() -> (Ports, [LaneId; 2], SocketAddr, TcpStream) {
+    waiting_at(&Profile::default())
+}
+
+fn waiting_at(profile: &Profile) -> (Ports, [LaneId; 2], SocketAddr, TcpStream) {
     let mut ports =
         Ports::new(Policy::Lanes, 1024, Tuning { tick: Duration::from_millis(1), is_on: true }).unwrap();
     let any = Address::Tcp { socket: "127.0.0.1:0".parse().unwrap(), is_only_v6: false };
@@ -28,7 +32,7 @@ fn waiting() -> (Ports, [LaneId; 2], SocketAddr, TcpStream) {
             policy: None,
             is_on_trial: false,
         };
-        let lane = ports.obtain(&applicant, &any, 0, &Profile::default(), |_, _| true).unwrap();
+        let lane = ports.obtain(&applicant, &any, 0, profile, |_, _| true).unwrap();
         ports.listen(lane, 64).unwrap();
         lane
     });
@@ -39,6 +43,18 @@ fn waiting() -> (Ports, [LaneId; 2], SocketAddr, TcpStream) {
     ports.tick(at(0));
     ports.tick(at(1));
     (ports, lanes, address, client)
+}
+
+#[tokio::test]
+async fn what_is_for_addresses_that_are_not_ours_is_left_where_it_is() {
+    // Whether we may set it or not.
+    let options = vec![(libc::IPPROTO_IP, libc::IP_TRANSPARENT, 1)];
+    let (mut ports, ..) = waiting_at(&Profile { options, ..Profile::default() });
+    ports.serve(WorkerId(2), true, at(2100));
+    ports.tick(at(2100));
+    assert!(ports.take_starving(at(2100)).is_empty());
+    ports.release(WorkerId(1), at(2100));
+    assert!(ports.take_strays(at(9000)).is_empty());
 }
 
 #[tokio::test]
