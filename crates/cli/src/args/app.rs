@@ -90,6 +90,8 @@ pub(crate) struct AppOptions {
     pub(crate) gid: Option<String>,
 
     /// A worker that ran for this long has started well, and its next crash is answered at once
+    ///
+    /// One that fails before it was ready, within --ready-timeout, has not.
     #[arg(long, hide_short_help = true, value_name = "DURATION", default_value = "1s", value_parser = values::duration)]
     pub(crate) min_uptime: Duration,
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Announcement, Effect, Fault, LastExit, Phase, Pool, Turn, Verdict};
+use super::{Announcement, Effect, Fault, LastExit, Phase, Pool, Turn, Verdict, Worker};
 use crate::exit::ExitStatus;
 use crate::worker::{Slot, WorkerId};
 
@@ -60,8 +60,16 @@ impl Pool {
                 return self.fail_reload(id, worker.slot, Fault::Exited { status }, turn);
             }
             self.crashes = self.crashes.count(status);
-            self.replace(worker.slot, has_failed || uptime < self.settings.min_uptime, turn);
+            let is_early = has_failed || self.has_begun_badly(&worker, status, uptime);
+            self.replace(worker.slot, is_early, turn);
         }
+    }
+
+    /// Whether it was no start at all. Programs load for seconds before they find that they can't serve; one that never
+    /// listens, on the other hand, and fails after a while may have done its work until then.
+    fn has_begun_badly(&self, worker: &Worker, status: ExitStatus, uptime: Duration) -> bool {
+        let has_never_served = worker.served_from.is_none() && !status.is_success();
+        uptime < self.settings.min_uptime || has_never_served && uptime < self.settings.ready_timeout
     }
 
     pub(super) fn spawn_failed(&mut self, id: WorkerId, turn: &mut Turn<'_>) {

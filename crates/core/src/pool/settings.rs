@@ -14,7 +14,8 @@ pub struct PoolSettings {
     /// Whether a worker that goes without having been asked to is replaced, and workers that keep crashing without ever
     /// having served end the pool. Without it the pool only carries out what it is told.
     pub keep: bool,
-    /// A worker that was up this long has started well: its slot's backoff begins anew.
+    /// A worker that was up this long has started well: its slot's backoff begins anew. One that fails before it was ready has
+    /// not, within [`ready_timeout`](Self::ready_timeout).
     pub min_uptime: Duration,
     /// More early exits in a row than this in one slot are a crash loop.
     pub max_restarts: u32,
@@ -36,7 +37,8 @@ pub struct PoolSettings {
     pub wait_ready: bool,
     /// A worker is not ready before it has passed a health check.
     pub wait_healthy: bool,
-    /// Where one of these is set: how long a worker may take to be ready before it counts as one that has failed.
+    /// How long a worker may take to be ready. Where one of these is set, it counts as one that has failed then; anywhere, one
+    /// that ends otherwise than with exit code 0 before has started badly.
     pub ready_timeout: Duration,
     /// Replaces a worker that has lived for so long, more or less a tenth.
     pub max_lifetime: Option<Duration>,

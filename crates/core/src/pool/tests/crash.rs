@@ -61,6 +61,26 @@ fn the_first_early_exit_is_answered_at_once_and_later_ones_back_off() {
     }
 }
 
+/// A program that takes seconds to find that it can't serve crashes as much as one that knows at once.
+#[test]
+fn who_fails_before_it_was_ever_ready_has_begun_badly_however_long_it_took() {
+    let mut rig = Rig::ready(1);
+    let early_exits = |rig: &mut Rig, id, after, status| {
+        rig.spawned(id);
+        rig.pass(ms(after));
+        rig.exit(id, status);
+        rig.slot(0).early_exits
+    };
+    rig.exit(1, FAILED);
+    let minute = u64::try_from(PoolSettings::default().ready_timeout.as_millis()).unwrap();
+    assert_eq!(early_exits(&mut rig, 2, minute - 1, FAILED), 1);
+    rig.pass(ms(20_000));
+    // It did what it does, whatever that is: it listens nowhere.
+    assert_eq!(early_exits(&mut rig, 3, minute, FAILED), 0);
+    assert_eq!(early_exits(&mut rig, 4, 1000, ExitStatus::Code(0)), 0);
+    assert_eq!(early_exits(&mut rig, 5, 999, ExitStatus::Code(0)), 1);
+}
+
 #[test]
 fn nothing_is_spawned_before_the_backoff_is_over() {
     let mut rig = Rig::ready(1);
