@@ -431,11 +431,16 @@ impl Ports {
     pub(crate) fn release(&mut self, worker: WorkerId, now: Duration) {
         self.serving.remove(&worker);
         let keys = self.groups.keys_of(worker);
-        for lane in self.groups.ids_of(worker) {
-            self.groups.take_back(lane, worker, now);
+        let lanes: Vec<LaneId> = self.groups.ids_of(worker);
+        for lane in &lanes {
+            self.groups.take_back(*lane, worker, now);
         }
         for key in keys {
             let group = &mut self.groups[key];
+            if !self.is_closing {
+                // Before another listens: the kernel numbers them by who came when.
+                group.listen_again(|lane| lanes.contains(&lane.id));
+            }
             group.desk.leave(worker);
             group.park();
             // A Unix socket whose first user went before it listened was never bound.

@@ -339,6 +339,11 @@ impl Group {
             self.lanes[at].is_listening = true;
             return Ok(());
         }
+        // Who had it before may have shut it down: then it comes in as a new one does, behind all others.
+        let is_shut = self.lanes[at].is_shut_down();
+        if is_shut {
+            self.forget_number(at);
+        }
         let lane = &mut self.lanes[at];
         let is_new = !lane.is_listening;
         lane.vacancy = Vacancy::Awaited;
@@ -359,6 +364,9 @@ impl Group {
         if is_new {
             lane.is_listening = true;
             self.order.push(lane.id);
+        }
+        if is_shut {
+            self.reattach();
         }
         Ok(())
     }
@@ -405,19 +413,40 @@ impl Group {
         for lane in self.lanes.iter().filter(|lane| lane.is_listening && lane.is_stream) {
             let Ok(queue) = raw::accept_queue(&lane.socket) else { continue };
             let limit = lane.backlog.cast_unsigned().min(most);
-            if queue.is_listening && queue.limit >= limit {
-                continue;
+            if queue.is_listening && queue.limit < limit {
+                let _ = socket2::SockRef::from(&lane.socket).listen(lane.backlog);
             }
-            let _ = socket2::SockRef::from(&lane.socket).listen(lane.backlog);
-            if !queue.is_listening
-                && let Some(at) = self.order.iter().position(|id| *id == lane.id)
-            {
-                // The kernel's own numbering: the last took its place when it left, and it comes back as the last.
-                self.order.swap_remove(at);
+        }
+        self.listen_again(|_| true);
+    }
+
+    /// Has lanes listen that a worker has shut down, as programs do at their end that are to wake up from `accept`.
+    pub(super) fn listen_again(&mut self, is_meant: impl Fn(&Lane) -> bool) {
+        let is_shut = |at: &usize| is_meant(&self.lanes[*at]) && self.lanes[*at].is_shut_down();
+        let shut: Vec<usize> = (0..self.lanes.len()).filter(is_shut).collect();
+        // All have left before the first comes back. In which order is not to be found out, and matters where several have.
+        for at in &shut {
+            self.forget_number(*at);
+        }
+        for at in shut {
+            let lane = &mut self.lanes[at];
+            if socket2::SockRef::from(&lane.socket).listen(lane.backlog).is_ok() {
+                lane.is_listening = true;
                 self.order.push(lane.id);
             }
         }
+        // With the last that listened the kernel has forgotten it.
         self.reattach();
+    }
+
+    /// A lane listens no more. The kernel gives its number to the last.
+    fn forget_number(&mut self, at: usize) {
+        let lane = &mut self.lanes[at];
+        lane.is_listening = false;
+        let id = lane.id;
+        if let Some(number) = self.order.iter().position(|other| *other == id) {
+            self.order.swap_remove(number);
+        }
     }
 
     /// Lets handshakes under way complete and answers no new one.

@@ -240,6 +240,13 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
+    /// It is to listen, and a worker has had it stop by shutdown(2).
+    pub(super) fn is_shut_down(&self) -> bool {
+        self.is_listening
+            && self.is_stream
+            && raw::accept_queue(&self.socket).is_ok_and(|queue| !queue.is_listening)
+    }
+
     pub(super) fn new(id: LaneId, socket: OwnedFd, slot: Slot) -> io::Result<Self> {
         let inode = rustix::fs::fstat(&socket)?.st_ino;
         Ok(Self {

@@ -176,6 +176,45 @@ async fn where_nobody_who_stays_listens_it_is_closed_when_the_last_has_gone_unle
     assert!(ports.socket(asked).is_some() && ports.socket(shared).is_some());
 }
 
+/// Programs do so at their end, to be woken up from `accept`; the kernel numbers anew then.
+#[tokio::test]
+async fn who_has_shut_its_lane_down_leaves_the_others_theirs() {
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut ports = empty();
+    let (now, socket) = (Duration::ZERO, Address::Tcp { socket: address, is_only_v6: false });
+    let join = |ports: &mut Ports, worker: u32, slot: u16| {
+        let applicant = Applicant { slot: Slot(slot), ..applicant(worker) };
+        let lane = ports.obtain(&applicant, &socket, 0, &Profile::default(), |_, _| true).unwrap();
+        ports.listen(lane, 100).unwrap();
+        ports.serve(WorkerId(worker), true, now);
+        lane
+    };
+    let lanes: Vec<LaneId> = (0..4).map(|slot| join(&mut ports, u32::from(slot) + 1, slot)).collect();
+    for (number, leaves) in [(5, 1), (6, 2), (7, 5)] {
+        let slot = u16::try_from(
+            lanes.iter().position(|lane| ports.users(*lane).any(|user| user == WorkerId(leaves))).unwrap(),
+        )
+        .unwrap();
+        let lane = lanes[usize::from(slot)];
+        rustix::net::shutdown(ports.socket(lane).unwrap(), rustix::net::Shutdown::Both).unwrap();
+        ports.release(WorkerId(leaves), now);
+        assert_eq!(join(&mut ports, number, slot), lane);
+        // One after the other alone: what comes is theirs.
+        let workers: Vec<WorkerId> = lanes.iter().flat_map(|lane| ports.users(*lane)).collect();
+        assert_eq!(workers.len(), 4);
+        for alone in &workers {
+            workers.iter().for_each(|worker| ports.serve(*worker, worker == alone, now));
+            let depth =
+                |ports: &Ports, lane: &LaneId| raw::accept_queue(ports.socket(*lane).unwrap()).unwrap().depth;
+            let own = lanes.iter().find(|lane| ports.users(**lane).any(|user| user == *alone)).unwrap();
+            let before = depth(&ports, own);
+            let _client = std::net::TcpStream::connect(address).unwrap();
+            assert_eq!(depth(&ports, own), before + 1, "{alone:?} of {workers:?}");
+        }
+        workers.iter().for_each(|worker| ports.serve(*worker, true, now));
+    }
+}
+
 #[tokio::test]
 async fn a_negative_backlog_is_the_longest_that_there_can_be() {
     let most = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
