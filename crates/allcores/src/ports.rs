@@ -357,6 +357,12 @@ impl Ports {
         self.lane(id).map(|(_, lane)| lane.inode)
     }
 
+    /// Who has the lane that this socket is, if it is one.
+    pub(crate) fn users_of_socket(&self, inode: u64) -> Option<impl Iterator<Item = WorkerId> + '_> {
+        let mut lanes = self.groups.iter().flat_map(|group| &group.lanes);
+        lanes.find(|lane| lane.inode == inode).map(|lane| lane.users.iter().copied())
+    }
+
     /// Takes note that the worker of this lane can be handed connections.
     pub(crate) fn set_handed(&mut self, id: LaneId) {
         if let Some((group, lane)) = self.locate(id) {

@@ -251,7 +251,7 @@ fn a_slow_server_in_a_session_of_its_own_keeps_its_listener() {
 
 #[test]
 fn programs_that_go_to_the_background_are_told_so_and_do_not_leak() {
-    for script in ["forks.py", "daemon.py"] {
+    for script in ["forks.py", "daemon.py", "nameless.py"] {
         let address = unused();
         let app = bad_python(script, address).workers(2).start().unwrap();
         let notice = app.wait_for(|event| event.kind() == "notice", LONG).unwrap();

@@ -18,6 +18,9 @@ use crate::proc;
 /// keeps them.
 pub(super) const BURIAL: Duration = Duration::from_secs(2);
 
+/// The variable by which a process knows its worker.
+const WORKER_ID: &str = "ALLCORES_WORKER_ID";
+
 /// How often it is looked whether one has gone that can't be waited for.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -83,7 +86,12 @@ impl Engine {
                     // Its children, if it had any, are ours now and not in the list.
                     has_reaped = true;
                 } else if !self.condemned.contains(&pid) && self.is_left_behind(pid) {
-                    let _ = rustix::process::kill_process(child, Signal::KILL);
+                    // Its descendants with it: they may be known by it alone.
+                    for one in
+                        proc::family(pid).into_iter().filter_map(|one| Pid::from_raw(one.cast_signed()))
+                    {
+                        let _ = rustix::process::kill_process(one, Signal::KILL);
+                    }
                     // It has no environment to be known by from when it begins to go until it has gone.
                     self.condemned.insert(pid);
                 }
@@ -106,7 +114,11 @@ impl Engine {
     fn leaves_others(&self, id: WorkerId) -> bool {
         let Some(pid) = self.workers.get(&id).map(|worker| worker.about.pid) else { return false };
         let is_orphan_of = |child: &u32| {
-            *child != pid && proc::initial_env(*child, "ALLCORES_WORKER_ID") == Some(id.to_string())
+            *child != pid
+                && match proc::initial_env(*child, WORKER_ID) {
+                    Some(worker) => worker == id.to_string(),
+                    None => self.has_lane_of(*child, |users| users.eq([id])),
+                }
         };
         proc::session_members(pid).iter().any(|member| *member != pid)
             || proc::our_children().iter().any(is_orphan_of)
@@ -125,10 +137,20 @@ impl Engine {
     }
 
     fn is_left_behind(&self, pid: u32) -> bool {
+        let Some(worker) = proc::initial_env(pid, WORKER_ID) else {
+            return self.has_lane_of(pid, |users| users.next().is_none());
+        };
         let is_ours = proc::initial_env(pid, "ALLCORES_NAME").is_some_and(|name| name == self.settings.name);
-        let worker =
-            proc::initial_env(pid, "ALLCORES_WORKER_ID").and_then(|id| id.parse().ok()).map(WorkerId);
+        let worker = worker.parse().ok().map(WorkerId);
         is_ours && worker.is_some_and(|id| !self.workers.contains_key(&id))
+    }
+
+    /// Whether a process has one of our listeners, of such workers: nobody else can be who has overwritten the environment
+    /// that it was started with, as nginx does.
+    fn has_lane_of(&self, pid: u32, are_meant: impl Fn(&mut dyn Iterator<Item = WorkerId>) -> bool) -> bool {
+        proc::sockets_of(pid)
+            .filter_map(|(_, inode)| self.ports.users_of_socket(inode))
+            .any(|mut users| are_meant(&mut users))
     }
 }
 
