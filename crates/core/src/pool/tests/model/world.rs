@@ -546,7 +546,7 @@ impl World {
             return;
         }
         let is_watched = reload.watched_until.is_some() && self.watched == Some(id);
-        let served = self.ready_at.get(&id).map(|at| self.now - *at);
+        let served = self.ready_at.get(&id).map(|at| self.now.saturating_sub(*at));
         let is_in_peace = input == (Input::Exited { id, status: ExitStatus::Code(0) })
             && served.is_some_and(|served| served >= self.settings.min_uptime)
             && !is_watched;
