@@ -296,26 +296,6 @@ async fn a_program_that_does_not_exist_is_an_error_and_no_end() {
 }
 
 #[tokio::test]
-async fn a_fork_that_fails_for_want_of_descriptors_says_so() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let cluster = start(script("setInterval(() => {}, 1000)")).await;
-    let open = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
-    let limit = getrlimit(Resource::Nofile);
-    let mut failures = 0;
-    // Wherever it is that there are too few.
-    for more in 0..100 {
-        setrlimit(Resource::Nofile, Rlimit { current: Some(open + more), ..limit }).unwrap();
-        let Err(error) = within("a fork", cluster.fork()).await else { break };
-        assert_eq!(error.kind(), ErrorKind::Spawn);
-        let why = std::error::Error::source(&error).map(ToString::to_string);
-        assert!(why.as_ref().is_some_and(|why| why.contains("os error 24")), "{more}: {error}: {why:?}");
-        failures += 1;
-    }
-    setrlimit(Resource::Nofile, limit).unwrap();
-    assert!(failures > 0 && !cluster.workers().is_empty());
-}
-
-#[tokio::test]
 async fn a_cluster_that_is_of_no_use_ends_and_says_why() {
     let builder = script("process.exit(3)").workers(1).keep(true);
     let cluster = start(builder.max_restarts(1).backoff(Duration::from_millis(1))).await;
