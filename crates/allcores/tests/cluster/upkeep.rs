@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use allcores::{
-    Cluster, ClusterSettings, ErrorKind, Event, Health, HealthCheck, Reason, Reload, Signal, WorkerHandle,
-    WorkerId,
+    Builder, Cluster, ClusterSettings, ErrorKind, Event, Health, HealthCheck, Reason, Reload, Signal,
+    WorkerHandle, WorkerId,
 };
 use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt;
@@ -184,9 +184,9 @@ fn free_address() -> SocketAddr {
 }
 
 /// A cluster that was led to another address by a reload, while a worker that was disconnected before has a client still.
-async fn moved(from: SocketAddr, to: SocketAddr) -> (Cluster, WorkerHandle, TcpStream) {
+async fn moved(builder: Builder, from: SocketAddr, to: SocketAddr) -> (Cluster, WorkerHandle, TcpStream) {
     let port = |address: SocketAddr| address.port().to_string();
-    let mut cluster = start(script(SILENT).env("PORT", port(from)).workers(1).keep(true)).await;
+    let mut cluster = start(builder.env("PORT", port(from)).workers(1).keep(true)).await;
     ready(&mut cluster, 1).await;
     let mut client = TcpStream::connect(from).await.unwrap();
     client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
@@ -205,7 +205,7 @@ async fn moved(from: SocketAddr, to: SocketAddr) -> (Cluster, WorkerHandle, TcpS
 #[tokio::test]
 async fn an_address_that_a_reload_leaves_is_free_when_the_last_has_gone_who_listened_there() {
     let (from, to) = (free_address(), free_address());
-    let (cluster, left, client) = moved(from, to).await;
+    let (cluster, left, client) = moved(script(SILENT), from, to).await;
     drop(client);
     within("its end", left.exited()).await;
     std::net::TcpListener::bind(from).expect("nobody listens there any more");
@@ -215,7 +215,11 @@ async fn an_address_that_a_reload_leaves_is_free_when_the_last_has_gone_who_list
 #[tokio::test]
 async fn nobody_has_to_listen_where_one_does_that_was_let_go() {
     let (from, to) = (free_address(), free_address());
-    let (mut cluster, left, _client) = moved(from, to).await;
+    // It knows nothing of its channel, and listens until it has gone; if need be by itself.
+    let code = format!("process.on('SIGTERM', () => {{}}); setTimeout(process.exit, 60000); {SILENT}");
+    let words = ["-u", "NODE_UNIQUE_ID", "-u", "NODE_CHANNEL_FD", "node", "-e", &code];
+    let builder = Builder::new().exec("env").args(words).adopt(true);
+    let (mut cluster, left, _client) = moved(builder, from, to).await;
     let worker = |cluster: &Cluster| cluster.workers().into_iter().find(|worker| *worker != left).unwrap();
     worker(&cluster).kill(Signal::KILL).unwrap();
     ready(&mut cluster, 1).await;
