@@ -296,6 +296,11 @@ pub(super) fn bind_first(address: &Address, manner: &Manner) -> Result<OwnedFd, 
     Ok(socket.into())
 }
 
+/// Makes the socket of a group and leaves it to the caller to bind it to the address that goes with it.
+pub(super) fn unbound(address: &Address) -> io::Result<(Socket, SockAddr)> {
+    Ok((new_socket(address, &Manner::default())?, sockaddr(address)?.1))
+}
+
 /// Makes a further socket of a group.
 pub(super) fn bind_next(address: &Address, manner: &Manner) -> io::Result<OwnedFd> {
     let socket = new_socket(address, manner)?;
@@ -340,7 +345,7 @@ fn sockaddr(address: &Address) -> io::Result<(Option<SocketAddr>, SockAddr)> {
 }
 
 /// Says why an address can't be had, and what to do about it.
-fn explain(address: &Address, error: &io::Error) -> Unavailable {
+pub(super) fn explain(address: &Address, error: &io::Error) -> Unavailable {
     let errno = error.raw_os_error().unwrap_or(libc::EIO);
     let protocol = if address.is_udp() { proc::Protocol::Udp } else { proc::Protocol::Tcp };
     let ip = address.socket().filter(|_| errno == libc::EADDRINUSE);

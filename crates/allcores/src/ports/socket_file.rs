@@ -1,15 +1,18 @@
 //! The file of a Unix socket, which outlives what programs do to it.
 
+use std::ffi::CString;
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::lane::{self, Unavailable};
 use crate::address::Address;
 use crate::proc::Owner;
-use crate::sys::owner;
+use crate::sys::owner::{self, Names, Step};
+use crate::sys::spawn;
 
 /// How often a file may be removed in the moment between its making and its second name's.
 const TRIES: u32 = 100;
@@ -35,32 +38,36 @@ pub(super) fn bind(
     path: &Path,
     owner: Option<&Owner>,
 ) -> Result<(OwnedFd, SocketFile), Unavailable> {
-    let make = || {
-        let spare = second_name(path);
-        for _ in 0..TRIES {
-            let socket = lane::bind_first(address, &lane::Manner::default())?;
-            let Some(spare) = &spare else { return Ok((socket, SocketFile::default())) };
-            let _ = fs::remove_file(spare);
-            match fs::hard_link(path, spare) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                // Without a second name, on a file system that has none, all is well until somebody unlinks the first.
-                _ => {
-                    let file =
-                        SocketFile { names: Some((path.to_owned(), spare.clone())), ..SocketFile::default() };
-                    return Ok((socket, file));
-                }
-            }
-        }
-        Err(Unavailable::because(libc::EADDRINUSE, "its file is removed again and again while it is made"))
+    let Some(spare) = second_name(path) else {
+        return Err(Unavailable::because(libc::EADDRINUSE, "it names a folder"));
     };
-    match owner {
-        None => make(),
-        Some(who) => owner::acting_as(who, make).unwrap_or_else(|error| {
-            let errno = error.raw_os_error().unwrap_or(libc::EIO);
-            let text = format!("making its file as user {} of group {}: {error}", who.user, who.group);
-            Err(Unavailable::because(errno, &text))
-        }),
+    let (path_c, spare_c) = (c_string(path)?, c_string(&spare)?);
+    let names = Names { path: &path_c, spare: &spare_c };
+    for _ in 0..TRIES {
+        let (socket, sockaddr) = lane::unbound(address)?;
+        if let Some(who) = owner {
+            // Theirs as if they had made it, so that they may change its mode, too. Only the privileged can give it away.
+            let _ = std::os::unix::fs::fchown(&socket, Some(who.user), Some(who.group));
+        }
+        let Err(error) = owner::bind_as(owner, socket.as_fd(), &sockaddr, names) else {
+            let names = Some((path.to_owned(), spare));
+            return Ok((socket.into(), SocketFile { names, ..SocketFile::default() }));
+        };
+        match (error.step, owner) {
+            (Step::Spare, _) => {}
+            (Step::Owner, Some(who)) => {
+                let text =
+                    format!("making its file as user {} of group {}: {}", who.user, who.group, error.source);
+                return Err(Unavailable::because(error.source.raw_os_error().unwrap_or(libc::EIO), &text));
+            }
+            _ => return Err(lane::explain(address, &error.source)),
+        }
     }
+    Err(Unavailable::because(libc::EADDRINUSE, "its file is removed again and again while it is made"))
+}
+
+fn c_string(path: &Path) -> io::Result<CString> {
+    spawn::c_string(path.as_os_str().as_bytes().to_vec())
 }
 
 /// The second name of the file at `path`.
@@ -178,5 +185,17 @@ mod tests {
             let (_socket, _file) = bind_at(&path, Some(&Owner { umask, ..own.clone() })).unwrap();
             assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o777 & !umask);
         }
+    }
+
+    #[test]
+    fn its_socket_is_its_owners_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = Owner::of(std::process::id()).unwrap();
+        let user = if own.user == 0 { 4321 } else { own.user };
+        std::os::unix::fs::chown(folder.path(), Some(user), None).unwrap();
+        let (socket, _file) =
+            bind_at(&folder.path().join("socket"), Some(&Owner { user, ..own.clone() })).unwrap();
+        let made = rustix::fs::fstat(&socket).unwrap();
+        assert_eq!((made.st_uid, made.st_gid), (user, own.group));
     }
 }
