@@ -202,13 +202,15 @@ impl Caller<'_> {
         let copy = take_copy(process, fd).ok();
         let mut profile = copy.as_ref().map(Profile::of).unwrap_or_default();
         profile.is_nonblocking = Some(flags & libc::O_NONBLOCK != 0);
+        let inode = proc::socket_inode(process, fd)?;
         let protocol = match &copy {
             Some(copy) => protocol_of(copy)?,
-            None => protocol_named(&proc::socket_protocol(process, fd)?),
+            None => {
+                protocol_named(&proc::socket_protocol(process, fd)?, || proc::is_unix_stream(process, inode))
+            }
         };
         let is_only_v6 =
             copy.as_ref().is_some_and(|copy| rustix::net::sockopt::ipv6_v6only(copy).unwrap_or(false));
-        let inode = proc::socket_inode(process, fd)?;
         Ok(Target { protocol, is_only_v6, profile, closes_on_exec: flags & libc::O_CLOEXEC != 0, inode })
     }
 }
@@ -243,10 +245,13 @@ fn protocol_of(socket: &OwnedFd) -> io::Result<Protocol> {
     })
 }
 
-fn protocol_named(name: &str) -> Protocol {
+/// Before Linux 5.15, Unix sockets of all kinds have one name, and `is_unix_stream` is asked.
+fn protocol_named(name: &str, is_unix_stream: impl FnOnce() -> bool) -> Protocol {
     match name {
         "TCP" | "TCPv6" | "MPTCP" | "MPTCPv6" => Protocol::Tcp,
         "UDP" | "UDPv6" => Protocol::Udp,
+        "UNIX-STREAM" => Protocol::UnixStream,
+        "UNIX" if is_unix_stream() => Protocol::UnixStream,
         _ => Protocol::Other,
     }
 }

@@ -19,7 +19,7 @@ pub(crate) use diag::is_accepted;
 pub(crate) use event_loops::watched_by;
 pub(crate) use holder::Taken;
 use sockets::listeners;
-pub(crate) use sockets::{Protocol, connected_unix_inodes, established_inodes};
+pub(crate) use sockets::{Protocol, connected_unix_inodes, established_inodes, is_unix_stream};
 
 /// The process that `thread` belongs to.
 pub(crate) fn process_of(thread: u32) -> io::Result<u32> {

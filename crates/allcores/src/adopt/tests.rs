@@ -25,3 +25,26 @@ fn paths_end_at_their_nul_and_abstract_names_do_not() {
     assert_eq!(parse(&unix(b"/run/a.sock\0junk")), Some(Sockaddr::Unix(b"/run/a.sock".to_vec())));
     assert_eq!(parse(&unix(b"\0a\0b")), Some(Sockaddr::Unix(b"\0a\0b".to_vec())));
 }
+
+#[test]
+fn what_a_socket_is_can_be_told_by_its_name_alone() {
+    use rustix::net::{AddressFamily as Family, SocketFlags, SocketType as Type};
+    use std::os::fd::AsRawFd;
+    let me = std::process::id();
+    for (family, kind, is) in [
+        (Family::INET, Type::STREAM, Protocol::Tcp),
+        (Family::INET6, Type::STREAM, Protocol::Tcp),
+        (Family::INET, Type::DGRAM, Protocol::Udp),
+        (Family::INET6, Type::DGRAM, Protocol::Udp),
+        (Family::UNIX, Type::STREAM, Protocol::UnixStream),
+        (Family::UNIX, Type::DGRAM, Protocol::Other),
+        (Family::UNIX, Type::SEQPACKET, Protocol::Other),
+    ] {
+        let socket = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None).unwrap();
+        let name = proc::socket_protocol(me, socket.as_raw_fd()).unwrap();
+        let inode = proc::socket_inode(me, socket.as_raw_fd()).unwrap();
+        assert_eq!(protocol_named(&name, || proc::is_unix_stream(me, inode)), is, "{name}");
+        assert_eq!(protocol_of(&socket).unwrap(), is, "{name}");
+    }
+    assert_eq!(protocol_named("UNIX", || true), Protocol::UnixStream, "before Linux 5.15");
+}

@@ -59,6 +59,13 @@ pub(crate) fn connected_unix_inodes(listeners: &[u64]) -> Vec<u64> {
     connected_to(listeners, &fs::read_to_string("/proc/net/unix").unwrap_or_default())
 }
 
+/// Whether the Unix socket with this inode is one for streams, by the table of the network that `pid` is in.
+pub(crate) fn is_unix_stream(pid: u32, inode: u64) -> bool {
+    let table = fs::read_to_string(format!("/proc/{pid}/net/unix")).unwrap_or_default();
+    let mut rows = table.lines().skip(1).filter_map(UnixRow::parse);
+    rows.any(|row| row.inode == inode && row.kind == UNIX_STREAM)
+}
+
 /// A connection shows the path of the socket that it was accepted from.
 fn connected_to(listeners: &[u64], table: &str) -> Vec<u64> {
     let rows: Vec<UnixRow<'_>> = table.lines().skip(1).filter_map(UnixRow::parse).collect();
@@ -70,9 +77,12 @@ fn connected_to(listeners: &[u64], table: &str) -> Vec<u64> {
 
 /// What the kernel shows for a Unix socket that is connected.
 const UNIX_CONNECTED: u8 = 0x03;
+/// What it shows for one for streams (`SOCK_STREAM`).
+const UNIX_STREAM: u16 = 0x0001;
 
 #[derive(Debug)]
 struct UnixRow<'a> {
+    kind: u16,
     state: u8,
     inode: u64,
     path: &'a str,
@@ -89,8 +99,10 @@ impl<'a> UnixRow<'a> {
             &text[..end]
         };
         let fields: [&str; 7] = std::array::from_fn(|_| field());
+        let kind = u16::from_str_radix(fields[4], 16).ok()?;
         let state = u8::from_str_radix(fields[5], 16).ok()?;
-        Some(Self { state, inode: fields[6].parse().ok()?, path: rest.strip_prefix(' ').unwrap_or_default() })
+        let path = rest.strip_prefix(' ').unwrap_or_default();
+        Some(Self { kind, state, inode: fields[6].parse().ok()?, path })
     }
 }
 
@@ -162,6 +174,16 @@ mod tests {
         assert_eq!(ask(), [inode(&server)], "the client's end has no path");
         drop(server);
         assert_eq!(ask(), [] as [u64; 0]);
+    }
+
+    #[test]
+    fn of_unix_sockets_those_for_streams_are_told_apart() {
+        use std::os::unix::net::{UnixDatagram, UnixStream};
+        let inode = |socket: &dyn std::os::fd::AsFd| rustix::fs::fstat(socket.as_fd()).unwrap().st_ino;
+        let (stream, datagram) = (UnixStream::pair().unwrap().0, UnixDatagram::unbound().unwrap());
+        let is_stream = |socket: &dyn std::os::fd::AsFd| is_unix_stream(std::process::id(), inode(socket));
+        assert!(is_stream(&stream));
+        assert!(!is_stream(&datagram));
     }
 
     #[test]
