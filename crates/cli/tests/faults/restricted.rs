@@ -1,12 +1,18 @@
 //! Machines that forbid something: adoption finds another way, or says that it has none.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::fs;
+use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use allcores_testing::address::unused;
 use allcores_testing::app::App;
 use allcores_testing::process::Event;
-use allcores_testing::runtimes::{Runtime, require};
+use allcores_testing::runtimes::{Runtime, fixture, require};
 use allcores_testing::skip;
 
 use crate::support::{
@@ -56,6 +62,73 @@ fn without_process_vm_readv_the_address_is_read_otherwise() {
 fn without_both_of_them_it_still_adopts() {
     let address = unused();
     both_are_adopted(denied(bad_python("hang.py", address), "process_vm_readv,pidfd_getfd"), address);
+}
+
+/// What Docker's own profile refuses, of what can be tried as any user.
+const CONTAINER: &str = "pidfd_getfd,unshare";
+
+/// Asks at a Unix socket; gives the pid in the answer.
+fn ask(path: &Path) -> io::Result<String> {
+    let mut stream = UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(LONG))?;
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let line = answer.lines().skip_while(|line| !line.is_empty()).find(|line| line.parse::<u32>().is_ok());
+    line.map(ToOwned::to_owned).ok_or_else(|| io::Error::other(answer.clone()))
+}
+
+/// Claims that three adopted workers share a Unix socket whose file has this mode, that each of them answers and all who ask
+/// are answered, and that its file goes with the app. All of it where a container forbids what it does by itself.
+#[track_caller]
+fn all_have_one_path(mode: u32, describe: impl FnOnce(&Path) -> App) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("server.sock");
+    let app = denied(describe(&path).env("SOCKET", &path), CONTAINER).workers(3).start().unwrap();
+    ready(&app, 3);
+    let events = app.wait_count("listening", 3, LONG).unwrap();
+    assert!(events.iter().all(|event| event.value["rung"] == "adopted" && event.value["policy"] == "shared"));
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, mode);
+    let mut answered = BTreeSet::new();
+    let deadline = std::time::Instant::now() + LONG;
+    for count in 1.. {
+        answered.insert(ask(&path).unwrap_or_else(|error| panic!("request {count}: {error}")));
+        if count >= 300 && answered.len() == 3 {
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "of three, only {answered:?} answered");
+    }
+    stop(&app);
+    let left: Vec<_> = folder.path().read_dir().unwrap().flatten().map(|entry| entry.file_name()).collect();
+    assert_eq!(left, [] as [OsString; 0], "files are left");
+}
+
+#[test]
+fn in_a_container_python_workers_share_a_path_made_with_their_umask() {
+    for (umask, mode) in [("000", 0o777), ("117", 0o660), ("077", 0o700)] {
+        all_have_one_path(mode, |_| app([python(), bad("unix.py").into()]).env("UMASK", umask));
+    }
+}
+
+#[test]
+fn in_a_container_node_workers_of_a_shell_share_a_path_made_with_its_umask() {
+    if require(Runtime::Node).is_none() {
+        return;
+    }
+    let script = fixture("node-unix/server.js");
+    let script = format!("umask 007; node {}; exit $?", script.display());
+    all_have_one_path(0o770, |_| app(["sh", "-c", &script]));
+}
+
+#[test]
+fn in_a_container_gunicorn_workers_share_a_path_that_is_everybodys() {
+    let Some(gunicorn) = require(Runtime::Gunicorn) else { return };
+    all_have_one_path(0o777, |path| {
+        let options =
+            ["--no-control-socket".into(), "--bind".into(), format!("unix:{}", path.display()).into()];
+        let command = [gunicorn.program().unwrap()].into_iter().chain(options).chain(["app:app".into()]);
+        app(command).folder(fixture("gunicorn")).env("PYTHONDONTWRITEBYTECODE", "1")
+    });
 }
 
 #[test]
