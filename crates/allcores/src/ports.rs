@@ -455,6 +455,8 @@ impl Ports {
                 group.standing = Standing::Unwanted;
             }
             if !self.sweep(key) {
+                // Some programs unlink the path when they go, too: gunicorn.
+                self.groups[key].file.restore();
                 self.groups.stir(key);
                 self.refresh(key);
             }

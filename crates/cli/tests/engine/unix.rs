@@ -85,6 +85,22 @@ fn workers_that_start_together_find_the_file_that_they_have_bound_though_others_
 }
 
 #[test]
+fn the_file_is_there_for_those_that_stay_though_one_that_goes_removes_it() {
+    let Some(python) = require(Runtime::Python) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = app::socket_in(folder.path());
+    let app = app::script(python, "python-unix/server.py").env("SOCKET", &path).env("REMOVES", "1");
+    let app = app.workers(2).start().unwrap();
+    app.wait_ready(2).unwrap();
+    let output = app.run(["scale", app.name(), "1"]).unwrap();
+    assert!(output.status.success(), "{output:?}");
+    app.wait_count("exited", 1, Duration::from_secs(30)).unwrap();
+    ask(&path).unwrap();
+    app.stop().unwrap();
+    assert!(!Path::new(&path).exists());
+}
+
+#[test]
 fn gunicorn_workers_share_a_unix_socket_that_each_unlinks_first() {
     let Some(gunicorn) = require(Runtime::Gunicorn) else { return };
     shares_a_socket(gunicorn, |path| {
