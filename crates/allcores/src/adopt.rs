@@ -1,13 +1,19 @@
-//! Adoption: giving an unmodified program its lane by answering its `bind` and `listen` system calls.
+//! Adoption: giving an unmodified program its lane by answering its `bind` and `listen` system calls, and keeping it from
+//! removing the path of a Unix socket that is not its alone.
 //!
 //! Reads what the caller asks for and what it has set on its socket, asks the port table, and puts the lane in the
 //! place of the caller's socket. Decides nothing about workers. A call that is none of our business (another
 //! family, port 0, another network namespace, a socket that is bound to one network device) is let through untouched.
 
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
+use allcores_core::worker::WorkerId;
 use rustix::process::{PidfdFlags, PidfdGetfdFlags};
 
 use crate::address::Address;
@@ -44,6 +50,10 @@ pub(crate) fn handle(
     let outcome = match notification.call {
         Call::Bind { address, length } => caller.bind(ports, applicant, address, length),
         Call::Listen { backlog } => caller.listen(ports, backlog),
+        Call::Unlink { path } => {
+            caller.unlink(ports, applicant.worker, path);
+            Ok(Adopted::Nothing)
+        }
     };
     outcome.unwrap_or_else(|error| {
         let waits = seccomp::is_waiting(listener, &notification);
@@ -128,6 +138,7 @@ impl Caller<'_> {
             self.answer(Answer::Continue);
             return Ok(Adopted::Nothing);
         };
+        let address = as_known(address, ports);
         if let Some(lane) = ports.by_inode(target.inode) {
             // A signal interrupted this very call after its socket had been replaced; or it binds twice.
             let is_same = ports.describe(lane).is_some_and(|bound| bound.address == address);
@@ -193,6 +204,30 @@ impl Caller<'_> {
                 Ok(Adopted::Nothing)
             }
         }
+    }
+
+    /// Lets a file be removed that is not a socket's of ours, and has the caller believe that one is removed that is. What can't
+    /// be found out about it is left to the kernel.
+    fn unlink(&self, ports: &mut Ports, worker: WorkerId, path: u64) {
+        let file = self.file_of_ours(ports, path).ok().flatten();
+        // What was read until here was the caller's if it still waits.
+        let is_withheld = file.is_some_and(|(name, file)| {
+            seccomp::is_waiting(self.listener, &self.notification) && ports.withholds(worker, &name, file)
+        });
+        self.answer(if is_withheld { Answer::Done } else { Answer::Continue });
+    }
+
+    /// The name in its folder, device and inode of a file that may be a socket's of ours. No other is looked at: it may be on a
+    /// file system that has its time, or that a worker serves.
+    fn file_of_ours(&self, ports: &Ports, path: u64) -> io::Result<Option<(OsString, (u64, u64))>> {
+        let Notification { thread, fd: folder, .. } = self.notification;
+        let path = read_path(thread, path)?;
+        let name = path.rsplit(|byte| *byte == b'/').next().map(OsStr::from_bytes).unwrap_or_default();
+        if !ports.has_file_named(name) || !proc::shares_our_files(thread) {
+            return Ok(None);
+        }
+        let file = std::fs::symlink_metadata(seen_by(thread, folder, &path))?;
+        Ok(Some((name.to_owned(), (file.dev(), file.ino()))))
     }
 
     /// Looks at the socket that the call names.
@@ -317,6 +352,55 @@ fn absolute(name: Vec<u8>, process: u32) -> Vec<u8> {
     }
     let Ok(folder) = std::fs::read_link(format!("/proc/{process}/cwd")) else { return name };
     folder.join(std::ffi::OsString::from_vec(name)).into_os_string().into_vec()
+}
+
+/// An address by the name under which it is known, where the same file was bound by another path to it: through a symbolic
+/// link to its folder, or from another folder.
+fn as_known(address: Address, ports: &Ports) -> Address {
+    let known = || {
+        let path = address.path()?;
+        let name = path.file_name().filter(|name| ports.has_file_named(name))?;
+        let file = std::fs::symlink_metadata(path).ok()?;
+        ports.address_of_file(name, (file.dev(), file.ino())).cloned()
+    };
+    known().unwrap_or(address)
+}
+
+/// The longest path that the kernel takes, with its NUL.
+const PATH_MAX: usize = 4096;
+
+/// What is mapped is mapped in pieces of at least this size.
+const PAGE: usize = 4096;
+
+/// Reads a path at `address` of a thread, without its NUL.
+fn read_path(thread: u32, address: u64) -> io::Result<Vec<u8>> {
+    let mut path = Vec::new();
+    while path.len() < PATH_MAX {
+        let at = address.saturating_add(path.len() as u64);
+        // Not beyond the page, as the next may not be there.
+        let length = PAGE - usize::try_from(at % PAGE as u64).unwrap_or(0);
+        let mut piece = [0; PAGE];
+        let count = read_memory(thread, at, &mut piece[..length])?;
+        if let Some(end) = piece[..count].iter().position(|byte| *byte == 0) {
+            path.extend_from_slice(&piece[..end]);
+            return Ok(path);
+        }
+        if count == 0 {
+            break;
+        }
+        path.extend_from_slice(&piece[..count]);
+    }
+    Err(io::Error::from_raw_os_error(libc::ENAMETOOLONG))
+}
+
+/// The path to what a thread, which has the same root as we have, names relative to a folder.
+fn seen_by(thread: u32, folder: RawFd, path: &[u8]) -> PathBuf {
+    let base = match folder {
+        libc::AT_FDCWD => format!("/proc/{thread}/cwd"),
+        folder => format!("/proc/{thread}/fd/{folder}"),
+    };
+    // An absolute one takes the place of it.
+    PathBuf::from(base).join(OsStr::from_bytes(path))
 }
 
 #[cfg(any(test, fuzzing))]

@@ -16,6 +16,7 @@ mod limits;
 mod passage;
 mod questions;
 mod relief;
+mod removals;
 mod saved;
 mod selection;
 mod socket_file;
@@ -45,6 +46,8 @@ use lane::{Kind, Lane, Vacancy};
 pub(crate) use lane::{Profile, Unavailable};
 pub(crate) use limits::{MOST_OF_WORKER, too_many_listeners};
 pub(crate) use passage::{Passage, Reach};
+use removals::Removals;
+pub(crate) use removals::Touched;
 pub(crate) use saved::PortsSaved;
 use steer::Steering;
 pub(crate) use steer::Tuning;
@@ -105,6 +108,7 @@ pub(crate) struct Ports {
     shortage: Option<(String, io::Error)>,
     /// The group that was maintained last.
     maintained: Key,
+    removals: Removals,
     is_closing: bool,
     /// Workers have to show that they are ready.
     is_gated: bool,
@@ -133,6 +137,7 @@ impl Ports {
             unread: Vec::new(),
             shortage: None,
             maintained: Key::default(),
+            removals: Removals::default(),
             is_closing: false,
             is_gated: false,
             closed: Vec::new(),
@@ -175,7 +180,8 @@ impl Ports {
     ) -> io::Result<Option<io::Error>> {
         let way = self.way(None);
         let (group, obstacle) = Group::take_in(self.groups.next_key(), address, &way, (socket, name))?;
-        self.groups.insert(group);
+        let key = self.groups.insert(group);
+        self.follow(key);
         Ok(obstacle)
     }
 
@@ -256,7 +262,7 @@ impl Ports {
             (true, Standing::Unwanted) => group.standing = Standing::OnTrial,
             (true, _) => {}
         }
-        group.file.restore();
+        group.file.bind_again();
         self.groups.lend(id, applicant.worker);
         self.groups[key].park();
         Ok(id)
@@ -293,7 +299,9 @@ impl Ports {
         if applicant.is_some_and(|applicant| applicant.is_on_trial) {
             group.standing = Standing::OnTrial;
         }
-        Ok(self.groups.insert(group))
+        let key = self.groups.insert(group);
+        self.follow(key);
+        Ok(key)
     }
 
     /// Makes a lane listen, if it does not yet, and lets its users have connections.
@@ -455,8 +463,7 @@ impl Ports {
                 group.standing = Standing::Unwanted;
             }
             if !self.sweep(key) {
-                // Some programs unlink the path when they go, too: gunicorn.
-                self.groups[key].file.restore();
+                self.groups[key].file.forget(worker);
                 self.groups.stir(key);
                 self.refresh(key);
             }
@@ -564,6 +571,8 @@ impl Ports {
         let all: Vec<Key> = self.groups.iter().map(|group| group.key).collect();
         for key in all {
             if self.groups[key].reopen() {
+                // Who was to stop may have removed it.
+                let _ = self.groups[key].file.link();
                 self.groups.stir(key);
                 self.refresh(key);
             } else {

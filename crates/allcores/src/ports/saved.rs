@@ -14,6 +14,7 @@ use super::full::Full;
 use super::group::{Group, GroupSaved};
 use super::lane::{Kind, Lane};
 use super::limits::Descriptors;
+use super::removals::Removals;
 use super::steer::{Steering, SteeringSaved};
 use super::table::{Key, Table};
 use super::{Ports, Tuning};
@@ -94,6 +95,7 @@ impl Ports {
             full: Full::default(),
             maintained: Key::default(),
             is_closing: false,
+            removals: Removals::default(),
             is_gated: saved.is_gated,
             closed: Vec::new(),
             depot: None,
@@ -110,6 +112,7 @@ impl Ports {
         }
         let keys: Vec<Key> = ports.groups.iter().map(|group| group.key).collect();
         for key in keys {
+            ports.follow(key);
             ports.refresh(key);
         }
         Ok(ports)

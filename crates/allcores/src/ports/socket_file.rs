@@ -1,5 +1,6 @@
 //! The file of a Unix socket, which outlives what programs do to it.
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs;
 use std::io;
@@ -7,6 +8,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use allcores_core::worker::WorkerId;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 
 use super::lane::{self, Unavailable};
 use crate::address::Address;
@@ -17,16 +22,45 @@ use crate::sys::spawn;
 /// How often a file may be removed in the moment between its making and its second name's.
 const TRIES: u32 = 100;
 
+/// How often a worker may be told in a row that it has removed the path. One that asks more often looks whether it is gone,
+/// and would go on for ever.
+const MOST_TOLD: u32 = 16;
+
+/// How often we look after a file within [`A_WHILE`] when something is done to it. More is no start or end of many programs,
+/// and must not keep us busy.
+const MOST_TOUCHED: u32 = 1000;
+const A_WHILE: Duration = Duration::from_secs(10);
+
 /// A socket's file, and a second name for it in the same folder.
 ///
-/// Programs unlink a socket's path before they bind it; the second worker to do so would cut off all others. From
-/// the second name the file can be put back.
+/// Programs unlink a socket's path before they bind it, and when they end; the second worker to do so would cut off all
+/// others. Those that can be kept from it are, and are told that it is done; for others it is put back from the second
+/// name.
 #[derive(Debug, Default)]
 pub(super) struct SocketFile {
     /// The path and the second name.
     names: Option<(PathBuf, PathBuf)>,
+    /// Device and inode.
+    identity: Option<(u64, u64)>,
     /// Somebody else made it, and it stays when we go.
     is_anothers: bool,
+    /// We are told when it is removed, and put it back as often as that happens.
+    is_watched: bool,
+    /// Who believes to have removed it since it was bound the last time, and how often.
+    told: BTreeMap<WorkerId, u32>,
+    removed: Removed,
+    /// How often something was done to it, and since when.
+    touched: (u32, Option<Instant>),
+}
+
+/// Whether somebody has removed it since it was bound the last time, in his own eyes.
+#[derive(Clone, Copy, Debug, Default)]
+enum Removed {
+    #[default]
+    No,
+    Since(Instant),
+    /// And it was looked whether he listens there all the same.
+    Examined,
 }
 
 /// Binds a socket to `address`, which is `path`. Its file belongs to `owner` as if that had bound it; ours, if `None`.
@@ -50,8 +84,7 @@ pub(super) fn bind(
             let _ = std::os::unix::fs::fchown(&socket, Some(who.user), Some(who.group));
         }
         let Err(error) = owner::bind_as(owner, socket.as_fd(), &sockaddr, names) else {
-            let names = Some((path.to_owned(), spare));
-            return Ok((socket.into(), SocketFile { names, ..SocketFile::default() }));
+            return Ok((socket.into(), SocketFile::named(path, Some((path.to_owned(), spare)), false)));
         };
         match (error.step, owner) {
             (Step::Spare, _) => {}
@@ -84,12 +117,22 @@ impl SocketFile {
         let Some(spare) = second_name(path) else { return Self::default() };
         let _ = fs::remove_file(&spare);
         let names = fs::hard_link(path, &spare).is_ok().then(|| (path.to_owned(), spare));
-        Self { names, is_anothers: true }
+        Self::named(path, names, true)
     }
 
-    /// That of a socket which was bound before, to go on with.
-    pub(super) fn resume(names: Option<(PathBuf, PathBuf)>, is_anothers: bool) -> Self {
-        Self { names, is_anothers }
+    /// That of a socket which was bound before to `path`, if it has one, to go on with. Who believes to have removed it is
+    /// forgotten: programs bind it at once, or go.
+    pub(super) fn resume(path: Option<&Path>, names: Option<(PathBuf, PathBuf)>, is_anothers: bool) -> Self {
+        path.map(|path| Self::named(path, names, is_anothers)).unwrap_or_default()
+    }
+
+    fn named(path: &Path, names: Option<(PathBuf, PathBuf)>, is_anothers: bool) -> Self {
+        // There may be no second name where a file can't have any.
+        let spare = names.as_ref().and_then(|(_, spare)| identity(spare));
+        let mut file = Self::default();
+        (file.identity, file.names, file.is_anothers) =
+            (spare.or_else(|| identity(path)), names, is_anothers);
+        file
     }
 
     /// Its path and its second name.
@@ -97,29 +140,114 @@ impl SocketFile {
         self.names.as_ref().map(|(path, spare)| (path.as_path(), spare.as_path()))
     }
 
-    /// Whether there is a file that should be there and is not.
-    pub(super) fn is_removed(&self) -> bool {
-        self.names.as_ref().is_some_and(|(path, _)| !path.exists())
+    /// Whether it is the file with this device and inode.
+    pub(super) fn is(&self, file: (u64, u64)) -> bool {
+        self.identity == Some(file)
     }
 
-    /// Puts the file back where a worker has removed it.
-    pub(super) fn restore(&self) {
-        if let Some((path, spare)) = &self.names
-            && !path.exists()
-        {
-            let _ = fs::hard_link(spare, path);
+    /// Whether there is a file that should be there and is not, or is not in the eyes of somebody.
+    pub(super) fn is_removed(&self) -> bool {
+        self.was_removed() || self.names.as_ref().is_some_and(|(path, _)| !path.exists())
+    }
+
+    /// Whether somebody has removed it since it was bound the last time, in his own eyes.
+    pub(super) fn was_removed(&self) -> bool {
+        !matches!(self.removed, Removed::No)
+    }
+
+    /// Somebody binds it: it is there, and nobody has removed it since.
+    pub(super) fn bind_again(&mut self) {
+        self.told.clear();
+        self.removed = Removed::No;
+        let _ = self.link();
+    }
+
+    /// Who may have removed it is gone.
+    pub(super) fn forget(&mut self, worker: WorkerId) {
+        self.told.remove(&worker);
+        self.removed = Removed::No;
+    }
+
+    /// A worker removes it. Says whether it is to believe that, and the file stays.
+    pub(super) fn withhold_from(&mut self, worker: WorkerId) -> bool {
+        let told = self.told.entry(worker).or_default();
+        *told += 1;
+        let is_withheld = *told <= MOST_TOLD;
+        self.note_removed();
+        is_withheld
+    }
+
+    fn note_removed(&mut self) {
+        if !self.was_removed() {
+            self.removed = Removed::Since(Instant::now());
         }
     }
+
+    /// Whether it was removed before `then`, and nobody has asked since.
+    pub(super) fn take_removed(&mut self, then: Option<Instant>) -> bool {
+        let is_due = matches!(self.removed, Removed::Since(since) if then.is_some_and(|then| since <= then));
+        if is_due {
+            self.removed = Removed::Examined;
+        }
+        is_due
+    }
+
+    /// Whether we are told when it is removed.
+    pub(super) fn set_watched(&mut self, is_watched: bool) {
+        self.is_watched = is_watched;
+    }
+
+    /// Something was done to the file: puts it back where that was its removal, which somebody is to believe in. Says whether it
+    /// can go on like this.
+    pub(super) fn put_back(&mut self) -> bool {
+        if self.link().is_ok() {
+            self.note_removed();
+        }
+        let now = Instant::now();
+        let (count, since) = &mut self.touched;
+        if since.is_none_or(|since| now.duration_since(since) > A_WHILE) {
+            (*count, *since) = (0, Some(now));
+        }
+        *count += 1;
+        if *count >= MOST_TOUCHED {
+            self.is_watched = false;
+        }
+        self.is_watched
+    }
+
+    /// Puts the file back where nobody tells when it is removed, or where that would be too often.
+    pub(super) fn maintain(&mut self) {
+        if !self.is_watched && self.link().is_ok() {
+            self.note_removed();
+        }
+    }
+
+    /// Gives the file its name, unless something has that. Not by looking first: who removes it tells of it while its old name
+    /// may still be found. Both names in one folder, whatever becomes of the path to it meanwhile.
+    pub(super) fn link(&self) -> io::Result<()> {
+        let none = || io::Error::from_raw_os_error(libc::ENOENT);
+        let (path, spare) = self.names().ok_or_else(none)?;
+        let (folder, name) = (path.parent().ok_or_else(none)?, path.file_name().ok_or_else(none)?);
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::openat(CWD, folder, flags, Mode::empty())?;
+        let spare = spare.file_name().ok_or_else(none)?;
+        Ok(rustix::fs::linkat(&folder, spare, &folder, name, AtFlags::empty())?)
+    }
+}
+
+/// What a file is known by, whatever it is called.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).map(|file| (file.dev(), file.ino())).ok()
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if self.is_anothers {
-            self.restore();
+            let _ = self.link();
         }
         if let Some((path, spare)) = &self.names {
-            let inode = |path| fs::symlink_metadata(path).map(|file| (file.dev(), file.ino())).ok();
-            if !self.is_anothers && inode(spare).is_some_and(|ours| inode(path) == Some(ours)) {
+            if !self.is_anothers && identity(spare).is_some_and(|ours| identity(path) == Some(ours)) {
                 let _ = fs::remove_file(path);
             }
             let _ = fs::remove_file(spare);
@@ -160,7 +288,7 @@ mod tests {
                 bound.unwrap()
             });
             socket2::SockRef::from(&socket).listen(1).unwrap();
-            file.restore();
+            let _ = file.link();
             UnixStream::connect(&path).unwrap();
         }
         assert_eq!(folder.path().read_dir().unwrap().count(), 0, "files are left");
@@ -197,5 +325,56 @@ mod tests {
             bind_at(&folder.path().join("socket"), Some(&Owner { user, ..own.clone() })).unwrap();
         let made = rustix::fs::fstat(&socket).unwrap();
         assert_eq!((made.st_uid, made.st_gid), (user, own.group));
+    }
+
+    #[test]
+    fn a_worker_that_looks_whether_it_is_gone_gets_its_way_in_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let (_socket, mut file) = bind_at(&path, None).unwrap();
+        let (one, other) = (WorkerId(1), WorkerId(2));
+        assert!((0..MOST_TOLD).all(|_| file.withhold_from(one)));
+        assert!(file.is_removed() && path.exists());
+        assert!(!file.withhold_from(one));
+        assert!(file.withhold_from(other), "it has its own count");
+        file.bind_again();
+        assert!(!file.is_removed() && file.withhold_from(one));
+        file.forget(one);
+        assert!(!file.is_removed());
+    }
+
+    #[test]
+    fn it_is_put_back_at_once_unless_something_else_is_there_or_it_happens_all_the_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let (socket, mut file) = bind_at(&path, None).unwrap();
+        socket2::SockRef::from(&socket).listen(1).unwrap();
+        file.set_watched(true);
+        assert!(file.put_back() && !file.was_removed(), "it is there");
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "mine").unwrap();
+        assert!(file.put_back() && !file.was_removed());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
+        for _ in 3..MOST_TOUCHED {
+            fs::remove_file(&path).unwrap();
+            assert!(file.put_back() && file.was_removed());
+        }
+        UnixStream::connect(&path).unwrap();
+        assert!(!file.put_back());
+        fs::remove_file(&path).unwrap();
+        file.maintain();
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn who_has_removed_it_is_looked_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_socket, mut file) = bind_at(&folder.path().join("socket"), None).unwrap();
+        let now = || Some(Instant::now());
+        assert!(!file.take_removed(now()));
+        let before = now();
+        file.withhold_from(WorkerId(1));
+        assert!(!file.take_removed(before) && file.take_removed(now()) && !file.take_removed(now()));
+        assert!(file.is_removed(), "it was not bound again");
     }
 }

@@ -513,6 +513,8 @@ impl Ports {
             }
             if self.is_closing {
                 group.refuse_new();
+            } else {
+                group.file.maintain();
             }
         }
         for key in &keys {

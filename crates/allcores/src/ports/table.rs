@@ -6,6 +6,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::{OsStr, OsString};
 use std::ops::{Bound, Index, IndexMut, RangeInclusive};
 use std::time::Duration;
 
@@ -61,6 +62,8 @@ pub(super) struct Table {
     last: u64,
     /// Where a port is 0, the number tells apart what was asked for alike; else it is 0.
     by_address: HashMap<(Address, u64), Key>,
+    /// What the files of Unix sockets are called in their folders.
+    by_file: BTreeSet<(OsString, Key)>,
     /// The lanes that each worker uses.
     by_worker: HashMap<WorkerId, BTreeSet<LaneId>>,
     /// Groups at whose desks something may be done. All others are as they were left.
@@ -95,6 +98,7 @@ impl Table {
             // Two of one name are not made; if they were, the first would be the one to be found.
             self.by_address.entry(name).or_insert(key);
         }
+        self.by_file.extend(file_names(&group).map(|name| (name, key)));
         for lane in &group.lanes {
             for user in &lane.users {
                 self.by_worker.entry(*user).or_default().insert(lane.id);
@@ -112,6 +116,9 @@ impl Table {
             }
         }
         self.stirred.remove(&key);
+        for name in file_names(&group) {
+            self.by_file.remove(&(name, key));
+        }
         for lane in &group.lanes {
             for user in &lane.users {
                 self.forget(*user, lane.id);
@@ -123,6 +130,9 @@ impl Table {
     /// Has a group be found by its address no more, and gives up its file.
     pub(super) fn disown(&mut self, key: Key) {
         let Some(group) = self.groups.get_mut(&key) else { return };
+        for name in file_names(group) {
+            self.by_file.remove(&(name, key));
+        }
         group.file = SocketFile::default();
         for name in names(group) {
             if self.by_address.get(&name) == Some(&key) {
@@ -160,6 +170,22 @@ impl Table {
     pub(super) fn find(&self, address: &Address, index: u64) -> Option<Key> {
         let index = if is_any_port(address) { index } else { 0 };
         self.by_address.get(&(address.clone(), index)).copied()
+    }
+
+    /// Whether any group has a file.
+    pub(super) fn has_files(&self) -> bool {
+        !self.by_file.is_empty()
+    }
+
+    /// The groups that have a file of this name in whatever folder.
+    pub(super) fn files_named(&self, name: &OsStr) -> impl Iterator<Item = Key> {
+        let all = (name.to_owned(), Key(0))..=(name.to_owned(), Key(u64::MAX));
+        self.by_file.range(all).map(|(_, key)| *key)
+    }
+
+    /// The groups that have a file.
+    pub(super) fn with_files(&self) -> BTreeSet<Key> {
+        self.by_file.iter().map(|(_, key)| *key).collect()
     }
 
     /// In which group a lane is, and where there.
@@ -289,6 +315,13 @@ impl IndexMut<Key> for Table {
 /// What a group is found by.
 fn names(group: &Group) -> impl Iterator<Item = (Address, u64)> {
     [Some((group.address.clone(), 0)), group.asked.clone()].into_iter().flatten()
+}
+
+/// What its file is called, and by its second name.
+fn file_names(group: &Group) -> impl Iterator<Item = OsString> {
+    let spare = group.file.names().map(|(_, spare)| spare);
+    let paths = [group.address.path(), spare].into_iter().flatten();
+    paths.filter_map(|path| Some(path.file_name()?.to_owned()))
 }
 
 fn is_any_port(address: &Address) -> bool {

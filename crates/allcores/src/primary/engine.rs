@@ -233,6 +233,8 @@ impl Engine {
             tokio::select! {
                 Some(command) = commands.recv() => self.obey(command),
                 Some(sighting) = sightings.recv() => self.take_in_all(sighting, &mut sightings),
+                // Whoever comes now does not find it.
+                touched = self.ports.next_touched() => self.take_touched(&touched),
                 // Looks at the lanes' queues, which the kernel has or a tick has called for.
                 due = clock::steering_due(&self.ports, &self.clock) => self.steer(due),
                 () = alarm.as_mut() => self.wake(),

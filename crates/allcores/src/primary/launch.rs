@@ -86,13 +86,28 @@ pub(super) struct Launcher {
     host: Host,
     serialization: Serialization,
     inspect: inspect::Ports,
-    filter: Option<Filter>,
+    filters: Option<Filters>,
     has_channel: bool,
     open_files: Option<(u64, u64)>,
     /// How often workers are to give a sign of life.
     heartbeat: Option<Duration>,
     /// Where each worker gets a cgroup of its own, if that is asked for.
     cgroups: Result<Option<Arc<Cgroups>>, String>,
+}
+
+/// What is reported of workers.
+#[derive(Debug)]
+struct Filters {
+    usual: Filter,
+    /// While the app has Unix sockets: a process that outlives the primary could remove no file any more, and each
+    /// removal is asked about.
+    with_files: Filter,
+}
+
+impl Filters {
+    fn new() -> Self {
+        Self { usual: Filter::bind_and_listen(), with_files: Filter::bind_listen_and_unlink() }
+    }
 }
 
 /// A worker's process and our ends of what connects us.
@@ -136,7 +151,7 @@ impl Launcher {
             host: settings.host,
             serialization: settings.serialization,
             inspect: inspect::Ports::new(settings.inspect_port),
-            filter: settings.adopt.then(Filter::bind_and_listen),
+            filters: settings.adopt.then(Filters::new),
             open_files,
             heartbeat: settings.upkeep.watchdog,
             cgroups: Cgroups::prepare(&settings.upkeep.cgroup),
@@ -159,12 +174,12 @@ impl Launcher {
     }
 
     /// Starts a worker. `inherited` are sockets for it with their names, by the convention of sd_listen_fds(3);
-    /// `notify` is where it may speak of itself, by that of sd_notify(3).
+    /// `notify` is where it may speak of itself, by that of sd_notify(3). With `has_files`, what it removes is reported.
     pub(super) fn launch(
         &self,
-        id: WorkerId,
-        slot: Slot,
+        (id, slot): (WorkerId, Slot),
         inherited: &[(BorrowedFd<'_>, String)],
+        has_files: bool,
         notify: Option<&str>,
         extras: &Extras,
     ) -> Result<Launched, LaunchError> {
@@ -223,7 +238,10 @@ impl Launcher {
             gid: self.gid,
             groups: (self.uid.is_some() || self.gid.is_some()).then(|| self.gid.into_iter().collect()),
             descriptors,
-            filter: self.filter.as_ref(),
+            filter: self
+                .filters
+                .as_ref()
+                .map(|filters| if has_files { &filters.with_files } else { &filters.usual }),
             open_files: self.open_files,
             cgroup: door.as_ref().map(AsFd::as_fd),
         };

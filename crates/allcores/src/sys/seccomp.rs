@@ -1,4 +1,5 @@
-//! seccomp's user notifications: the filter that reports `bind` and `listen`, and the answers to its reports.
+//! seccomp's user notifications: the filters that report `bind` and `listen`, or the removal of files, too, and the answers
+//! to their reports.
 //!
 //! Sources: seccomp(2), seccomp_unotify(2). Deliberately does not decide anything.
 
@@ -16,28 +17,39 @@ const ARCH: u32 = 0xC000_00B7;
 #[cfg(target_arch = "x86_64")]
 const X32: u32 = 0x4000_0000;
 
-/// A filter that turns `bind` and `listen` into notifications and lets everything else pass at native speed.
+/// Where the third argument's lower half lies: the kernel takes C ints from there.
+const THIRD: u32 = 32;
+
+/// A filter that turns some calls into notifications and lets everything else pass at native speed.
 #[derive(Debug)]
 pub(crate) struct Filter(Vec<sock_filter>);
 
 impl Filter {
-    /// Builds the filter.
+    /// Reports `bind` and `listen`.
     pub(crate) fn bind_and_listen() -> Self {
-        let mut code = vec![
-            load(4),
-            // A program of another architecture (32-bit on a 64-bit kernel) numbers its calls otherwise.
-            jump_if_equal(ARCH, 1, 0),
-            give(libc::SECCOMP_RET_ALLOW),
-            load(0),
-        ];
-        #[cfg(target_arch = "x86_64")]
-        code.extend([
-            sock_filter { code: 0x35, jt: 0, jf: 1, k: X32 }, // BPF_JMP | BPF_JGE | BPF_K
-            give(libc::SECCOMP_RET_ALLOW),
-        ]);
+        let mut code = head();
         code.extend([
             jump_if_equal(number(libc::SYS_bind), 2, 0),
             jump_if_equal(number(libc::SYS_listen), 1, 0),
+            give(libc::SECCOMP_RET_ALLOW),
+            give(libc::SECCOMP_RET_USER_NOTIF),
+        ]);
+        Self(code)
+    }
+
+    /// Reports these and `unlink`, by which programs remove a socket's path; not `rmdir`.
+    pub(crate) fn bind_listen_and_unlink() -> Self {
+        let mut code = head();
+        // 64-bit ARM has the second alone.
+        #[cfg(target_arch = "x86_64")]
+        code.extend([jump_if_equal(number(libc::SYS_unlink), 0, 1), give(libc::SECCOMP_RET_USER_NOTIF)]);
+        code.extend([
+            jump_if_equal(number(libc::SYS_bind), 5, 0),
+            jump_if_equal(number(libc::SYS_listen), 4, 0),
+            jump_if_equal(number(libc::SYS_unlinkat), 0, 2),
+            // With flags it removes a folder, or nothing.
+            load(THIRD),
+            jump_if_equal(0, 1, 0),
             give(libc::SECCOMP_RET_ALLOW),
             give(libc::SECCOMP_RET_USER_NOTIF),
         ]);
@@ -50,6 +62,23 @@ impl Filter {
             filter: self.0.as_ptr().cast_mut(),
         }
     }
+}
+
+/// Lets calls of other architectures pass, and goes on with the call's number.
+fn head() -> Vec<sock_filter> {
+    let mut code = vec![
+        load(4),
+        // A program of another architecture (32-bit on a 64-bit kernel) numbers its calls otherwise.
+        jump_if_equal(ARCH, 1, 0),
+        give(libc::SECCOMP_RET_ALLOW),
+        load(0),
+    ];
+    #[cfg(target_arch = "x86_64")]
+    code.extend([
+        sock_filter { code: 0x35, jt: 0, jf: 1, k: X32 }, // BPF_JMP | BPF_JGE | BPF_K
+        give(libc::SECCOMP_RET_ALLOW),
+    ]);
+    code
 }
 
 fn number(call: libc::c_long) -> u32 {
@@ -75,6 +104,8 @@ pub(crate) enum Call {
     Bind { address: u64, length: u32 },
     /// `listen(fd, backlog)`.
     Listen { backlog: i32 },
+    /// `unlink(path)`, or `unlinkat(fd, path, 0)`.
+    Unlink { path: u64 },
 }
 
 /// A thread that waits in a system call for our answer.
@@ -83,7 +114,7 @@ pub(crate) struct Notification {
     id: u64,
     /// The thread, as its own process id would be written.
     pub(crate) thread: u32,
-    /// The descriptor that the call names, in the caller's table.
+    /// The descriptor that the call names, in the caller's table; AT_FDCWD where that is meant.
     pub(crate) fd: RawFd,
     /// Which call.
     pub(crate) call: Call,
@@ -132,13 +163,15 @@ pub(crate) fn receive(listener: BorrowedFd<'_>) -> io::Result<Notification> {
 
 #[expect(clippy::cast_possible_truncation, reason = "the kernel takes C ints from these registers")]
 fn decode(raw: &libc::seccomp_notif) -> Notification {
-    let [fd, second, third, ..] = raw.data.args;
-    let call = if libc::c_long::from(raw.data.nr) == libc::SYS_bind {
-        Call::Bind { address: second, length: third as u32 }
-    } else {
-        Call::Listen { backlog: second as i32 }
+    let [first, second, third, ..] = raw.data.args;
+    let (fd, call) = match libc::c_long::from(raw.data.nr) {
+        libc::SYS_bind => (first as RawFd, Call::Bind { address: second, length: third as u32 }),
+        libc::SYS_unlinkat => (first as RawFd, Call::Unlink { path: second }),
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_unlink => (libc::AT_FDCWD, Call::Unlink { path: first }),
+        _ => (first as RawFd, Call::Listen { backlog: second as i32 }),
     };
-    Notification { id: raw.id, thread: raw.pid, fd: fd as RawFd, call }
+    Notification { id: raw.id, thread: raw.pid, fd, call }
 }
 
 /// Whether the caller still waits: what was read from its process before this said yes was the caller's.
@@ -195,4 +228,67 @@ pub(crate) fn replace_descriptor(
 
 fn check(result: libc::c_int) -> io::Result<()> {
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a filter says to a call: the program run as the kernel would.
+    fn verdict(filter: &Filter, arch: u32, call: libc::c_long, third: u64) -> u32 {
+        let mut data = [0_u8; 64];
+        data[..4].copy_from_slice(&u32::try_from(call).unwrap().to_ne_bytes());
+        data[4..8].copy_from_slice(&arch.to_ne_bytes());
+        data[32..40].copy_from_slice(&third.to_ne_bytes());
+        let (mut at, mut accumulator) = (0, 0);
+        loop {
+            let step = filter.0[at];
+            at += 1;
+            let mut jump = |does: bool| at += usize::from(if does { step.jt } else { step.jf });
+            match step.code {
+                0x20 => {
+                    let from = step.k as usize;
+                    accumulator = u32::from_ne_bytes(data[from..from + 4].try_into().unwrap());
+                }
+                0x15 => jump(accumulator == step.k),
+                0x35 => jump(accumulator >= step.k),
+                0x06 => return step.k,
+                code => panic!("no instruction of ours: {code:#x}"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_calls_that_are_meant_are_reported_and_no_others() {
+        let (small, large) = (Filter::bind_and_listen(), Filter::bind_listen_and_unlink());
+        let removes_folder = u64::from(libc::AT_REMOVEDIR.cast_unsigned());
+        let calls = [
+            (libc::SYS_bind, 0, true, true),
+            (libc::SYS_listen, 0, true, true),
+            (libc::SYS_bind, removes_folder, true, true),
+            #[cfg(target_arch = "x86_64")]
+            (libc::SYS_unlink, removes_folder, false, true),
+            (libc::SYS_unlinkat, 0, false, true),
+            // The upper half is not looked at by the kernel either.
+            (libc::SYS_unlinkat, 1 << 32, false, true),
+            (libc::SYS_unlinkat, removes_folder, false, false),
+            #[cfg(target_arch = "x86_64")]
+            (libc::SYS_rmdir, 0, false, false),
+            (libc::SYS_connect, 0, false, false),
+            (libc::SYS_renameat, 0, false, false),
+        ];
+        for (call, third, by_small, by_large) in calls {
+            for (filter, is_reported) in [(&small, by_small), (&large, by_large)] {
+                let expected =
+                    if is_reported { libc::SECCOMP_RET_USER_NOTIF } else { libc::SECCOMP_RET_ALLOW };
+                assert_eq!(verdict(filter, ARCH, call, third), expected, "{call} {third:#x}");
+                assert_eq!(verdict(filter, ARCH ^ 1, call, third), libc::SECCOMP_RET_ALLOW);
+            }
+        }
+        #[cfg(target_arch = "x86_64")]
+        assert_eq!(
+            verdict(&large, ARCH, libc::SYS_unlink | libc::c_long::from(X32), 0),
+            libc::SECCOMP_RET_ALLOW
+        );
+    }
 }

@@ -10,6 +10,7 @@ use allcores_core::worker::{Slot, WorkerId};
 use serde::{Deserialize, Serialize};
 
 use super::{Group, Served, Standing};
+use crate::address::Address;
 use crate::carry::{BytesSaved, FdSaved, Inherited, Manifest};
 use crate::ports::LaneId;
 use crate::ports::desk::{Desk, DeskSaved};
@@ -160,10 +161,13 @@ impl Group {
         let path = |bytes: BytesSaved| PathBuf::from(std::ffi::OsString::from(bytes));
         let lanes = saved.lanes.into_iter().map(|lane| Lane::restore(lane, inherited));
         let lanes = lanes.collect::<io::Result<_>>()?;
+        let address: Address = saved.address.into();
+        let names = saved.file.map(|(named, spare)| (path(named), path(spare)));
         Ok(Self {
             key: Key::of_number(saved.key),
             next_lane: saved.next_lane,
-            address: saved.address.into(),
+            file: SocketFile::resume(address.path(), names, saved.given.is_some()),
+            address,
             asked: saved.asked.map(|(address, index)| (address.into(), index)),
             desk: Desk::restore(&policy, pending, saved.desk, inherited)?,
             policy,
@@ -177,10 +181,6 @@ impl Group {
             leaving: saved.leaving.into_iter().map(WorkerId).collect(),
             held_up_until: saved.held_up_until,
             alert_until: saved.held_up_until,
-            file: SocketFile::resume(
-                saved.file.map(|(named, spare)| (path(named), path(spare))),
-                saved.given.is_some(),
-            ),
             given: saved.given,
             openings: Vec::new(),
             // So many sockets are never held: what is in force is put in line with what is to be.

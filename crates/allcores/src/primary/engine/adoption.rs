@@ -8,11 +8,11 @@ use allcores_core::worker::{Rung, State, WorkerId};
 use super::Engine;
 use crate::address::Address;
 use crate::adopt::{self, Adopted};
-use crate::ports::LaneId;
+use crate::ports::{LaneId, Touched};
 use crate::primary::Event;
 use crate::primary::worker::{Seen, Worker};
 use crate::proc;
-use crate::sys::seccomp::Notification;
+use crate::sys::seccomp::{Call, Notification};
 
 /// How long after `bind` a program calls `listen`, if it does: the next line of any program.
 const NEXT_CALL: Duration = Duration::from_millis(100);
@@ -68,7 +68,8 @@ impl Engine {
     fn handle(&mut self, id: WorkerId, notification: Notification) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         let Some(listener) = worker.listener.clone() else { return };
-        let is_aside = is_beside_its_program(notification.thread);
+        let is_aside =
+            matches!(notification.call, Call::Bind { .. }) && is_beside_its_program(notification.thread);
         let applicant = worker.applicant(self.pool.is_on_trial(worker.generation));
         let adopted = adopt::handle(&mut self.ports, &applicant, listener.as_fd(), notification);
         self.forget_closed();
@@ -99,6 +100,17 @@ impl Engine {
             Adopted::OfDevice(address) => self.report_of_device(id, &address),
             Adopted::Forbidden(error) => self.report_forbidden(id, &error),
             Adopted::Unavailable { address, why } => self.address_unavailable(id, &address, why),
+        }
+    }
+
+    /// Something was done to the files of Unix sockets.
+    pub(super) fn take_touched(&mut self, touched: &[Touched]) {
+        if let Some(address) = self.ports.put_back(touched) {
+            let text = format!(
+                "the file of {address} is changed or removed again and again: from now on it is put back once a second, \
+                 and clients may not find it meanwhile"
+            );
+            (self.observe)(Event::Notice { text: &text });
         }
     }
 

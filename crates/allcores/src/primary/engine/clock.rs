@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::time::{Duration, Instant, SystemTime};
 
 use allcores_core::pool::Input;
+use allcores_core::worker::WorkerId;
 use tokio::time::Sleep;
 
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
@@ -182,17 +183,23 @@ impl Engine {
         self.inquire(limit);
     }
 
-    /// Finds lanes that stand still because their worker has closed them: nobody will accept what waits there.
+    /// Finds lanes that stand still because their worker has closed them: nobody will accept what waits there. So are those
+    /// looked at whose path a worker has removed, which it may still be found by.
     fn find_deserted(&mut self) {
         let now = self.now();
-        for stall in self.ports.stalled(SUSPICIOUS, now) {
-            let Some(worker) = self.workers.get(&stall.worker) else { continue };
-            let Some(inode) = self.ports.inode(stall.lane) else { continue };
+        let stalls = self.ports.stalled(SUSPICIOUS, now).into_iter().map(|stall| (stall.worker, stall.lane));
+        // One that is to go leaves its place to its successor.
+        let stays = |id: &WorkerId| self.workers.get(id).is_some_and(|worker| !worker.is_retired);
+        let removers = self.ports.removed().into_iter().filter(|(id, _)| stays(id));
+        let suspects: Vec<_> = stalls.chain(removers).collect();
+        for (id, lane) in suspects {
+            let Some(worker) = self.workers.get(&id) else { continue };
+            let Some(inode) = self.ports.inode(lane) else { continue };
             let members = crate::proc::session_members(worker.about.pid);
             if members.is_empty() || crate::proc::open_sockets(&members).contains(&inode) {
                 continue;
             }
-            self.give_up(stall.worker, stall.lane);
+            self.give_up(id, lane);
         }
     }
 }

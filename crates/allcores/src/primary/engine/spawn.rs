@@ -32,7 +32,7 @@ impl Engine {
         let Some(launcher) = self.generations.of(generation) else {
             return self.spawn_failed(id, slot, "what its generation runs is not known any more");
         };
-        match launcher.launch(id, slot, &descriptors, notify, &extras) {
+        match launcher.launch((id, slot), &descriptors, self.ports.has_files(), notify, &extras) {
             Ok(made) => self.launched((id, slot, generation), replaces, made, ear, &lanes),
             Err(error) => self.launch_failed(id, slot, error),
         }
