@@ -12,6 +12,7 @@ mod scale;
 mod socket_io;
 mod spread;
 mod stop;
+mod unix;
 mod upgrade;
 
 use std::net::SocketAddr;

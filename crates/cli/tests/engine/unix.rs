@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use allcores_testing::app::App;
+use allcores_testing::app::{App, RunningApp};
 use allcores_testing::machine;
 use allcores_testing::runtimes::{Runtime, fixture, require};
 
@@ -117,4 +117,85 @@ fn uvicorn_workers_share_a_unix_socket_that_each_unlinks_first() {
         let command = [uvicorn.program().unwrap(), "--uds".into(), path.into(), "app:app".into()];
         app::command(command).folder(fixture("uvicorn")).env("PYTHONDONTWRITEBYTECODE", "1")
     });
+}
+
+/// An app whose workers remove things, and one of which serves at first.
+fn remover(folder: &Path, describe: impl FnOnce(App) -> App) -> Option<(RunningApp, PathBuf)> {
+    let python = require(Runtime::Python)?;
+    let path = folder.join("server.sock");
+    let app = app::script(python, "python-unix/remover.py").env("SOCKET", &path).workers(1);
+    let app = describe(app).start().unwrap();
+    app.wait_ready(1).unwrap();
+    Some((app, path))
+}
+
+/// Waits until something has come about.
+#[track_caller]
+fn wait_until(has_come: impl Fn() -> bool, app: &RunningApp) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !has_come() {
+        assert!(Instant::now() < deadline, "{:#?}", app.lines());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_worker_may_remove_everything_but_the_file_of_its_socket() {
+    let folder = tempfile::tempdir().unwrap();
+    let result = folder.path().join("result");
+    let Some((app, path)) = remover(folder.path(), |app| app.env("RESULT", &result)) else { return };
+    app::scale(&app, 2);
+    wait_until(|| result.exists(), &app);
+    // What became of each: what it was told, and whether it was there afterwards.
+    let results: BTreeMap<String, (String, bool)> =
+        serde_json::from_slice(&std::fs::read(&result).unwrap()).unwrap();
+    let expected = [
+        ("another file", "done", false),
+        ("a file of that name elsewhere", "done", false),
+        ("a symbolic link of that name", "done", false),
+        ("one that is not there", "FileNotFoundError", false),
+        ("a relative path", "done", false),
+        ("through a symbolic link", "done", false),
+        ("relative to a descriptor", "done", false),
+        ("the socket", "done", true),
+        ("the socket by a relative path", "done", true),
+        ("the socket by dots", "done", true),
+        ("the socket through a symbolic link", "done", true),
+        ("the socket relative to a descriptor", "done", true),
+        ("the socket with a slash", "NotADirectoryError", false),
+        ("a folder", "IsADirectoryError", true),
+        ("rmdir", "done", false),
+        ("rmdir of the socket", "NotADirectoryError", true),
+        ("bound twice", "OSError", true),
+        ("bound through a symbolic link", "done", true),
+        ("renamed", "done", true),
+        ("removed until it is gone", "done", false),
+    ];
+    let expected = expected.map(|(what, said, is_there)| (what.into(), (said.into(), is_there)));
+    assert_eq!(results, BTreeMap::from(expected), "{:#?}", app.lines());
+    assert_eq!(app.stop().unwrap().code(), Some(0), "{:#?}", app.lines());
+    assert!(!path.exists());
+}
+
+#[test]
+fn an_address_whose_only_worker_removes_and_closes_it_for_good_is_closed() {
+    // With the first one's removal nobody is asked about; with the second one's the primary is.
+    for is_asked in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let Some((app, path)) = remover(folder.path(), |app| app) else { return };
+        if is_asked {
+            let output = app.run(["reload", app.name()]).unwrap();
+            assert!(output.status.success(), "{output:?}");
+        }
+        UnixStream::connect(&path).unwrap();
+        let worker = *app::workers(&app.status().unwrap()).values().next().unwrap();
+        proc::Process::open(worker).unwrap().signal(rustix::process::Signal::USR1);
+        wait_until(|| !path.exists(), &app);
+        // Not only for a moment, until it is put back.
+        std::thread::sleep(Duration::from_secs(2));
+        assert!(!path.exists(), "asked: {is_asked}, {:#?}", app.lines());
+        assert_eq!(app::workers(&app.status().unwrap()).values().next(), Some(&worker), "it goes on");
+        app.stop().unwrap();
+        assert!(!path.exists());
+    }
 }
