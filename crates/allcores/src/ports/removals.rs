@@ -114,15 +114,13 @@ impl Ports {
     }
 
     /// A worker wants to remove this file. Says whether it is not to, as it is the file of a socket which is everybody's:
-    /// that goes with its address. While the app stops everybody may remove it, so that who comes late knows at once.
+    /// that goes with its address. While the app stops everybody may remove it, so that who comes late knows at once; not that
+    /// of a socket which stays, where he waits for who is next.
     pub(crate) fn withholds(&mut self, worker: WorkerId, name: &OsStr, file: (u64, u64)) -> bool {
-        if self.is_closing {
-            return false;
-        }
         let keys: Vec<Key> = self.groups.files_named(name).collect();
         keys.into_iter().any(|key| {
-            let group_file = &mut self.groups[key].file;
-            group_file.is(file) && group_file.withhold_from(worker)
+            let known = &mut self.groups[key].file;
+            known.is(file) && known.is_kept(self.is_closing) && known.withhold_from(worker)
         })
     }
 
@@ -152,7 +150,7 @@ impl Ports {
             let group = self.groups.get_mut(key);
             let is_tiring = match group {
                 // Whoever removes it then is welcome.
-                Some(_) if self.is_closing => false,
+                Some(group) if !group.file.is_kept(self.is_closing) => false,
                 Some(group) => {
                     let is_tiring = !group.file.put_back();
                     tiring = is_tiring.then(|| group.address.to_string()).or(tiring);

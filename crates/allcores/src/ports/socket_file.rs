@@ -145,6 +145,11 @@ impl SocketFile {
         self.identity == Some(file)
     }
 
+    /// Whether it is to be there now, also while the app stops.
+    pub(super) fn is_kept(&self, is_closing: bool) -> bool {
+        self.is_anothers || !is_closing
+    }
+
     /// Whether there is a file that should be there and is not, or is not in the eyes of somebody.
     pub(super) fn is_removed(&self) -> bool {
         self.was_removed() || self.names.as_ref().is_some_and(|(path, _)| !path.exists())

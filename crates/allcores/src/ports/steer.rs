@@ -513,7 +513,8 @@ impl Ports {
             }
             if self.is_closing {
                 group.refuse_new();
-            } else {
+            }
+            if group.file.is_kept(self.is_closing) {
                 group.file.maintain();
             }
         }

@@ -404,3 +404,39 @@ async fn a_worker_that_refused_is_tried_again_when_it_has_closed_something() {
     assert_eq!(ports.hand_off(now).len(), 1, "it has closed something and is not tried");
     assert_eq!(ports.next_look_at_full(), None, "nobody waits");
 }
+
+#[tokio::test]
+async fn workers_are_kept_from_removing_paths_until_the_app_stops_and_those_of_others_also_then() {
+    use std::os::unix::fs::MetadataExt;
+    let folder = tempfile::tempdir().unwrap();
+    let [ours, theirs] = ["ours", "theirs"].map(|name| folder.path().join(name));
+    let address = |path: &std::path::Path| Address::Unix(path.as_os_str().as_encoded_bytes().to_vec());
+    let mut ports = empty();
+    assert!(!ports.has_files());
+    ports.obtain(&applicant(1), &address(&ours), 0, &Profile::default(), |_, _| true).unwrap();
+    let passed = std::os::unix::net::UnixListener::bind(&theirs).unwrap();
+    ports.take_in(&address(&theirs), passed.into(), Some("web".into())).unwrap();
+    assert!(ports.has_files());
+    let withholds = |ports: &mut Ports, path: &std::path::Path| {
+        let file = std::fs::symlink_metadata(path).unwrap();
+        ports.withholds(WorkerId(1), path.file_name().unwrap(), (file.dev(), file.ino()))
+    };
+    assert!(withholds(&mut ports, &ours) && withholds(&mut ports, &theirs));
+    std::fs::create_dir(folder.path().join("elsewhere")).unwrap();
+    let other = folder.path().join("elsewhere/ours");
+    std::fs::write(&other, "").unwrap();
+    assert!(!withholds(&mut ports, &other));
+    ports.close_to_new();
+    assert!(!withholds(&mut ports, &ours) && withholds(&mut ports, &theirs));
+    std::fs::remove_file(&ours).unwrap();
+    std::fs::remove_file(&theirs).unwrap();
+    while !theirs.exists() {
+        let touched = ports.next_touched().await;
+        assert_eq!(ports.put_back(&touched), None);
+    }
+    assert!(!ours.exists());
+    ports.reopen();
+    assert!(ours.exists());
+    ports.close();
+    assert!(!ours.exists() && theirs.exists() && !ports.has_files());
+}
