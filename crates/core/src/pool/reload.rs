@@ -256,8 +256,9 @@ impl Pool {
     /// A slot has what it is to have, and nothing else that is waited for.
     fn is_done(&self, slot: Slot, target: u32) -> bool {
         let is_alone = |worker: &Worker| worker.slot != slot || !worker.is_in_the_way(target);
+        let is_as_before = |worker: &Worker| worker.slot == slot && self.is_as_before(worker);
         self.slots[usize::from(slot.0)].generation == target
-            && self.has_ready(slot, target)
+            && (self.has_ready(slot, target) || self.workers.values().any(is_as_before))
             && self.workers.values().all(is_alone)
     }
 
@@ -332,7 +333,8 @@ impl Pool {
         let is_awaited = worker.generation == rollout.target
             && slot.generation == rollout.target
             && worker.is_serving()
-            && !worker.is_ready();
+            && !worker.is_ready()
+            && !self.is_as_before(worker);
         let from = if worker.has_been_ready() { worker.since } else { worker.started };
         is_awaited.then(|| from.max(rollout.since).saturating_add(rollout.plan.ready_timeout))
     }

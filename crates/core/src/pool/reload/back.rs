@@ -32,6 +32,18 @@ impl Pool {
         served.is_some_and(|served| served >= self.settings.min_uptime) && !self.is_watched(worker.id)
     }
 
+    /// Whether a worker is, on the way back, one that had come no further when the reload began, and was kept: nothing is to be
+    /// put back in its slot, and it may be of a program that never listens.
+    pub(super) fn is_as_before(&self, worker: &Worker) -> bool {
+        self.rollout.as_ref().is_some_and(|rollout| {
+            matches!(rollout.course, Course::Back { .. })
+                && worker.generation == rollout.target
+                && worker.started < rollout.began
+                && worker.is_serving()
+                && !worker.has_been_ready()
+        })
+    }
+
     /// A new worker is no good. No further slot is begun; what was begun is undone.
     pub(in crate::pool) fn fail_reload(
         &mut self,

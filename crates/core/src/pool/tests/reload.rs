@@ -560,3 +560,21 @@ fn ten_reloads_never_need_more_than_the_surge_beside_the_workers() {
         assert_eq!(rig.generations(), [11; 4]);
     }
 }
+
+#[test]
+fn one_of_an_app_that_never_listens_fails_and_leaves_everything_as_it_was() {
+    let mut rig = Rig::new(PoolSettings { workers: 2, ..PoolSettings::default() });
+    rig.give(Input::Start);
+    rig.spawned(1);
+    rig.spawned(2);
+    rig.pass(ms(1000));
+    rig.reload();
+    rig.spawned(3);
+    let fault = Fault::NotReady { lack: Lack::Listening };
+    let effects = rig.pass(ms(60_000));
+    assert!(effects.contains(&rolling_back(2, 3, 0, fault)) && !is_over(&effects), "{effects:?}");
+    let gone = exited(3, ExitStatus::Signal(15), true, ms(60_000));
+    assert_eq!(rig.exit(3, ExitStatus::Signal(15)), [gone, replaced(0, 2), failed(2, 3, 0, fault, true)]);
+    assert_eq!(rig.generations(), [1, 1]);
+    assert_eq!(rig.pass(ms(120_000)), [], "nothing more comes of it");
+}
