@@ -5,6 +5,8 @@
 //! place of the caller's socket. Decides nothing about workers. A call that is none of our business (another
 //! family, port 0, another network namespace, a socket that is bound to one network device) is let through untouched.
 
+mod private;
+
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -68,11 +70,14 @@ pub(crate) fn handle(
     })
 }
 
-/// Whether a call binds a path of the file system.
+/// Whether a call binds a path of the file system that others may bind too.
 pub(crate) fn binds_a_file(notification: &Notification) -> bool {
     let Call::Bind { address, length } = notification.call else { return false };
-    match read_sockaddr(notification.thread, address, length) {
-        Ok(Some(Sockaddr::Unix(name))) => name.first() != Some(&0),
+    let thread = notification.thread;
+    match (read_sockaddr(thread, address, length), proc::process_of(thread)) {
+        (Ok(Some(Sockaddr::Unix(name))), Ok(process)) if name.first() != Some(&0) => {
+            !private::is_private(&Address::Unix(absolute(name, process)), process)
+        }
         _ => false,
     }
 }
@@ -129,7 +134,8 @@ impl Caller<'_> {
         if matches!(sockaddr, Sockaddr::Unix(_)) {
             target.profile.owner = Some(proc::Owner::of(thread)?);
         }
-        let address = address_of(sockaddr, &target, process);
+        let is_ours = |address: &Address| !private::is_private(address, process);
+        let address = address_of(sockaddr, &target, process).filter(is_ours);
         // What was read until here was the caller's if it still waits: else its number may be another's by now.
         if !seccomp::is_waiting(self.listener, &self.notification) {
             return Ok(Adopted::Nothing);

@@ -230,6 +230,8 @@ pub(crate) struct Stat {
     pub(crate) parent: u32,
     pub(crate) session: u32,
     pub(crate) cpu: Duration,
+    /// How long after the machine's start it was started, rounded up.
+    pub(crate) started: Duration,
     pub(crate) rss_bytes: u64,
 }
 
@@ -244,10 +246,12 @@ impl Stat {
             |number: usize| fields.get(number - 3).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
         // Its own, and that of its children whose ends it has taken.
         let ticks: u64 = (14..=17).map(field).sum();
+        let time = |ticks: u64| Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second());
         Ok(Self {
             parent: u32::try_from(field(4)).unwrap_or(0),
             session: u32::try_from(field(6)).unwrap_or(0),
-            cpu: Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second()),
+            cpu: time(ticks),
+            started: time(field(22) + 1),
             rss_bytes: field(24) * rustix::param::page_size() as u64,
         })
     }

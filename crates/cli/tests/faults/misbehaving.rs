@@ -205,6 +205,18 @@ fn a_worker_with_two_ports_shares_both() {
     stop(&app);
 }
 
+#[test]
+fn sockets_that_a_program_makes_for_its_own_children_are_no_addresses_and_no_reload_waits_for_them() {
+    let (address, folder) = (unused(), tempfile::tempdir().unwrap());
+    let app = bad_python("private.py", address).env("FOLDER", folder.path()).workers(2).start().unwrap();
+    ready(&app, 2);
+    assert_eq!(app.status().unwrap()["listening"], serde_json::json!([address.to_string()]));
+    let reload = app.run(["reload", app.name(), "--ready-timeout", "20s"]).unwrap();
+    assert!(reload.status.success(), "{}", String::from_utf8_lossy(&reload.stderr));
+    assert_eq!(app.status().unwrap()["listening"], serde_json::json!([address.to_string()]));
+    stop(&app);
+}
+
 /// All processes that an app's workers have been and have brought about.
 fn descendants(pid: u32) -> Vec<u32> {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
