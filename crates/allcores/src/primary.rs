@@ -43,6 +43,7 @@ pub use event::{Event, Holder, Outcome, Stream, WorkerRef};
 pub(crate) use flow::Flow;
 pub(crate) use guest::{Guest, Link, Said};
 pub(crate) use launch::Extras;
+pub use launch::NODE_OPTIONS_WITH_VALUE;
 pub use leftovers::Leftovers;
 pub use reload::{Reload, ReloadFailure, ReloadNews, ReloadOutcome, ReloadProgress};
 pub use settings::{GivenSocket, Host, Output, Settings};

@@ -428,19 +428,51 @@ fn is_node(command: &[OsString]) -> bool {
     stem.is_some_and(|stem| stem == "node" || stem == "nodejs")
 }
 
+/// Node's options whose value may be the next word, which is no script then.
+pub const NODE_OPTIONS_WITH_VALUE: [&str; 17] = [
+    "-r",
+    "--require",
+    "--import",
+    "--loader",
+    "--experimental-loader",
+    "-C",
+    "--conditions",
+    "--env-file",
+    "--env-file-if-exists",
+    "--input-type",
+    "--experimental-default-type",
+    "--title",
+    "--inspect-port",
+    "--dns-result-order",
+    "--unhandled-rejections",
+    "--openssl-config",
+    "--icu-data-dir",
+];
+
 /// Options with which node runs what the command line says, as no worker of a cluster.
 const NO_SCRIPT: [&[u8]; 5] = [b"-e", b"--eval", b"-p", b"--print", b"-pe"];
 
 /// Whether the command is node running a program of its own, rather than node running a launcher.
 pub(super) fn is_node_program(command: &[OsString]) -> bool {
     let stem = |arg: &OsString| Path::new(arg).file_stem().map(|stem| stem.to_string_lossy().into_owned());
-    let mut options = command.iter().skip(1).take_while(|arg| arg.as_bytes().starts_with(b"-"));
-    if options.any(|option| NO_SCRIPT.contains(&option.as_bytes())) {
-        return false;
-    }
-    let script = command.iter().skip(1).find(|arg| !arg.as_bytes().starts_with(b"-"));
+    let script = node_script(command.get(1..).unwrap_or_default());
     let is_launcher = script.and_then(stem).is_some_and(|stem| LAUNCHERS.contains(&stem.as_str()));
     is_node(command) && script.is_some() && !is_launcher
+}
+
+/// The program that node is to run, of its arguments; none where they say it themselves.
+fn node_script(arguments: &[OsString]) -> Option<&OsString> {
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        if !argument.as_bytes().starts_with(b"-") {
+            return Some(argument);
+        } else if NO_SCRIPT.contains(&argument.as_bytes()) {
+            return None;
+        } else if NODE_OPTIONS_WITH_VALUE.iter().any(|option| argument == option) {
+            arguments.next();
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -455,12 +487,25 @@ mod tests {
     fn node_with_a_program_gets_a_channel_and_node_with_a_launcher_does_not() {
         assert!(is_node(&["node", "server.js"]));
         assert!(is_node(&["/opt/node/bin/node", "--enable-source-maps", "dist/main.js"]));
+        assert!(is_node(&["node", "--import", "tsx", "server.ts"]));
+        assert!(is_node(&[
+            "node",
+            "--env-file=.env",
+            "--env-file",
+            "more.env",
+            "-r",
+            "tsx/cjs",
+            "server.ts"
+        ]));
         for launcher in [
             &["npm", "start"][..],
             &["node", "/usr/lib/node_modules/npm/bin/npm-cli.js", "start"],
             &["node", "node_modules/.bin/tsx", "server.ts"],
             &["node"],
             &["node", "-e", "server()"],
+            &["node", "--import", "tsx", "-e", "server()"],
+            &["node", "--import", "./trace.js", "node_modules/.bin/tsx", "server.ts"],
+            &["node", "--import", "tsx"],
             &["node", "--no-warnings", "--print", "1"],
             &["python3", "server.py"],
         ] {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
+use allcores::primary::NODE_OPTIONS_WITH_VALUE;
 use serde::{Deserialize, Serialize};
 
 use crate::target::ALL;
@@ -92,9 +93,7 @@ fn from_words(words: &[&str]) -> Option<String> {
     let program = stem(program);
     match program.trim_end_matches(|char: char| char.is_ascii_digit() || char == '.') {
         "npm" | "pnpm" | "yarn" | "make" | "cargo" | "go" | "mvn" | "gradle" => None,
-        "node" | "nodejs" => {
-            Some(script(arguments, &["-r", "--require", "--import", "--loader", "-C"], program))
-        }
+        "node" | "nodejs" => Some(script(arguments, &NODE_OPTIONS_WITH_VALUE, program)),
         "bun" | "deno" => after_subcommand(arguments, program),
         "python" | "pypy" => Some(python(arguments, program)),
         "java" => Some(java(arguments, program)),
@@ -180,6 +179,7 @@ mod tests {
         for (command, name) in [
             ("node server.js", "server"),
             ("node --require ./trace.js --inspect dist/api.mjs --port 80", "api"),
+            ("node --env-file .env --import tsx server.ts", "server"),
             ("node -e code", "node"),
             ("python3 -m http.server", "http.server"),
             ("/usr/bin/python3.12 -X dev app.py", "app"),
