@@ -124,6 +124,8 @@ pub(super) struct Engine {
     last_ids: BTreeMap<Slot, WorkerId>,
     /// Orphans that were sent SIGKILL and have not gone yet.
     condemned: BTreeSet<u32>,
+    /// Workers that have ended, and whose exits are taken when it is known whether they have gone to the background.
+    lingering: Vec<WorkerId>,
     /// When workers died for want of memory.
     oom_exits: BTreeSet<Duration>,
     /// The time of the pool's present turn.
@@ -180,6 +182,7 @@ impl Engine {
             last_spawn_failure: String::new(),
             last_ids: BTreeMap::new(),
             condemned: BTreeSet::new(),
+            lingering: Vec::new(),
             oom_exits: BTreeSet::new(),
             turn: Duration::ZERO,
             handoffs: handoff::Handoffs::default(),

@@ -281,6 +281,16 @@ fn programs_that_go_to_the_background_are_told_so_and_do_not_leak() {
     }
 }
 
+#[test]
+fn programs_whose_helper_ends_a_moment_after_them_have_not_gone_to_the_background() {
+    let app = bad_python("lingers.py", unused()).workers(1).start().unwrap();
+    app.wait_count("exited", 2, LONG).unwrap();
+    assert!(app.events().iter().all(|event| event.kind() != "notice"), "{:#?}", app.lines());
+    app.signal(Signal::TERM).unwrap();
+    app.wait(LONG).unwrap();
+    nothing_is_left(&app);
+}
+
 fn worker_of(status: &serde_json::Value, pid: u32) -> serde_json::Value {
     let workers = status["workers"].as_array().unwrap();
     workers

@@ -11,6 +11,7 @@ use tokio::signal::unix::Signal as Signals;
 
 use super::Engine;
 use crate::channel::End;
+use crate::primary::worker::Seen;
 use crate::primary::{Event, Said, WorkerRef};
 use crate::proc;
 
@@ -21,13 +22,17 @@ pub(super) const BURIAL: Duration = Duration::from_secs(2);
 /// The variable by which a process knows its worker.
 const WORKER_ID: &str = "ALLCORES_WORKER_ID";
 
+/// How long what a program has started for itself alone may be there after it: Python's keeper of shared resources goes when it
+/// sees that its program has gone.
+const AFTER_IT: Duration = Duration::from_millis(300);
+
 /// How often it is looked whether one has gone that can't be waited for.
 const LOOK: Duration = Duration::from_millis(20);
 
 impl Engine {
     pub(super) fn take_exit(&mut self, id: WorkerId) {
         // Before its exit is taken, while its process group's number can't be another's.
-        if self.postpones_exit(id) {
+        if self.postpones_exit(id) || self.looks_again(id) {
             return;
         }
         let leaves_others = self.owns_process() && self.leaves_others(id);
@@ -124,6 +129,27 @@ impl Engine {
             || proc::our_children().iter().any(is_orphan_of)
     }
 
+    /// Whether a worker's exit is to be taken later as it looks as if it had gone to the background: what it has left may go by
+    /// itself.
+    fn looks_again(&mut self, id: WorkerId) -> bool {
+        if let Some(at) = self.lingering.iter().position(|lingering| *lingering == id) {
+            self.lingering.swap_remove(at);
+            return false;
+        }
+        let Some(worker) = self.workers.get(&id) else { return false };
+        let is_to_be_told = !self.is_background_reported && !worker.is_retired && self.owns_process();
+        if !is_to_be_told || !has_succeeded(&worker.pidfd) || !self.leaves_others(id) {
+            return false;
+        }
+        self.lingering.push(id);
+        let seen = self.seen.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(AFTER_IT).await;
+            let _ = seen.send(Seen::Ended(id)).await;
+        });
+        true
+    }
+
     fn report_background(&mut self, worker: WorkerRef) {
         if std::mem::replace(&mut self.is_background_reported, true) {
             return;
@@ -173,6 +199,13 @@ pub(super) fn bury(pidfd: impl AsFd + Send + Sync + 'static) {
             tokio::time::sleep(LOOK).await;
         }
     });
+}
+
+/// Whether a process has ended well; its exit can still be taken.
+fn has_succeeded(pidfd: impl AsFd) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    let status = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options).ok().flatten();
+    status.is_some_and(|status| status.exit_status() == Some(0))
 }
 
 pub(super) fn take_status(pidfd: impl AsFd) -> ExitStatus {

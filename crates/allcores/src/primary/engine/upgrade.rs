@@ -282,6 +282,9 @@ impl Engine {
         if !self.together.is_empty() {
             return Some("workers are about to bind an address".into());
         }
+        if !self.lingering.is_empty() {
+            return Some("a worker has just ended".into());
+        }
         if self.searches.are_under_way() {
             return Some("it is being found out who has an address that a worker wants".into());
         }
