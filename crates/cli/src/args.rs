@@ -106,8 +106,13 @@ pub(crate) enum Command {
 #[command(after_help = "\
 Examples:
   allcores ls
+  allcores ls web api
   allcores ls --json | jq -r '.[].name'")]
 pub(crate) struct LsArgs {
+    /// Of these apps only
+    #[arg(value_name = "NAME", add = target::completer())]
+    pub(crate) names: Vec<Target>,
+
     /// Print JSON: the status of each app that runs, the name of each other
     #[arg(long)]
     pub(crate) json: bool,

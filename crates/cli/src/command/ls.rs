@@ -1,4 +1,4 @@
-//! `allcores ls`: all apps of this user, those that run and those that were stopped.
+//! `allcores ls`: the apps of this user, those that run and those that were stopped.
 
 use std::io;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{ANSWER_PATIENCE, ago, print, print_json};
+use super::{ANSWER_PATIENCE, ago, not_running, print, print_json};
 use crate::args::LsArgs;
 use crate::client::{Client, RequestError};
 use crate::exit_code::ExitCode;
@@ -19,6 +19,7 @@ use crate::screen;
 use crate::settings::AppName;
 use crate::state_folder::StateFolder;
 use crate::table::{Cell, Column, Table};
+use crate::target::Target;
 use crate::view::StatusView;
 
 /// One app of the list.
@@ -61,7 +62,8 @@ impl App {
 /// Asks all apps at once, and lists them by name.
 pub(super) async fn execute(args: &LsArgs) -> Result<ExitCode, Failure> {
     let mut asked = JoinSet::new();
-    for folder in RuntimeFolder::from_env()?.apps()? {
+    let runtime = RuntimeFolder::from_env()?;
+    for folder in runtime.apps()? {
         asked.spawn(ask(folder));
     }
     let mut apps: Vec<App> = asked.join_all().await.into_iter().flatten().collect();
@@ -80,6 +82,12 @@ pub(super) async fn execute(args: &LsArgs) -> Result<ExitCode, Failure> {
         }
     }
     apps.sort_by(|one, other| one.name().cmp(other.name()));
+    if let Some(names) = only(&args.names) {
+        if let Some(unknown) = names.iter().find(|name| !is_listed(name, &apps)) {
+            return Err(not_running(&runtime.find(unknown)?, "ls"));
+        }
+        apps.retain(|app| names.iter().any(|name| name.as_str() == app.name()));
+    }
     if args.json {
         print_json(&apps)
     } else if apps.is_empty() {
@@ -90,6 +98,15 @@ pub(super) async fn execute(args: &LsArgs) -> Result<ExitCode, Failure> {
         let stdout = io::stdout();
         print(render(&apps, Paint::for_stream(&stdout), screen::width(&stdout)).as_bytes())
     }
+}
+
+/// The apps that were named; `None` if all are meant.
+fn only(targets: &[Target]) -> Option<Vec<&AppName>> {
+    let name = |target| match target {
+        &Target::All => None,
+        Target::App(name) => Some(name),
+    };
+    targets.iter().map(name).collect::<Option<Vec<_>>>().filter(|names| !names.is_empty())
 }
 
 /// `None` for one that is not there any more.

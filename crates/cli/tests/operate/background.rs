@@ -79,6 +79,8 @@ fn an_app_is_started_listed_stopped_started_again_and_deleted() {
     let first = pid(&folder.status("web"));
     folder.allcores(&["stop", "web"]).code(0).has(&["web: stopped"]);
     folder.allcores(&["ls"]).code(0).has(&["web", "stopped"]);
+    folder.allcores(&["ls", "web"]).code(0).has(&["web", "stopped"]);
+    folder.allcores(&["ls", "web", "none"]).code(5).has(&["ls none", "next:"]);
     let listed: Value = serde_json::from_str(&folder.allcores(&["ls", "--json"]).code(0).out).unwrap();
     assert_eq!(listed, serde_json::json!([{"name": "web", "stopped": true}]));
     for (arguments, tried) in [
