@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::report::Account;
 
 pub(crate) use orders::{ConfigView, DescriptionView, MessageView, ReachedView, SignalView};
-pub(crate) use reload::{EndedView, FailureView, ReloadNewsView, ReloadView, WorkerRefView};
+pub(crate) use reload::{EndedView, FailureView, FaultView, ReloadNewsView, ReloadView, WorkerRefView};
 pub(crate) use upgrade::{UpgradeNewsView, UpgradeView};
 
 /// The answer to `GET /v1/status` and to `POST /v1/scale`.

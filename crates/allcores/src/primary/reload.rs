@@ -113,6 +113,8 @@ pub struct ReloadFailure {
     pub fault: Fault,
     /// The same in words.
     pub reason: String,
+    /// Addresses on which it did not listen, as the worker before it does, if that was it.
+    pub missing: Vec<String>,
     /// The last lines of its output, without line ends.
     pub last_output: Vec<Vec<u8>>,
 }

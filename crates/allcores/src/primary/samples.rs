@@ -74,6 +74,7 @@ pub fn failure() -> ReloadFailure {
         slot: Slot(1),
         fault: Fault::NotReady { lack: Lack::Listening },
         reason: "too slow".into(),
+        missing: vec!["127.0.0.1:8081".into()],
         last_output: vec![b"boom \xff".to_vec()],
     }
 }

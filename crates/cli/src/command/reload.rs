@@ -19,7 +19,7 @@ use crate::readable;
 use crate::runtime_folder::AppFolder;
 use crate::settings::AppName;
 use crate::target;
-use crate::view::{EndedView, FailureView, ReloadNewsView, ReloadView};
+use crate::view::{EndedView, FailureView, FaultView, ReloadNewsView, ReloadView, StatusView};
 
 use progress::Progress;
 use prove::Proof;
@@ -64,9 +64,11 @@ pub(super) async fn roll(folder: &AppFolder, wish: &Wish<'_>) -> Result<(), Fail
     let begun = timeout_at(deadline, begin(wish, folder)).await;
     let (proof, mut news) = begun.unwrap_or_else(|_| Err(unresponsive(folder, "reload", wish.limit())))?;
     let ended = follow(wish, folder, &mut news, deadline).await;
-    let has_log = match &ended {
-        Ok(EndedView::Failed { failure, .. }) if !failure.last_output.is_empty() => has_log(folder).await,
-        _ => false,
+    let status = match &ended {
+        Ok(EndedView::Failed { .. }) => {
+            ask(folder, "status of", ANSWER_PATIENCE, Client::new(folder).status()).await.ok()
+        }
+        _ => None,
     };
     let proven = match proof {
         Some(proof) => Some(proof.end().await),
@@ -77,7 +79,7 @@ pub(super) async fn roll(folder: &AppFolder, wish: &Wish<'_>) -> Result<(), Fail
     } else if let Some(proven) = &proven {
         say(&format!("{name}: {proven}\n"))?;
     }
-    report(name, &ended?, has_log)?;
+    report(name, &ended?, status.as_ref())?;
     match proven.filter(|proven| proven.failed() > 0) {
         Some(proven) => Err(Failure::from(anyhow!("reload {name}: reloaded, but {proven}"))
             .ending(ExitCode::RequestsFailed)
@@ -103,12 +105,6 @@ async fn begin(
     };
     let news = client.reload(&wish.view).await.map_err(|error| not_begun(folder, error))?;
     Ok((proof, news))
-}
-
-/// Whether what workers write is kept, so that more than the last of it can be read.
-async fn has_log(folder: &AppFolder) -> bool {
-    let status = ask(folder, "status of", ANSWER_PATIENCE, Client::new(folder).status()).await;
-    status.is_ok_and(|status| status.output.log.is_some())
 }
 
 /// Says why the app would not begin; the old version serves.
@@ -179,7 +175,8 @@ async fn follow(
     }
 }
 
-fn report(name: &AppName, ended: &EndedView, has_log: bool) -> Result<(), Failure> {
+/// Says how it ended, to which belongs what the app is like now.
+fn report(name: &AppName, ended: &EndedView, status: Option<&StatusView>) -> Result<(), Failure> {
     match ended {
         EndedView::Reloaded { .. } => Ok(()),
         EndedView::Stopped => {
@@ -201,10 +198,57 @@ fn report(name: &AppName, ended: &EndedView, has_log: bool) -> Result<(), Failur
                     text.push_str(line);
                 }
             }
-            let all = if has_log { format!("; all of it: allcores logs {name}") } else { String::new() };
             Err(Failure::from(anyhow!(text))
                 .ending(ExitCode::ReloadFailed)
-                .next(format!("put it right, and again: allcores reload {name}{all}")))
+                .next(advice(name, failure, status)))
         }
+    }
+}
+
+/// What to do about a reload that failed.
+fn advice(name: &AppName, failure: &FailureView, status: Option<&StatusView>) -> String {
+    let listens = status.is_none_or(|status| !status.listening.is_empty());
+    let others = if !failure.missing.is_empty() {
+        format!("; or, if it is not to listen there any more: allcores reload {name} --may-move")
+    } else if failure.fault == FaultView::NotReady && !listens {
+        format!("; or, if it is not meant to listen on anything: allcores restart {name} --hard")
+    } else {
+        String::new()
+    };
+    let has_log = status.is_some_and(|status| status.output.log.is_some());
+    let all = if has_log && !failure.last_output.is_empty() {
+        format!("; all of its output: allcores logs {name}")
+    } else {
+        String::new()
+    };
+    format!("put it right, and again: allcores reload {name}{others}{all}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::advice;
+    use crate::view::tests::web;
+    use crate::view::{FailureView, FaultView};
+
+    #[test]
+    fn who_does_not_listen_where_it_did_is_told_of_the_way_to_have_that() {
+        let name = "web".parse().unwrap();
+        let mut failure = FailureView {
+            generation: 2,
+            id: 7,
+            slot: 0,
+            fault: FaultView::NotReady,
+            reason: String::new(),
+            missing: vec!["127.0.0.1:8081".into()],
+            last_output: Vec::new(),
+        };
+        assert!(advice(&name, &failure, Some(&web())).contains("allcores reload web --may-move"));
+        failure.missing.clear();
+        assert_eq!(advice(&name, &failure, Some(&web())), "put it right, and again: allcores reload web");
+        let mut nowhere = web();
+        nowhere.listening.clear();
+        assert!(advice(&name, &failure, Some(&nowhere)).contains("allcores restart web --hard"));
+        failure.fault = FaultView::Exited;
+        assert_eq!(advice(&name, &failure, Some(&nowhere)), "put it right, and again: allcores reload web");
     }
 }

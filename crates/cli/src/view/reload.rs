@@ -86,6 +86,9 @@ pub(crate) struct FailureView {
     pub(crate) slot: u16,
     pub(crate) fault: FaultView,
     pub(crate) reason: String,
+    // An app of an older version does not say.
+    #[serde(default)]
+    pub(crate) missing: Vec<String>,
     pub(crate) last_output: Vec<String>,
 }
 
@@ -149,6 +152,7 @@ impl From<&ReloadFailure> for FailureView {
             slot: failure.slot.0,
             fault: failure.fault.into(),
             reason: failure.reason.clone(),
+            missing: failure.missing.clone(),
             last_output: failure
                 .last_output
                 .iter()

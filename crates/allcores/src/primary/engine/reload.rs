@@ -94,8 +94,9 @@ impl Engine {
             }
             Announcement::RollingBack { generation, id, slot, fault } => {
                 let reason = self.fault_in_words(id, fault);
+                let missing = self.missing_by(id, fault);
                 let last_output = self.output_of(id, fault);
-                let failure = ReloadFailure { generation, id, slot, fault, reason, last_output };
+                let failure = ReloadFailure { generation, id, slot, fault, reason, missing, last_output };
                 (self.observe)(Event::RollingBack { failure: &failure });
                 self.reloads.tell(&ReloadNews::RollingBack(failure.clone()));
                 if let Some(current) = &mut self.reloads.current {
@@ -229,14 +230,29 @@ impl Engine {
     }
 
     fn silence_in_words(&self, id: WorkerId) -> String {
-        let worker = self.workers.get(&id);
-        match worker.filter(|worker| !worker.announced.is_empty() && !worker.awaited.is_empty()) {
-            Some(worker) => {
-                let missing: Vec<&str> = worker.awaited.iter().map(String::as_str).collect();
-                format!("does not listen on {}, as the worker before it does", missing.join(", "))
-            }
-            None => "does not listen on any address".into(),
+        match self.missing(id) {
+            missing if missing.is_empty() => "does not listen on any address".into(),
+            missing => format!("does not listen on {}, as the worker before it does", missing.join(", ")),
         }
+    }
+
+    /// What a worker is no good for the want of, if it is that.
+    fn missing_by(&self, id: WorkerId, fault: Fault) -> Vec<String> {
+        match fault {
+            Fault::NotReady { lack }
+                if matches!(self.lack_in_truth(id, lack), Lack::Listening)
+                    && !self.is_given_and_unseen(id) =>
+            {
+                self.missing(id)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Where a worker that listens somewhere does not, as the one before it does.
+    fn missing(&self, id: WorkerId) -> Vec<String> {
+        let worker = self.workers.get(&id).filter(|worker| !worker.announced.is_empty());
+        worker.into_iter().flat_map(|worker| worker.awaited.iter().cloned()).collect()
     }
 }
 

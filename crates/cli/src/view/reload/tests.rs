@@ -34,7 +34,7 @@ fn each_piece_of_news_has_its_shape() {
 #[test]
 fn a_failure_says_why_and_what_was_written_last() {
     let expected = json!({"event": "rolling_back", "generation": 2, "id": 7, "slot": 1, "fault": "not_ready",
-        "reason": "too slow", "last_output": ["boom \u{fffd}"]});
+        "reason": "too slow", "missing": ["127.0.0.1:8081"], "last_output": ["boom \u{fffd}"]});
     assert_eq!(told(ReloadNews::RollingBack(samples::failure())), expected);
 }
 
@@ -45,7 +45,8 @@ fn the_end_is_one_of_three() {
     assert_eq!(told(ReloadNews::Ended(reloaded)), expected);
     let failed = ReloadOutcome::Failed { failure: samples::failure(), is_rolled_back: true };
     let expected = json!({"event": "ended", "outcome": "failed", "generation": 2, "id": 7, "slot": 1,
-        "fault": "not_ready", "reason": "too slow", "last_output": ["boom \u{fffd}"], "rolled_back": true});
+        "fault": "not_ready", "reason": "too slow", "missing": ["127.0.0.1:8081"], "last_output": ["boom \u{fffd}"],
+        "rolled_back": true});
     assert_eq!(told(ReloadNews::Ended(failed)), expected);
     let stopped = ReloadNews::Ended(ReloadOutcome::Stopped);
     assert_eq!(told(stopped), json!({"event": "ended", "outcome": "stopped"}));

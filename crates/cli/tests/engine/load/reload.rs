@@ -229,7 +229,7 @@ fn a_new_version_that_listens_elsewhere_is_given_up() {
         let port = format!("PORT={}", other.port());
         let (code, out, err) = reload(app, &["--ready-timeout", "2s", "--env", &port]);
         assert_eq!(code, Some(8), "{out}{err}");
-        assert!(err.contains(&address.to_string()), "{err}");
+        assert!(err.contains(&address.to_string()) && err.contains("--may-move"), "{err}");
         assert_eq!(pids(app), before, "{:#?}", app.lines());
     });
 }
