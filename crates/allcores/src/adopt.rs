@@ -51,7 +51,7 @@ pub(crate) fn handle(
     let caller = Caller { listener, notification };
     let outcome = match notification.call {
         Call::Bind { address, length } => caller.bind(ports, applicant, address, length),
-        Call::Listen { backlog } => caller.listen(ports, backlog),
+        Call::Listen { backlog } => caller.listen(ports, applicant, backlog),
         Call::Unlink { path } => {
             caller.unlink(ports, applicant.worker, path);
             Ok(Adopted::Nothing)
@@ -169,7 +169,7 @@ impl Caller<'_> {
     ) -> Adopted {
         let mut members = proc::session_members(applicant_leader(process));
         members.push(process);
-        let lane = match ports.obtain(applicant, &address, 0, &target.profile, still_open(members)) {
+        let lane = match ports.obtain_to_bind(applicant, &address, &target.profile, still_open(members)) {
             Ok(lane) => lane,
             Err(why) => {
                 self.answer(Answer::Fail(why.errno));
@@ -193,13 +193,17 @@ impl Caller<'_> {
         Adopted::Bound { lane, is_serving }
     }
 
-    fn listen(&self, ports: &mut Ports, backlog: i32) -> io::Result<Adopted> {
+    fn listen(&self, ports: &mut Ports, applicant: &Applicant, backlog: i32) -> io::Result<Adopted> {
         let process = proc::process_of(self.notification.thread)?;
         let inode = proc::socket_inode(process, self.notification.fd)?;
-        let Some(lane) = ports.by_inode(inode) else {
+        let Some(bound) = ports.by_inode(inode) else {
             self.answer(Answer::Continue);
             return Ok(Adopted::Nothing);
         };
+        if ports.cares_for_copies(bound) {
+            ports.note_copies(bound, has_copies(process, inode));
+        }
+        let lane = self.exchange(ports, applicant, process, bound).unwrap_or(bound);
         match ports.listen(lane, backlog) {
             Ok(()) => {
                 self.answer(Answer::Done);
@@ -236,6 +240,26 @@ impl Caller<'_> {
         Ok(Some((name.to_owned(), (file.dev(), file.ino()))))
     }
 
+    /// Puts a lane that listens in the place of the one that the caller has bound, if there is one for it: connections wait there
+    /// that its predecessor has left.
+    fn exchange(
+        &self,
+        ports: &mut Ports,
+        applicant: &Applicant,
+        process: u32,
+        bound: LaneId,
+    ) -> Option<LaneId> {
+        let lane = ports.successor_of(bound, applicant)?;
+        let closes_on_exec =
+            proc::descriptor_flags(process, self.notification.fd).ok()? & libc::O_CLOEXEC != 0;
+        ports.dress_as(lane, bound);
+        let socket = ports.socket(lane)?;
+        // Where that fails, the caller listens on what it has.
+        seccomp::replace_descriptor(self.listener, &self.notification, socket, closes_on_exec).ok()?;
+        ports.exchange(bound, lane, applicant);
+        Some(lane)
+    }
+
     /// Looks at the socket that the call names.
     fn target(&self, process: u32) -> io::Result<Target> {
         let fd = self.notification.fd;
@@ -259,6 +283,26 @@ impl Caller<'_> {
 /// The session that a process of a worker is in, by its leader.
 fn applicant_leader(process: u32) -> u32 {
     proc::Stat::read(process).map_or(process, |stat| stat.session)
+}
+
+/// Whether a socket of a process is known by more than one descriptor, be it another process's, or to an event loop: these
+/// would still mean that socket when another has come in its place.
+fn has_copies(process: u32, inode: u64) -> bool {
+    let mut members = proc::session_members(applicant_leader(process));
+    if !members.contains(&process) {
+        members.push(process);
+    }
+    let mut descriptors = 0;
+    for member in members {
+        match proc::watched_by(member) {
+            Ok(watched) if watched.iter().all(|watched| watched.inode != inode) => {}
+            Err(_) if proc::has_ended(member) => continue,
+            // What we may not look at may be one.
+            Ok(_) | Err(_) => return true,
+        }
+        descriptors += proc::sockets_of(member).filter(|(_, socket)| *socket == inode).count();
+    }
+    descriptors != 1
 }
 
 /// A copy of another process's descriptor. A container may forbid it; then the lane is made from what `/proc` and

@@ -112,7 +112,7 @@ pub(crate) struct Ports {
     is_closing: bool,
     /// Workers have to show that they are ready.
     is_gated: bool,
-    /// Lanes that their workers were found to have closed, for who remembers which they have.
+    /// Lanes that their workers were found to have closed or have others for, for who remembers which they have.
     closed: Vec<(WorkerId, LaneId)>,
     /// Where listeners are put away.
     depot: Option<Box<dyn Depot>>,
@@ -204,7 +204,31 @@ impl Ports {
         address: &Address,
         index: u64,
         profile: &Profile,
+        still_has: impl FnMut(LaneId, u64) -> bool,
+    ) -> Result<LaneId, Unavailable> {
+        self.obtain_such(applicant, (address, index), profile, still_has, |_, _| true)
+    }
+
+    /// As [`Self::obtain`], for who binds an address by itself and may never listen there. A lane that listens it gets by
+    /// [`Self::successor_of`] when it does.
+    pub(crate) fn obtain_to_bind(
+        &mut self,
+        applicant: &Applicant,
+        address: &Address,
+        profile: &Profile,
+        still_has: impl FnMut(LaneId, u64) -> bool,
+    ) -> Result<LaneId, Unavailable> {
+        let is_meant = |group: &Group, lane: &Lane| !(group.is_given_at_listen() && lane.is_listening);
+        self.obtain_such(applicant, (address, 0), profile, still_has, is_meant)
+    }
+
+    fn obtain_such(
+        &mut self,
+        applicant: &Applicant,
+        (address, index): (&Address, u64),
+        profile: &Profile,
         mut still_has: impl FnMut(LaneId, u64) -> bool,
+        is_meant: impl Fn(&Group, &Lane) -> bool,
     ) -> Result<LaneId, Unavailable> {
         self.check_share(applicant, &mut still_has)?;
         let key = match self.groups.find(address, index) {
@@ -242,33 +266,77 @@ impl Ports {
         if already_has && !may_have_more {
             return Err(Unavailable::errno(libc::EADDRINUSE));
         }
-        let at_lane = if let Some(free) = group.free_lane(applicant, target) {
+        let free = group.free_lane(applicant, target, |lane| is_meant(group, lane));
+        let at_lane = if let Some(free) = free {
             free
         } else if is_short {
             return Err(limits::too_few_descriptors());
         } else {
             group.add_lane(applicant.slot)?
         };
-        let lane = &mut group.lanes[at_lane];
-        if lane.users.is_empty() {
-            // Until its new worker is known to be one that can be handed connections.
-            lane.kind = Kind::Own;
-            lane.vacancy = Vacancy::Awaited;
-        }
-        lane.slot = applicant.slot;
-        let id = lane.id;
+        let id = group.lanes[at_lane].id;
         match (applicant.is_on_trial, group.standing) {
             (false, _) => group.standing = Standing::Kept,
             (true, Standing::Unwanted) => group.standing = Standing::OnTrial,
             (true, _) => {}
         }
         group.file.bind_again();
-        self.groups.lend(id, applicant.worker);
-        self.groups[key].park();
+        self.lend(id, applicant);
         Ok(id)
     }
 
-    /// Lanes that their workers were found to have closed when they asked for others, and have not got again.
+    fn lend(&mut self, id: LaneId, applicant: &Applicant) {
+        let Some((key, at)) = self.locate(id) else { return };
+        let lane = &mut self.groups[key].lanes[at];
+        if lane.users.is_empty() {
+            // Until its new worker is known to be one that can be handed connections.
+            lane.kind = Kind::Own;
+            lane.vacancy = Vacancy::Awaited;
+        }
+        lane.slot = applicant.slot;
+        self.groups.lend(id, applicant.worker);
+        self.groups[key].park();
+    }
+
+    /// Whether it matters, to whom a worker is that is about to listen on a lane, if there are copies of its descriptor.
+    pub(crate) fn cares_for_copies(&self, id: LaneId) -> bool {
+        let is_asked = |(group, lane): (&Group, &Lane)| {
+            group.is_spread() && group.address.is_tcp() && (group.has_copies || !lane.is_listening)
+        };
+        self.lane(id).is_some_and(is_asked)
+    }
+
+    /// Takes note of whether there are copies of the descriptor on which a worker listens: the program will do the same next
+    /// time.
+    pub(crate) fn note_copies(&mut self, id: LaneId, has_copies: bool) {
+        if let Some((key, _)) = self.locate(id) {
+            self.groups[key].has_copies = has_copies;
+        }
+    }
+
+    /// The lane that listens already, for which somebody is to come, and that is to take the place of one on which a worker is
+    /// about to listen.
+    pub(crate) fn successor_of(&self, bound: LaneId, applicant: &Applicant) -> Option<LaneId> {
+        let (group, lane) = self.lane(bound)?;
+        let is_bound_only = !lane.is_listening && lane.users.contains(&applicant.worker);
+        if !is_bound_only || !group.is_given_at_listen() {
+            return None;
+        }
+        group.free_lane(applicant, self.target, |lane| lane.is_listening).map(|at| group.lanes[at].id)
+    }
+
+    /// A worker has a lane in the place of one that it had bound, and of which it has no descriptor any more.
+    pub(crate) fn exchange(&mut self, bound: LaneId, for_lane: LaneId, applicant: &Applicant) {
+        self.lend(for_lane, applicant);
+        self.groups.take_back(bound, applicant.worker, self.now);
+        if let Some((key, at)) = self.locate(bound) {
+            self.groups[key].lanes[at].vacancy = Vacancy::Parked;
+        }
+        self.closed.push((applicant.worker, bound));
+    }
+
+    /// Lanes that their workers were found to have closed when they asked for others, or have others for, and have not got
+    /// again.
     pub(crate) fn take_closed(&mut self) -> Vec<(WorkerId, LaneId)> {
         let mut closed = std::mem::take(&mut self.closed);
         closed.retain(|(worker, lane)| self.users(*lane).all(|user| user != *worker));
@@ -312,6 +380,7 @@ impl Ports {
         if is_first {
             self.put_away(&self.groups[group]);
         }
+        self.groups[group].park();
         if self.groups[group].wants_waiting_room() {
             let room = self.groups[group].add_lane(Slot(u16::MAX))?;
             self.groups[group].lanes[room].kind = Kind::Waiting;
@@ -346,6 +415,14 @@ impl Ports {
     /// Whether a lane listens.
     pub(crate) fn has_listened(&self, id: LaneId) -> bool {
         self.lane(id).is_some_and(|(_, lane)| lane.is_listening)
+    }
+
+    /// Gives a lane what its worker has set on one since it has bound that.
+    pub(crate) fn dress_as(&self, id: LaneId, bound: LaneId) {
+        let Some(socket) = self.socket(bound) else { return };
+        let is_nonblocking = rustix::fs::fcntl_getfl(socket).ok();
+        let is_nonblocking = is_nonblocking.map(|flags| flags.contains(rustix::fs::OFlags::NONBLOCK));
+        self.dress(id, &Profile { is_nonblocking, ..Profile::of(socket) });
     }
 
     /// Gives a lane the options of the socket whose place it takes.

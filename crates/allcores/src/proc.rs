@@ -179,6 +179,11 @@ pub(crate) fn is_asleep(pid: u32) -> bool {
     all_threads(pid, |state| matches!(state, 'S' | 'I' | 'T' | 't' | 'Z' | 'X'))
 }
 
+/// Whether a process has ended, though its end may not have been taken yet.
+pub(crate) fn has_ended(pid: u32) -> bool {
+    all_threads(pid, |state| matches!(state, 'Z' | 'X'))
+}
+
 fn all_threads(pid: u32, is_meant: impl Fn(char) -> bool) -> bool {
     let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return true };
     let state = |task: fs::DirEntry| {

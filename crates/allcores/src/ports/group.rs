@@ -86,6 +86,8 @@ pub(crate) struct Group {
     is_unsettled: bool,
     /// How its first worker wanted the address to be bound.
     manner: Manner,
+    /// Its program listens on sockets of which there are copies by then, so none can take their place.
+    pub(super) has_copies: bool,
     /// Connections that are ours until a worker takes them.
     pub(super) desk: Desk,
     /// What a TLS server's workers share, as its first worker gave it.
@@ -196,6 +198,7 @@ impl Group {
             policy,
             is_unsettled: false,
             manner: Manner::default(),
+            has_copies: false,
             data: None,
             lanes: Vec::new(),
             next_lane: 1,
@@ -250,6 +253,12 @@ impl Group {
         self.policy == Policy::Lanes
     }
 
+    /// Whether a lane that listens is given to who calls `listen`, and not to who binds: that may be somebody who never
+    /// does, and what comes to that lane would wait for ever.
+    pub(super) fn is_given_at_listen(&self) -> bool {
+        self.is_spread() && self.address.is_tcp() && !self.has_copies
+    }
+
     /// Whether what comes there can be passed on by connecting to its address from its address.
     pub(super) fn can_be_passed_on(&self) -> bool {
         self.address.is_tcp() && !self.manner.is_transparent()
@@ -267,8 +276,13 @@ impl Group {
 
     /// The lane that `applicant` should have, if it exists: one that a hung worker has which it replaces, since
     /// somebody has to serve what waits there; the one of its slot that nobody has; or any that nobody has and nobody
-    /// is coming back to.
-    pub(super) fn free_lane(&self, applicant: &Applicant, target: u16) -> Option<usize> {
+    /// is coming back to. Of TCP's lanes only such as are meant.
+    pub(super) fn free_lane(
+        &self,
+        applicant: &Applicant,
+        target: u16,
+        is_meant: impl Fn(&Lane) -> bool,
+    ) -> Option<usize> {
         if !self.is_spread() {
             return Some(0);
         }
@@ -285,7 +299,8 @@ impl Group {
                 .or_else(|| position(&|lane| is_free(lane) && !lane.is_listening));
         }
         // Of several that workers of the slot had, the one where somebody waits.
-        let own = self.lanes.iter().enumerate().filter(|(_, lane)| is_free(lane) && has_own(lane));
+        let own = self.lanes.iter().enumerate();
+        let own = own.filter(|(_, lane)| is_meant(lane) && is_free(lane) && has_own(lane));
         let own =
             own.max_by_key(|(_, lane)| (lane.depth(), lane.vacancy != Vacancy::Parked)).map(|(at, _)| at);
         let served = self.served_slots();
@@ -296,12 +311,15 @@ impl Group {
                 || !lane.is_listening
                 || served.contains(&lane.slot)
         };
-        position(&shared_with_hung).or(own).or_else(|| position(&|lane| is_free(lane) && is_spare(lane)))
+        position(&|lane| is_meant(lane) && shared_with_hung(lane))
+            .or(own)
+            .or_else(|| position(&|lane| is_meant(lane) && is_free(lane) && is_spare(lane)))
     }
 
-    /// Slots whose workers have a lane here.
+    /// Slots whose workers listen here. Who has only bound may yet be given what its predecessor had.
     fn served_slots(&self) -> BTreeSet<Slot> {
-        self.lanes.iter().filter(|lane| !lane.users.is_empty()).map(|lane| lane.slot).collect()
+        let is_served = |lane: &&Lane| lane.is_listening && !lane.users.is_empty();
+        self.lanes.iter().filter(is_served).map(|lane| lane.slot).collect()
     }
 
     /// Takes note of lanes that nobody has and nobody is coming back to: while another of its slot is in use, the slot

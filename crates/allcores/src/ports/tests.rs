@@ -122,6 +122,97 @@ async fn lanes_and_addresses_are_found_whatever_comes_and_goes() {
     assert!(ask(&mut ports, 1, 0, |_, _| true).unwrap() > again, "a name is used again");
 }
 
+/// Has a worker bind an address by itself.
+fn bind(ports: &mut Ports, worker: u32, address: &Address) -> LaneId {
+    let profile = Profile { is_reuse_port: true, is_nonblocking: Some(false), ..Profile::default() };
+    let lane = ports.obtain_to_bind(&applicant(worker), address, &profile, |_, _| true).unwrap();
+    ports.dress(lane, &profile);
+    lane
+}
+
+/// Has it listen on what it has bound: gives the lane on which it does.
+fn listen_on(ports: &mut Ports, worker: u32, bound: LaneId) -> LaneId {
+    let applicant = applicant(worker);
+    let lane = ports.successor_of(bound, &applicant).unwrap_or(bound);
+    if lane != bound {
+        ports.dress_as(lane, bound);
+        ports.exchange(bound, lane, &applicant);
+    }
+    ports.listen(lane, 5).unwrap();
+    lane
+}
+
+#[tokio::test]
+async fn a_lane_that_listens_is_given_to_who_listens_and_not_to_who_binds() {
+    let mut ports = empty();
+    ports.set_target(2);
+    let reserved = ask(&mut ports, 1, 0, |_, _| true).unwrap();
+    let address = ports.describe(reserved).unwrap().address;
+    let bound = bind(&mut ports, 1, &address);
+    let lane = listen_on(&mut ports, 1, bound);
+    assert!(lane == bound && bound != reserved);
+    let other = bind(&mut ports, 2, &address);
+    assert_eq!(listen_on(&mut ports, 2, other), other);
+    for _ in 0..3 {
+        ports.release(WorkerId(1), Duration::from_secs(1));
+        let reserved = bind(&mut ports, 1, &address);
+        let bound = bind(&mut ports, 1, &address);
+        assert!(!ports.has_listened(reserved) && !ports.has_listened(bound));
+        rustix::net::sockopt::set_tcp_nodelay(ports.socket(bound).unwrap(), true).unwrap();
+        lane::set_nonblocking(ports.socket(bound).unwrap(), true).unwrap();
+        assert_eq!(listen_on(&mut ports, 1, bound), lane, "what waits for slot 0 is not its worker's");
+        let socket = ports.socket(lane).unwrap();
+        assert!(rustix::net::sockopt::tcp_nodelay(socket).unwrap());
+        assert!(rustix::fs::fcntl_getfl(socket).unwrap().contains(rustix::fs::OFlags::NONBLOCK));
+        assert_eq!(ports.take_closed(), [(WorkerId(1), bound)]);
+        assert!(ports.users(bound).next().is_none() && !ports.has_listened(reserved));
+    }
+    assert_eq!(ports.groups.iter().next().unwrap().lanes.len(), 4, "more with each worker");
+    // What was exchanged keeps no address.
+    for lane in ports.groups.ids_of(WorkerId(1)) {
+        ports.give_up(WorkerId(1), lane, Duration::ZERO);
+    }
+    ports.give_up(WorkerId(2), other, Duration::ZERO);
+    assert!(ports.describe(lane).is_none());
+}
+
+#[tokio::test]
+async fn where_there_are_copies_of_what_is_listened_on_a_lane_that_listens_is_given_to_who_binds() {
+    let mut ports = empty();
+    ports.set_target(2);
+    let lane = ask(&mut ports, 1, 0, |_, _| true).unwrap();
+    let address = ports.describe(lane).unwrap().address;
+    assert!(ports.cares_for_copies(lane));
+    ports.note_copies(lane, true);
+    listen_on(&mut ports, 1, lane);
+    ports.release(WorkerId(1), Duration::from_secs(1));
+    assert_eq!(bind(&mut ports, 1, &address), lane);
+    // It has none any more.
+    assert!(ports.cares_for_copies(lane));
+    ports.note_copies(lane, false);
+    listen_on(&mut ports, 1, lane);
+    ports.release(WorkerId(1), Duration::from_secs(1));
+    let bound = bind(&mut ports, 1, &address);
+    assert_ne!(bound, lane);
+    assert_eq!(listen_on(&mut ports, 1, bound), lane);
+    assert!(!ports.cares_for_copies(lane));
+}
+
+#[tokio::test]
+async fn who_takes_the_place_of_a_hung_worker_accepts_from_its_lane_once_it_listens() {
+    let mut ports = empty();
+    ports.set_target(1);
+    let lane = ask(&mut ports, 1, 0, |_, _| true).unwrap();
+    let address = ports.describe(lane).unwrap().address;
+    listen_on(&mut ports, 1, lane);
+    let newcomer = Applicant { worker: WorkerId(2), replaces: Some(WorkerId(1)), ..applicant(1) };
+    let bound = ports.obtain_to_bind(&newcomer, &address, &Profile::default(), |_, _| true).unwrap();
+    assert_ne!(bound, lane);
+    assert_eq!(ports.successor_of(bound, &newcomer), Some(lane));
+    ports.exchange(bound, lane, &newcomer);
+    assert_eq!(ports.users(lane).collect::<Vec<_>>(), [WorkerId(1), WorkerId(2)]);
+}
+
 #[tokio::test]
 async fn what_only_a_version_that_is_taken_back_has_listened_on_is_closed_when_its_workers_have_gone() {
     let mut ports = empty();

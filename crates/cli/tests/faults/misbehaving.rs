@@ -186,6 +186,51 @@ fn a_worker_that_never_listens_is_online_and_not_ready() {
     stop(&app);
 }
 
+/// Has workers that bind twice and listen once be killed and reloaded. All of each worker is served by one listener.
+fn binds_twice_and_listens_once(app: App, address: SocketAddr, listeners: usize) {
+    let app = app.workers(2).start().unwrap();
+    ready(&app, 2);
+    let all_answer = || {
+        let report = Load::new(address).clients(8).requests(200).run_blocking();
+        assert!(report.is_clean(), "{report}");
+    };
+    all_answer();
+    for _ in 0..3 {
+        let position = app.position();
+        let status = app.status().unwrap();
+        let pid = i32::try_from(status["workers"][0]["pid"].as_i64().unwrap()).unwrap();
+        kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+        wait_since(&app, position, |event| event.kind() == "ready" && event.slot() == Some(0));
+        all_answer();
+        if public("ss").is_some() {
+            assert_eq!(backlogs(address).len(), listeners);
+        }
+    }
+    let reloaded = app.run(["reload", app.name()]).unwrap();
+    assert!(reloaded.status.success(), "{reloaded:?}");
+    all_answer();
+    let listening = app.events().into_iter().filter(|event| event.kind() == "listening");
+    let mut workers: Vec<Option<u32>> = listening.map(|event| event.worker_pid()).collect();
+    let count = workers.len();
+    workers.sort_unstable();
+    workers.dedup();
+    assert_eq!((workers.len(), count), (7, 7), "a worker was taken to listen twice");
+    stop(&app);
+}
+
+#[test]
+fn what_a_worker_binds_and_never_listens_on_gets_no_connections() {
+    let address = unused();
+    binds_twice_and_listens_once(bad_python("reserves.py", address), address, 2);
+}
+
+#[test]
+fn a_worker_may_listen_on_what_its_parent_has_bound_and_keeps() {
+    let address = unused();
+    let app = bad_python("reserves.py", address).env("INHERITS", "1");
+    binds_twice_and_listens_once(app, address, 2);
+}
+
 #[test]
 fn a_worker_with_two_ports_shares_both() {
     let (address, other) = (unused(), unused());

@@ -25,6 +25,7 @@ const MOST: u64 = 1 << 27;
 
 /// One address with its sockets as data.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a field of its own in what is written")]
 pub(in crate::ports) struct GroupSaved {
     key: u64,
     address: AddressSaved,
@@ -35,6 +36,8 @@ pub(in crate::ports) struct GroupSaved {
     /// Options to be set before `bind`: level, name, value.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     before_bind: Vec<(i32, i32, i32)>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    has_copies: bool,
     desk: DeskSaved,
     #[serde(default)]
     data: Option<String>,
@@ -137,6 +140,7 @@ impl Group {
             policy: self.policy.to_string(),
             is_reuse_address: self.manner.is_shared,
             before_bind: self.manner.options.clone(),
+            has_copies: self.has_copies,
             desk: self.desk.save(manifest),
             data: self.data.clone(),
             lanes: self.lanes.iter().map(|lane| lane.save(manifest)).collect(),
@@ -173,6 +177,7 @@ impl Group {
             policy,
             is_unsettled: saved.is_unsettled,
             manner: Manner { is_shared: saved.is_reuse_address, options: saved.before_bind },
+            has_copies: saved.has_copies,
             data: saved.data,
             lanes,
             order: saved.order.into_iter().map(LaneId).collect(),

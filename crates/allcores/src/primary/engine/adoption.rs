@@ -90,6 +90,13 @@ impl Engine {
                 }
             }
             Adopted::Listening { lane, process } => {
+                // It may be another than the one that it has bound.
+                if self.ports.users(lane).any(|user| user == id) {
+                    worker.lanes.entry(lane).or_insert(Rung::Adopted);
+                    if is_aside {
+                        worker.aside.insert(lane);
+                    }
+                }
                 self.ports.set_process(id, process);
                 self.listens(id, lane);
                 let has_bound = |(other, worker): (&WorkerId, &Worker)| {
@@ -114,8 +121,8 @@ impl Engine {
         }
     }
 
-    /// Gives a worker time to call `listen`. A lane that it was given listens, for those before it or beside it, and
-    /// there are programs that see so (`SO_ACCEPTCONN`) and leave the call out: gunicorn.
+    /// Gives a worker time to call `listen`. What it was given listens, for those beside it, and there are programs that see
+    /// so (`SO_ACCEPTCONN`) and leave the call out: gunicorn. Lanes of TCP mostly don't listen by then.
     pub(super) fn await_listen(&self, id: WorkerId, lane: LaneId) {
         let seen = self.seen.clone();
         tokio::spawn(async move {
