@@ -260,7 +260,8 @@ impl Ports {
         let is_short = self.descriptors.are_short();
         let group = &mut self.groups[key];
         let already_has = group.lanes.iter().any(|lane| lane.users.contains(&applicant.worker));
-        let may_have_more = (profile.is_reuse_port && group.is_spread())
+        // As the kernel has it. Where all workers share one listener, one worker's sockets do.
+        let may_have_more = (profile.is_reuse_port && group.address.socket().is_some())
             || profile.is_reuse_address
             || group.file.is_removed();
         if already_has && !may_have_more {

@@ -214,6 +214,17 @@ async fn who_takes_the_place_of_a_hung_worker_accepts_from_its_lane_once_it_list
 }
 
 #[tokio::test]
+async fn what_all_share_a_worker_may_bind_twice_as_the_kernel_has_it() {
+    let mut ports =
+        Ports::new(Policy::Shared, 16, Tuning { tick: Duration::from_millis(1), is_on: true }).unwrap();
+    let lane = ask(&mut ports, 1, 0, |_, _| true).unwrap();
+    let address = ports.describe(lane).unwrap().address;
+    assert_eq!(bind(&mut ports, 1, &address), lane);
+    let alone = ports.obtain_to_bind(&applicant(1), &address, &Profile::default(), |_, _| true);
+    assert_eq!(alone.map_err(|why| why.errno), Err(libc::EADDRINUSE));
+}
+
+#[tokio::test]
 async fn what_only_a_version_that_is_taken_back_has_listened_on_is_closed_when_its_workers_have_gone() {
     let mut ports = empty();
     let any = Address::Tcp { socket: "127.0.0.1:0".parse().unwrap(), is_only_v6: false };

@@ -225,6 +225,13 @@ fn what_a_worker_binds_and_never_listens_on_gets_no_connections() {
 }
 
 #[test]
+fn a_worker_may_bind_twice_where_all_share_one_listener() {
+    let address = unused();
+    let app = bad_python("reserves.py", address).policy("shared");
+    binds_twice_and_listens_once(app, address, 1);
+}
+
+#[test]
 fn a_worker_may_listen_on_what_its_parent_has_bound_and_keeps() {
     let address = unused();
     let app = bad_python("reserves.py", address).env("INHERITS", "1");
