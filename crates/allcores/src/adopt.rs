@@ -200,8 +200,13 @@ impl Caller<'_> {
             self.answer(Answer::Continue);
             return Ok(Adopted::Nothing);
         };
-        if ports.cares_for_copies(bound) {
-            ports.note_copies(bound, has_copies(process, inode));
+        let has_copies = ports.cares_for_copies(bound).then(|| has_copies(process, inode));
+        // A signal may have interrupted the call, which comes again: it is not to be half done then.
+        if !seccomp::is_waiting(self.listener, &self.notification) {
+            return Ok(Adopted::Nothing);
+        }
+        if let Some(has_copies) = has_copies {
+            ports.note_copies(bound, has_copies);
         }
         let lane = self.exchange(ports, applicant, process, bound).unwrap_or(bound);
         match ports.listen(lane, backlog) {

@@ -83,12 +83,14 @@ async fn lanes_go_on_with_what_waits_in_them_and_get_company() {
     ports.serve(WorkerId(2), false, NOW);
     let socket = address.socket().unwrap();
     let mut waiting = TcpStream::connect(socket).unwrap();
+    ports.note_copies(first, true);
 
     let (mut ports, before) = go_on(ports, Policy::Lanes);
     assert_eq!(value(&ports), before);
     let mut came = std::fs::File::from(accept(&ports, first));
     came.write_all(b"x").unwrap();
     assert_eq!(waiting.read(&mut [0]).unwrap(), 1);
+    assert!(ports.cares_for_copies(first), "what is known of copies is forgotten");
     // The kernel picks as before, and lanes that come take the next numbers.
     let third = listen(&mut ports, 3, false, &address);
     for serving in [second, third] {
