@@ -10,7 +10,7 @@ mod private;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -23,6 +23,10 @@ use crate::ports::{Applicant, LaneId, Ports, Profile, Unavailable, still_open};
 use crate::proc;
 use crate::sys::process::read_memory;
 use crate::sys::seccomp::{self, Answer, Call, Notification};
+
+mod watchers;
+
+use watchers::Watchers;
 
 /// What a notification came to.
 #[derive(Debug)]
@@ -37,6 +41,9 @@ pub(crate) enum Adopted {
     Unavailable { address: Address, why: Unavailable },
     /// Its socket is bound to one network device, so the call went through untouched.
     OfDevice(Address),
+    /// An event loop watches its socket already, and can't be made to watch a lane in its place: the call went through
+    /// untouched.
+    Watched(Address, io::Error),
     /// We may not look at what it asked for, so the call went through untouched.
     Forbidden(io::Error),
 }
@@ -156,7 +163,15 @@ impl Caller<'_> {
             self.answer(Answer::Continue);
             return Ok(Adopted::OfDevice(address));
         }
-        Ok(self.bind_lane(ports, applicant, process, address, &target))
+        let watchers = match Watchers::of(process, self.notification.fd, target.inode) {
+            Ok(watchers) => watchers,
+            Err(error) => {
+                let waits = seccomp::is_waiting(self.listener, &self.notification);
+                self.answer(Answer::Continue);
+                return Ok(if waits { Adopted::Watched(address, error) } else { Adopted::Nothing });
+            }
+        };
+        Ok(self.bind_lane(ports, applicant, process, address, &target, &watchers))
     }
 
     fn bind_lane(
@@ -166,6 +181,7 @@ impl Caller<'_> {
         process: u32,
         address: Address,
         target: &Target,
+        watchers: &Watchers,
     ) -> Adopted {
         let mut members = proc::session_members(applicant_leader(process));
         members.push(process);
@@ -181,12 +197,21 @@ impl Caller<'_> {
             }
         };
         ports.dress(lane, &target.profile);
-        self.give(ports, lane, target, address.is_udp())
+        self.give(ports, lane, target, watchers, address.is_udp())
     }
 
-    fn give(&self, ports: &Ports, lane: LaneId, target: &Target, is_serving: bool) -> Adopted {
+    fn give(
+        &self,
+        ports: &Ports,
+        lane: LaneId,
+        target: &Target,
+        watchers: &Watchers,
+        is_serving: bool,
+    ) -> Adopted {
         let Some(socket) = ports.socket(lane) else { return Adopted::Nothing };
-        match seccomp::replace_descriptor(self.listener, &self.notification, socket, target.closes_on_exec) {
+        let replaced =
+            seccomp::replace_descriptor(self.listener, &self.notification, socket, target.closes_on_exec);
+        match replaced.and_then(|()| watchers.turn_to(socket.as_fd())) {
             Ok(()) => self.answer(Answer::Done),
             Err(error) => self.answer(Answer::Fail(error.raw_os_error().unwrap_or(libc::EIO))),
         }

@@ -16,7 +16,7 @@ mod holder;
 mod sockets;
 
 pub(crate) use diag::is_accepted;
-pub(crate) use event_loops::watched_by;
+pub(crate) use event_loops::{Watched, watched_by};
 pub(crate) use holder::Taken;
 use sockets::listeners;
 pub(crate) use sockets::{Protocol, connected_unix_inodes, established_inodes, is_unix_stream};

@@ -141,8 +141,8 @@ fn descriptors() -> Finding {
         Err((call, error)) => Finding::less(
             "sockets",
             format!("{call}: {}", io::Error::from(error)),
-            "options that a program sets before it binds are lost, but for O_NONBLOCK; allow pidfd_getfd (in Docker's profile \
-             it comes with CAP_SYS_PTRACE)",
+            "options that a program sets before it binds are lost, but for O_NONBLOCK, and one that has epoll watch its socket before \
+             (Netty's native transport) can't share it; allow pidfd_getfd (in Docker's profile it comes with CAP_SYS_PTRACE)",
         ),
     }
 }

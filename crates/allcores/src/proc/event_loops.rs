@@ -12,8 +12,17 @@ pub(crate) struct Watched {
     /// The number under which the file was added.
     pub(crate) number: RawFd,
     pub(crate) inode: u64,
+    /// What is told of it, and how: `EPOLLIN`, `EPOLLET` and the like.
+    pub(crate) events: u32,
+    /// What the program has it told by.
+    pub(crate) data: u64,
+}
+
+impl Watched {
     /// It is told of once, and then has to be armed again.
-    pub(crate) is_once: bool,
+    pub(crate) fn is_once(&self) -> bool {
+        self.events & libc::EPOLLONESHOT.cast_unsigned() != 0
+    }
 }
 
 /// All that the event loops of `pid` watch.
@@ -30,7 +39,11 @@ pub(crate) fn watched_by(pid: u32) -> io::Result<Vec<Watched>> {
         else {
             continue;
         };
-        let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{epoll}"))?;
+        let info = match fs::read_to_string(format!("/proc/{pid}/fdinfo/{epoll}")) {
+            // Another thread has closed it in between.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            info => info?,
+        };
         watched.extend(info.lines().filter_map(|line| parse(epoll, line)));
     }
     Ok(watched)
@@ -41,8 +54,9 @@ fn parse(epoll: RawFd, line: &str) -> Option<Watched> {
     let field = |name: &str| line.split_once(name)?.1.split_whitespace().next();
     let number = field("tfd:")?.parse().ok()?;
     let events = u32::from_str_radix(field("events:")?, 16).ok()?;
+    let data = u64::from_str_radix(field("data:")?, 16).ok()?;
     let inode = u64::from_str_radix(field("ino:")?, 16).ok()?;
-    Some(Watched { epoll, number, inode, is_once: events & libc::EPOLLONESHOT.cast_unsigned() != 0 })
+    Some(Watched { epoll, number, inode, events, data })
 }
 
 #[cfg(test)]
@@ -67,12 +81,17 @@ mod tests {
         let mut ours = watched_by(us).unwrap();
         ours.retain(|watched| watched.epoll == epoll.as_raw_fd());
         ours.sort_by_key(|watched| watched.number);
-        let expected = [(&listener, false), (&other, true)].map(|(socket, is_once)| Watched {
-            epoll: epoll.as_raw_fd(),
-            number: socket.as_raw_fd(),
-            inode: socket_inode(us, socket.as_raw_fd()).unwrap(),
-            is_once,
-        });
+        assert_eq!(ours.iter().map(Watched::is_once).collect::<Vec<_>>(), [false, true]);
+        // The kernel tells of these whether asked to or not.
+        let always = EventFlags::IN | EventFlags::ERR | EventFlags::HUP;
+        let expected =
+            [(&listener, EventFlags::ET), (&other, EventFlags::ONESHOT)].map(|(socket, how)| Watched {
+                epoll: epoll.as_raw_fd(),
+                number: socket.as_raw_fd(),
+                inode: socket_inode(us, socket.as_raw_fd()).unwrap(),
+                events: (always | how).bits(),
+                data: u64::MAX,
+            });
         assert_eq!(ours, expected);
     }
 

@@ -53,6 +53,24 @@ fn without_pidfd_getfd_node_in_a_shell_is_adopted() {
 }
 
 #[test]
+fn without_pidfd_getfd_what_is_watched_before_it_is_bound_is_left_alone_and_that_is_said() {
+    let address = unused();
+    let script = fixture("python-epoll/server.py");
+    let app = denied(at(app([python(), script.into()]), address), "pidfd_getfd").workers(1).start().unwrap();
+    let notice = app.wait_for(|event| event.kind() == "notice", LONG).unwrap();
+    has(
+        notice.value["text"].as_str().unwrap(),
+        &["epoll", &address.to_string(), "binds by itself", "pidfd_getfd"],
+    );
+    // Its own bind has gone through; it listens a moment later.
+    let deadline = std::time::Instant::now() + LONG;
+    while get(address, "/").is_err() {
+        assert!(std::time::Instant::now() < deadline, "{:?}", app.lines());
+    }
+    stop(&app);
+}
+
+#[test]
 fn without_process_vm_readv_the_address_is_read_otherwise() {
     let address = unused();
     both_are_adopted(denied(bad_python("hang.py", address), "process_vm_readv"), address);

@@ -105,6 +105,7 @@ impl Engine {
                 self.workers.iter().filter_map(has_bound).for_each(|other| self.await_listen(other, lane));
             }
             Adopted::OfDevice(address) => self.report_of_device(id, &address),
+            Adopted::Watched(address, error) => self.report_watched(id, &address, &error),
             Adopted::Forbidden(error) => self.report_forbidden(id, &error),
             Adopted::Unavailable { address, why } => self.address_unavailable(id, &address, why),
         }
@@ -149,6 +150,16 @@ impl Engine {
         let text = format!(
             "worker {id} binds {address} on one network device (SO_BINDTODEVICE): it does so by itself, and others that \
              want the same will fail; instead, have it bind an address of that device"
+        );
+        self.report_adoption(&text);
+    }
+
+    /// Says once that a worker is left to itself as an event loop watches what it binds.
+    fn report_watched(&mut self, id: WorkerId, address: &Address, error: &std::io::Error) {
+        let text = format!(
+            "worker {id} has an event loop (epoll) watch its socket before it binds {address}, and the loop can't be had watch \
+             the one that allcores has for it ({error}): it binds by itself, and others that want the same will fail; \
+             where pidfd_getfd is forbidden, allow it (in a container by its seccomp profile, or by CAP_SYS_PTRACE)"
         );
         self.report_adoption(&text);
     }

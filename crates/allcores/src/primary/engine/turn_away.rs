@@ -29,7 +29,7 @@ fn forgets(pid: u32, listeners: &HashMap<u64, BorrowedFd<'_>>) -> bool {
     for watched in watched {
         let Some(listener) = listeners.get(&watched.inode) else { continue };
         // One that arms it each time would be told that it is not there, and might give up.
-        let is_forgotten = !watched.is_once
+        let is_forgotten = !watched.is_once()
             && take_copy(pid, watched.epoll)
                 .and_then(|epoll| sys::epoll::forget(epoll.as_fd(), *listener, watched.number))
                 .is_ok();

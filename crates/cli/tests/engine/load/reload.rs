@@ -95,6 +95,58 @@ fn reloading_busy_node26_loses_nothing() {
     loses_nothing_of(Runtime::Node26, "auto", 1, start_busy);
 }
 
+/// Three workers that all serve, and that a reload replaces, though an epoll instance of theirs watched what they bound before
+/// they bound it.
+fn watched_before_it_is_bound(how: &str, policy: &str) {
+    let _turn = machine::alone();
+    let address = address::unused();
+    let app = app::script(Runtime::Python, "python-epoll/server.py")
+        .env("HOST", address.ip().to_string())
+        .env("PORT", address.port().to_string())
+        .env("EPOLL", how);
+    let app = app.workers(3).policy(policy).start().unwrap();
+    app.wait_ready(3).unwrap();
+    let all = pids(&app);
+    let load = start(address);
+    let (code, out, err) = reload(&app, &[]);
+    assert_eq!(code, Some(0), "{out}{err}");
+    let_pass(&load, 100);
+    let report = load.stop();
+    eprint!("{how}, {policy}: {report}");
+    assert!(report.is_clean(), "{report}");
+    let later = pids(&app);
+    assert!(later.values().all(|pid| !all.values().any(|old| old == pid)), "{all:?} {later:?}");
+    // On one listener it is chance who serves.
+    let has_served = |pid: &u32| report.by_body.contains_key(&pid.to_string());
+    assert!(policy == "shared" || later.values().all(has_served), "{later:?}: {report}");
+    assert_eq!(app.stop().unwrap().code(), Some(0), "{:#?}", app.lines());
+}
+
+#[test]
+fn a_listener_that_is_watched_before_it_is_bound_is_served() {
+    watched_before_it_is_bound("level", "lanes");
+}
+
+#[test]
+fn a_listener_whose_edges_are_watched_before_it_is_bound_is_served() {
+    watched_before_it_is_bound("edge+loops", "lanes");
+}
+
+#[test]
+fn a_listener_that_is_watched_before_it_is_bound_and_armed_each_time_is_served() {
+    watched_before_it_is_bound("once", "lanes");
+}
+
+#[test]
+fn a_listener_with_two_numbers_that_is_watched_before_it_is_bound_is_served() {
+    watched_before_it_is_bound("level+twin", "lanes");
+}
+
+#[test]
+fn one_listener_that_all_watch_before_they_bind_it_is_served() {
+    watched_before_it_is_bound("level", "shared");
+}
+
 /// A kept connection that is idle is closed at the end, and the client may have just sent a request on it: HTTP/1.1 has
 /// no way to prevent that, and clients repeat such a request on a new connection. Nothing else may fail.
 fn loses_no_answer_on_kept_connections(runtime: Runtime) {
