@@ -11,6 +11,10 @@ use super::take_copy;
 use crate::proc::{self, Watched};
 use crate::sys;
 
+/// How many descriptors of a program are looked at, for as long as nobody else is answered. Event loops are made early, and
+/// one that has ten thousand connections may bind again and again.
+const MOST: usize = 4096;
+
 /// What watches a socket that is to be replaced.
 pub(super) struct Watchers(Option<(OwnedFd, Vec<(OwnedFd, Watched)>)>);
 
@@ -22,7 +26,7 @@ impl Watchers {
     /// If there is something, and we may not have copies of it and of the socket.
     pub(super) fn of(process: u32, fd: RawFd, inode: u64) -> io::Result<Self> {
         // Who may not be looked into has been found out before.
-        let mut watched = proc::watched_by(process).unwrap_or_default();
+        let mut watched = proc::watched_by(process, MOST).unwrap_or_default();
         watched.retain(|watched| watched.inode == inode);
         if watched.is_empty() {
             return Ok(Self(None));

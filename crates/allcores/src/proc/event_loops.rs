@@ -25,14 +25,15 @@ impl Watched {
     }
 }
 
-/// All that the event loops of `pid` watch.
+/// All that the event loops of `pid` watch, of those among its `most` lowest descriptors.
 ///
 /// # Errors
 ///
 /// If the process's descriptors can't be listed: it is gone, or we may not.
-pub(crate) fn watched_by(pid: u32) -> io::Result<Vec<Watched>> {
+pub(crate) fn watched_by(pid: u32, most: usize) -> io::Result<Vec<Watched>> {
     let mut watched = Vec::new();
-    for entry in fs::read_dir(format!("/proc/{pid}/fd"))?.flatten() {
+    // The kernel lists them by their numbers.
+    for entry in fs::read_dir(format!("/proc/{pid}/fd"))?.flatten().take(most) {
         let is_epoll =
             fs::read_link(entry.path()).is_ok_and(|link| link.as_os_str() == "anon_inode:[eventpoll]");
         let Some(epoll) = entry.file_name().to_str().and_then(|name| name.parse().ok()).filter(|_| is_epoll)
@@ -78,7 +79,7 @@ mod tests {
         add(&listener, EventFlags::IN | EventFlags::ET);
         add(&other, EventFlags::IN | EventFlags::ONESHOT);
         let us = std::process::id();
-        let mut ours = watched_by(us).unwrap();
+        let mut ours = watched_by(us, usize::MAX).unwrap();
         ours.retain(|watched| watched.epoll == epoll.as_raw_fd());
         ours.sort_by_key(|watched| watched.number);
         assert_eq!(ours.iter().map(Watched::is_once).collect::<Vec<_>>(), [false, true]);
@@ -93,11 +94,12 @@ mod tests {
                 data: u64::MAX,
             });
         assert_eq!(ours, expected);
+        assert_eq!(watched_by(us, 0).unwrap(), []);
     }
 
     #[test]
     fn nobodys_event_loops_are_an_error() {
-        assert_eq!(watched_by(u32::MAX >> 1).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(watched_by(u32::MAX >> 1, usize::MAX).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

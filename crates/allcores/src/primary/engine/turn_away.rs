@@ -23,7 +23,7 @@ impl Engine {
 }
 
 fn forgets(pid: u32, listeners: &HashMap<u64, BorrowedFd<'_>>) -> bool {
-    let Ok(watched) = proc::watched_by(pid) else { return false };
+    let Ok(watched) = proc::watched_by(pid, usize::MAX) else { return false };
     let has = |inode: &u64| listeners.contains_key(inode);
     let mut open: HashSet<u64> = proc::sockets_of(pid).map(|(_, inode)| inode).filter(has).collect();
     for watched in watched {
