@@ -19,7 +19,7 @@ pub(crate) use diag::is_accepted;
 pub(crate) use event_loops::{Watched, watched_by};
 pub(crate) use holder::Taken;
 use sockets::listeners;
-pub(crate) use sockets::{Protocol, connected_unix_inodes, established_inodes, is_unix_stream};
+pub(crate) use sockets::{Protocol, connected_unix_inodes, established_inodes, is_unix_stream, listened_on};
 
 /// The process that `thread` belongs to.
 pub(crate) fn process_of(thread: u32) -> io::Result<u32> {

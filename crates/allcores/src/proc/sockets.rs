@@ -1,6 +1,7 @@
 //! The kernel's TCP and UDP sockets: `/proc/net/{tcp,udp}{,6}`, as proc_pid_net(5) describes them, and where it is asked
 //! often a faster way.
 
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -38,6 +39,12 @@ pub(super) fn listeners(protocol: Protocol, port: u16) -> Vec<(SocketAddr, u64)>
         Protocol::Udp => UDP_UNCONNECTED,
     };
     rows(protocol).into_iter().filter(|row| row.state == wanted).map(|row| (row.local, row.inode)).collect()
+}
+
+/// The TCP addresses that sockets with these inodes listen on.
+pub(crate) fn listened_on(inodes: &HashSet<u64>) -> BTreeSet<SocketAddr> {
+    let is_meant = |(_, inode): &(SocketAddr, u64)| inodes.contains(inode);
+    listeners(Protocol::Tcp, 0).into_iter().filter(is_meant).map(|(address, _)| address).collect()
 }
 
 /// Inodes of the TCP connections whose local port is one of `ports` and whose answer may still be owed: those that
@@ -191,5 +198,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         assert!(listeners(Protocol::Tcp, address.port()).iter().any(|(bound, _)| *bound == address));
+        let inode = rustix::fs::fstat(&listener).unwrap().st_ino;
+        assert_eq!(listened_on(&HashSet::from([inode])), BTreeSet::from([address]));
     }
 }

@@ -239,6 +239,18 @@ fn a_worker_may_listen_on_what_its_parent_has_bound_and_keeps() {
 }
 
 #[test]
+fn a_worker_that_listens_on_a_port_of_the_kernels_choice_is_told_of() {
+    let app = bad_python("hang.py", "127.0.0.1:0".parse().unwrap()).workers(1).start().unwrap();
+    let notice = app.wait_for(|event| event.kind() == "notice", LONG).unwrap();
+    let text = notice.value["text"].as_str().unwrap();
+    has(text, &["worker 1 listens on 127.0.0.1:", "did not see it bind", "give it a fixed port"]);
+    let address = text.split_whitespace().find_map(|word| word.trim_end_matches(',').parse().ok());
+    get(address.expect(text), "/").unwrap();
+    assert_eq!(app.status().unwrap()["hint"], text);
+    stop(&app);
+}
+
+#[test]
 fn a_worker_with_two_ports_shares_both() {
     let (address, other) = (unused(), unused());
     let app = bad_python("two-ports.py", address)

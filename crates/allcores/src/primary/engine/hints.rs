@@ -7,6 +7,7 @@ use allcores_core::worker::{Rung, State, WorkerId};
 
 use super::Engine;
 use crate::primary::{Event, Policy};
+use crate::proc;
 
 /// What was said and measured so far.
 #[derive(Debug, Default)]
@@ -14,6 +15,10 @@ pub(super) struct Hints {
     pub(super) text: Option<String>,
     /// That workers were given their sockets, and nothing shows that they serve.
     pub(super) is_unseen_told: bool,
+    /// What a worker listens on that it was not seen to bind, in words.
+    elsewhere: Option<(WorkerId, String)>,
+    /// When the next look is due at what a worker has that is not seen to bind anything.
+    next_look: Duration,
 }
 
 /// Arrivals that must have been counted before anything is concluded.
@@ -59,14 +64,23 @@ impl Engine {
         if self.hints.is_unseen_told {
             return;
         }
+        self.look_elsewhere();
         if let Some(text) = self.unseen() {
             (self.observe)(Event::Notice { text: &text });
             self.hints.is_unseen_told = true;
         }
     }
 
-    /// Why a worker is not ready that was given its sockets, and what to do; `None` where there is no such worker.
+    /// Why a worker is not ready that was given its sockets, or listens where we do not see it, and what to do; `None` where
+    /// there is no such worker.
     pub(super) fn unseen(&self) -> Option<String> {
+        self.unseen_at_what_it_was_given().or_else(|| {
+            let (id, text) = self.hints.elsewhere.as_ref()?;
+            self.has_bound_nothing(*id).then(|| format!("worker {id} {text}"))
+        })
+    }
+
+    fn unseen_at_what_it_was_given(&self) -> Option<String> {
         if self.is_gated() {
             return None;
         }
@@ -82,6 +96,42 @@ impl Engine {
              program serves which does not call listen(2) itself. To have it ready before anybody connects, say \
              `--health-http PATH`, by which it is asked, or `--wait-ready`, if it says READY=1 (sd_notify)"
         ))
+    }
+
+    /// Looks now and then at one that has not bound anything for long.
+    fn look_elsewhere(&mut self) {
+        let now = self.now();
+        if now < self.hints.next_look {
+            return;
+        }
+        let mut late = self
+            .pool
+            .workers()
+            .filter(|view| now.saturating_sub(view.started) >= UNSEEN && self.has_bound_nothing(view.id));
+        let Some(id) = late.next().map(|view| view.id) else { return };
+        self.hints.elsewhere = self.elsewhere(id).map(|text| (id, text));
+        self.hints.next_look = now + UNSEEN;
+    }
+
+    /// Whether a worker would have been seen to bind something and was not.
+    fn has_bound_nothing(&self, id: WorkerId) -> bool {
+        let is_online = self.pool.worker(id).is_some_and(|view| view.state == State::Online);
+        let worker = self.workers.get(&id).filter(|_| is_online && !self.is_adoption_reported);
+        worker.is_some_and(|worker| worker.listener.is_some() && worker.lanes.is_empty())
+    }
+
+    /// What a worker listens on that it was not seen to bind, as it is to be told of it; `None` if there is nothing.
+    pub(super) fn elsewhere(&self, id: WorkerId) -> Option<String> {
+        let worker = self.workers.get(&id).filter(|_| self.has_bound_nothing(id))?;
+        let addresses = proc::listened_on(&proc::open_sockets(&proc::session_members(worker.about.pid)));
+        let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        let text = || {
+            format!(
+                "listens on {}, which allcores did not see it bind (port 0, or io_uring): give it a fixed port",
+                addresses.join(", ")
+            )
+        };
+        (!addresses.is_empty()).then(text)
     }
 
     /// Whether a worker was given its sockets and nothing has shown yet that it serves.

@@ -231,7 +231,10 @@ impl Engine {
 
     fn silence_in_words(&self, id: WorkerId) -> String {
         match self.missing(id) {
-            missing if missing.is_empty() => "does not listen on any address".into(),
+            missing if missing.is_empty() => match self.elsewhere(id) {
+                Some(text) => format!("does not listen on any address that workers share: it {text}"),
+                None => "does not listen on any address".into(),
+            },
             missing => format!("does not listen on {}, as the worker before it does", missing.join(", ")),
         }
     }
