@@ -72,6 +72,35 @@ impl Address {
         matches!(self, Self::Udp { .. })
     }
 
+    /// Whether the kernel lets a program bind only one of two, though they are not the same: one that listens on all
+    /// addresses is in the way of who wants one of them.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        let (one, one_only, another, another_only) = match (self, other) {
+            (Self::Tcp { socket: a, is_only_v6: b }, Self::Tcp { socket: c, is_only_v6: d })
+            | (Self::Udp { socket: a, is_only_v6: b }, Self::Udp { socket: c, is_only_v6: d }) => {
+                (a, b, c, d)
+            }
+            _ => return false,
+        };
+        let (one, another) = (canonical(*one), canonical(*another));
+        let is_scope_other = |one: SocketAddr, another: SocketAddr| match (one, another) {
+            (SocketAddr::V6(one), SocketAddr::V6(another)) => {
+                let (one, another) = (one.scope_id(), another.scope_id());
+                one != another && one != 0 && another != 0
+            }
+            _ => false,
+        };
+        let is_any = |address: SocketAddr| address.ip().is_unspecified();
+        one.port() == another.port()
+            && one.port() != 0
+            && !is_scope_other(one, another)
+            && match (one.is_ipv6(), another.is_ipv6()) {
+                (true, false) => is_any(one) && !one_only,
+                (false, true) => is_any(another) && !another_only,
+                _ => one.ip() == another.ip() || is_any(one) || is_any(another),
+            }
+    }
+
     /// The path of a Unix socket that is in the file system.
     pub(crate) fn path(&self) -> Option<&Path> {
         match self {
@@ -120,5 +149,50 @@ mod tests {
             assert_eq!(Address::Tcp { socket, is_only_v6: false }.to_string(), shown);
             assert_eq!(Address::Udp { socket, is_only_v6: false }.to_string(), format!("udp {shown}"));
         }
+    }
+
+    /// Compares with what the kernel says of two sockets of one program, of which the first listens.
+    #[test]
+    fn addresses_overlap_where_the_kernel_says_so() {
+        use socket2::{Domain, Socket, Type};
+        if std::net::TcpListener::bind("[::1]:0").is_err() {
+            return;
+        }
+        let open = |socket: SocketAddr, is_only_v6: bool| {
+            let listener = Socket::new(Domain::for_address(socket), Type::STREAM, None)?;
+            if socket.is_ipv6() {
+                listener.set_only_v6(is_only_v6)?;
+            }
+            listener.bind(&socket.into())?;
+            listener.listen(1)?;
+            io::Result::Ok(listener)
+        };
+        let of = |socket, is_only_v6| Address::Tcp { socket, is_only_v6 };
+        let hosts = [
+            ("0.0.0.0", false),
+            ("127.0.0.1", false),
+            ("127.0.0.2", false),
+            ("::", false),
+            ("::", true),
+            ("::1", false),
+            ("::ffff:127.0.0.1", false),
+        ];
+        for ((one, one_only), (other, other_only)) in
+            hosts.iter().flat_map(|one| hosts.map(|other| (*one, other)))
+        {
+            let first = open(SocketAddr::new(one.parse().unwrap(), 0), one_only).unwrap();
+            let at = first.local_addr().unwrap().as_socket().unwrap();
+            let beside = SocketAddr::new(other.parse().unwrap(), at.port());
+            let is_refused = match open(beside, other_only) {
+                Ok(_) => false,
+                Err(error) => error.kind() == io::ErrorKind::AddrInUse,
+            };
+            let overlaps = of(at, one_only).overlaps(&of(beside, other_only));
+            assert_eq!(overlaps, is_refused, "{at} {one_only}, {beside} {other_only}");
+            let udp = Address::Udp { socket: beside, is_only_v6: other_only };
+            assert!(!of(at, one_only).overlaps(&udp));
+        }
+        let any = of("0.0.0.0:0".parse().unwrap(), false);
+        assert!(!any.overlaps(&any), "the kernel chooses another port each time");
     }
 }

@@ -13,6 +13,7 @@ mod heads;
 mod hold;
 mod lane;
 mod limits;
+mod overlap;
 mod passage;
 mod questions;
 mod relief;
@@ -42,7 +43,7 @@ use group::{Group, Standing, Way};
 pub(crate) use handoff::Delivery;
 pub(crate) use heads::Looked;
 use heads::Unread;
-use lane::{Kind, Lane, Vacancy};
+use lane::{Beside, Kind, Lane, Vacancy};
 pub(crate) use lane::{Profile, Unavailable};
 pub(crate) use limits::{MOST_OF_WORKER, too_many_listeners};
 pub(crate) use passage::{Passage, Reach};
@@ -197,7 +198,7 @@ impl Ports {
     ///
     /// `index` tells apart listeners on port 0, which are different addresses though they are asked for alike.
     /// `still_has` says whether the applicant still has a lane, which is the socket of this inode, open: one that it
-    /// closed it may ask for again.
+    /// closed it may ask for again, and is not in the way of others.
     pub(crate) fn obtain(
         &mut self,
         applicant: &Applicant,
@@ -229,6 +230,19 @@ impl Ports {
         profile: &Profile,
         mut still_has: impl FnMut(LaneId, u64) -> bool,
         is_meant: impl Fn(&Group, &Lane) -> bool,
+    ) -> Result<LaneId, Unavailable> {
+        self.check_overlap(applicant.worker, address, profile, &mut still_has)?;
+        self.obtain_named(applicant, address, index, profile, still_has)
+    }
+
+    /// The same for who was not asked whether the address goes with what else it has: the operator named both.
+    pub(crate) fn obtain_named(
+        &mut self,
+        applicant: &Applicant,
+        address: &Address,
+        index: u64,
+        profile: &Profile,
+        mut still_has: impl FnMut(LaneId, u64) -> bool,
     ) -> Result<LaneId, Unavailable> {
         self.check_share(applicant, &mut still_has)?;
         let key = match self.groups.find(address, index) {
@@ -364,7 +378,13 @@ impl Ports {
         self.check_room()?;
         let way = self.way(applicant);
         let key = self.groups.next_key();
-        let mut group = Group::open(key, address, index, &way, profile)?;
+        let opened = match Group::open(key, address, index, &way, profile, Beside::Nobody) {
+            Err(why) if why.errno == libc::EADDRINUSE && self.is_only_ours(address) => {
+                Group::open(key, address, index, &way, profile, Beside::OurOwn)
+            }
+            opened => opened,
+        };
+        let mut group = opened?;
         if applicant.is_some_and(|applicant| applicant.is_on_trial) {
             group.standing = Standing::OnTrial;
         }

@@ -13,7 +13,7 @@ use rustix::net::sockopt;
 
 use super::desk::Desk;
 use super::hold::Hold;
-use super::lane::{self, Kind, Lane, Manner, Profile, Unavailable, Vacancy};
+use super::lane::{self, Beside, Kind, Lane, Manner, Profile, Unavailable, Vacancy};
 use super::passage::Opening;
 use super::selection::Served;
 use super::socket_file::{self, SocketFile};
@@ -126,11 +126,12 @@ impl Group {
         index: u64,
         way: &Way,
         profile: &Profile,
+        beside: Beside,
     ) -> Result<Self, Unavailable> {
         let manner = profile.manner();
         let (socket, file) = match address.path() {
             Some(path) => socket_file::bind(address, path, profile.owner.as_ref())?,
-            None => (lane::bind_first(address, &manner)?, SocketFile::default()),
+            None => (lane::bind_first(address, &manner, beside)?, SocketFile::default()),
         };
         profile.apply(&socket)?;
         let mut group = Self::around(key, address, way, socket, file)?;

@@ -282,11 +282,22 @@ impl Lane {
     }
 }
 
+/// Beside whom an address may be bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Beside {
+    Nobody,
+    /// Sockets of ours that have an address which overlaps: other workers'.
+    OurOwn,
+}
+
 /// Makes the first socket of a group. It is bound as if no other could share the address: so a stranger who
 /// listens there, be it with SO_REUSEPORT, is met with an error instead of swallowing a share of the connections.
-pub(super) fn bind_first(address: &Address, manner: &Manner) -> Result<OwnedFd, Unavailable> {
+pub(super) fn bind_first(address: &Address, manner: &Manner, beside: Beside) -> Result<OwnedFd, Unavailable> {
     let socket = new_socket(address, manner)?;
     let (ip, sockaddr) = sockaddr(address)?;
+    if beside == Beside::OurOwn {
+        socket.set_reuse_port(true)?;
+    }
     if let Err(error) = socket.bind(&sockaddr) {
         return Err(explain(address, &error));
     }

@@ -29,9 +29,15 @@ impl Taken {
         Some(Holder { pid, command: command_line(pid) })
     }
 
+    /// Whether all that keeps the address from being bound are sockets like that.
+    pub(crate) fn is_only_by(self, is_meant: impl Fn(u64) -> bool) -> bool {
+        self.sockets().into_iter().all(is_meant)
+    }
+
     /// What the operator is told of it.
     pub(crate) fn reason(holder: Option<&Holder>) -> &'static str {
         match holder {
+            Some(holder) if holder.pid == std::process::id() => "this app's own primary has it in use",
             Some(_) => "it is in use",
             None => {
                 "a process that this user may not see has it; find it with `ss -ltnp` as root, or choose another port"
@@ -48,6 +54,12 @@ impl Taken {
             .map(|(bound, inode)| (canonical(bound), inode))
             .filter(|(bound, _)| bound.port() == address.port())
             .filter(|(bound, _)| bound.ip() == address.ip() || is_any(bound.ip()) || is_any(address.ip()))
+            // An IPv6 socket has IPv4 addresses only where it has all.
+            .filter(|(bound, _)| match (bound.is_ipv6(), address.is_ipv6()) {
+                (true, false) => is_any(bound.ip()),
+                (false, true) => is_any(address.ip()),
+                _ => true,
+            })
             .map(|(_, inode)| inode)
             .collect()
     }

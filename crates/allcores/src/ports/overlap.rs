@@ -1,0 +1,54 @@
+//! Addresses that the kernel lets a program have only one of: all of IPv4 and one of these, say.
+//!
+//! What is in the way of a worker is what it would be in the way of as well if it were alone: what it listens on itself, and
+//! strangers. What others of the app have is not: each of them is to find what the first one found. Their sockets and its own
+//! can be bound beside each other, as all of them are ours, and the kernel then prefers the address that says more.
+
+use std::collections::HashSet;
+
+use allcores_core::worker::WorkerId;
+
+use super::lane::{Profile, Unavailable};
+use super::{LaneId, Ports};
+use crate::address::Address;
+use crate::proc::{Protocol, Taken};
+
+impl Ports {
+    /// Sees to it that nothing which a worker has itself is in the way of another address. What it has closed without a word,
+    /// having only tried whether it can be had, it has no more.
+    pub(super) fn check_overlap(
+        &mut self,
+        worker: WorkerId,
+        address: &Address,
+        profile: &Profile,
+        mut still_has: impl FnMut(LaneId, u64) -> bool,
+    ) -> Result<(), Unavailable> {
+        let own = self.groups.lanes_of(worker);
+        let own = own.filter(|(group, _)| group.address != *address && group.address.overlaps(address));
+        let own: Vec<_> = own.map(|(_, lane)| (lane.id, lane.inode, lane.is_listening)).collect();
+        // A socket that does not listen is in nobody's way, where both allow that (SO_REUSEADDR), as servers' do.
+        let may_share = profile.is_reuse_port || profile.is_reuse_address;
+        let mut is_in_the_way = false;
+        for (lane, inode, is_listening) in own {
+            if still_has(lane, inode) {
+                is_in_the_way |= is_listening && !may_share;
+            } else {
+                self.give_up(worker, lane, self.now);
+                self.closed.push((worker, lane));
+            }
+        }
+        if is_in_the_way { Err(Unavailable::errno(libc::EADDRINUSE)) } else { Ok(()) }
+    }
+
+    /// Whether an address can't be bound because of sockets of ours, and of nobody else's.
+    pub(super) fn is_only_ours(&self, address: &Address) -> bool {
+        let Some(socket) = address.socket() else { return false };
+        let of_port = self
+            .groups
+            .iter()
+            .filter(|group| group.address.socket().is_some_and(|other| other.port() == socket.port()));
+        let ours: HashSet<u64> = of_port.flat_map(|group| &group.lanes).map(|lane| lane.inode).collect();
+        let protocol = if address.is_udp() { Protocol::Udp } else { Protocol::Tcp };
+        !ours.is_empty() && Taken { protocol, address: socket }.is_only_by(|inode| ours.contains(&inode))
+    }
+}
