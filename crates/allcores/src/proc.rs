@@ -10,11 +10,13 @@ use std::os::fd::RawFd;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
+mod closed;
 mod diag;
 mod event_loops;
 mod holder;
 mod sockets;
 
+pub(crate) use closed::closed_by;
 pub(crate) use diag::is_accepted;
 pub(crate) use event_loops::{Watched, watched_by};
 pub(crate) use holder::Taken;

@@ -40,6 +40,13 @@ impl Ports {
         if is_in_the_way { Err(Unavailable::errno(libc::EADDRINUSE)) } else { Ok(()) }
     }
 
+    /// The socket of a lane that a worker may have bound only to see whether it can: at no place that somebody else has bound,
+    /// or that has a file.
+    pub(crate) fn triable(&self, id: LaneId) -> Option<u64> {
+        let (group, lane) = self.lane(id)?;
+        (group.address.socket().is_some() && group.given.is_none()).then_some(lane.inode)
+    }
+
     /// Whether an address can't be bound because of sockets of ours, and of nobody else's.
     pub(super) fn is_only_ours(&self, address: &Address) -> bool {
         let Some(socket) = address.socket() else { return false };

@@ -49,6 +49,7 @@ mod scaling;
 mod spawn;
 mod taken;
 mod tally;
+mod trial;
 mod turn_away;
 mod upgrade;
 mod users;
@@ -63,6 +64,7 @@ use rendezvous::Rendezvous;
 pub(super) use rendezvous::Visitor;
 pub(super) use taken::Found;
 use tally::Tally;
+pub(super) use trial::Trial;
 pub(super) use upgrade::{Checked, EngineSaved, Upgrades};
 
 /// How many sightings are taken in before others have their turn.
@@ -338,6 +340,8 @@ impl Engine {
             Seen::Outlawed(id) => self.signal(id, rustix::process::Signal::KILL),
             Seen::Mute(id) => self.end_mute(id),
             Seen::Settled(id, lane) => self.settled(id, lane),
+            Seen::Tried(id) => self.look_at_tried(id),
+            Seen::LookedAt(id, trial) => self.take_trial(id, &trial),
             Seen::Together => self.answer_together(),
             Seen::Reached(from) => self.take_reached(from),
             Seen::Answered(subject, from, result) => self.take_answer(subject, from, &result),

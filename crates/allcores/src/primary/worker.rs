@@ -12,7 +12,7 @@ use allcores_core::worker::{Rung, Slot, WorkerId};
 use bytestring::ByteString;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use super::engine::{Checked, Found, Subject, Visitor};
+use super::engine::{Checked, Found, Subject, Trial, Visitor};
 use super::probe::Failing;
 use super::recall::Recall;
 use super::{Flow, Link, Stream, WorkerRef};
@@ -58,6 +58,10 @@ pub(super) enum Seen {
     Mute(WorkerId),
     /// It has had time to call `listen` on a lane that listens already.
     Settled(WorkerId, LaneId),
+    /// It may have closed what it bound a moment ago.
+    Tried(WorkerId),
+    /// Somebody has looked whether it has.
+    LookedAt(WorkerId, Trial),
     /// Those who bind a path at the same time have waited for each other for long enough.
     Together,
     /// A connection that was made to ask how a worker is has come there.
@@ -122,6 +126,10 @@ pub(super) struct Worker {
     /// Those of them that were bound beside the program that it runs: by node's inspector. It opens when somebody wants to
     /// look into this very worker, and no other is expected to do the same.
     pub(super) aside: BTreeSet<LaneId>,
+    /// How often it has bound something.
+    pub(super) binds: u64,
+    /// How often it is to be looked whether it has closed that.
+    pub(super) looks: u8,
     /// Lanes on which it was announced to listen.
     pub(super) announced: BTreeSet<LaneId>,
     pub(super) tail: VecDeque<Vec<u8>>,
@@ -477,6 +485,8 @@ impl Worker {
             rung: None,
             lanes: BTreeMap::new(),
             aside: BTreeSet::new(),
+            binds: 0,
+            looks: 0,
             announced: BTreeSet::new(),
             tail: VecDeque::new(),
             is_retired: false,

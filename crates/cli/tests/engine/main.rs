@@ -14,6 +14,7 @@ mod primary;
 mod runtimes;
 mod starving;
 mod stubborn;
+mod tried;
 mod triggers;
 mod unix;
 mod upgrade;

@@ -88,6 +88,7 @@ impl Engine {
                 } else if self.ports.has_listened(lane) {
                     self.await_listen(id, lane);
                 }
+                self.look_later(id);
             }
             Adopted::Listening { lane, process } => {
                 // It may be another than the one that it has bound.
@@ -98,7 +99,7 @@ impl Engine {
                     }
                 }
                 self.ports.set_process(id, process);
-                self.listens(id, lane);
+                self.listens_unless_it_tries(id, lane);
                 let has_bound = |(other, worker): (&WorkerId, &Worker)| {
                     (*other != id && worker.lanes.contains_key(&lane)).then_some(*other)
                 };
@@ -125,22 +126,23 @@ impl Engine {
     /// Gives a worker time to call `listen`. What it was given listens, for those beside it, and there are programs that see
     /// so (`SO_ACCEPTCONN`) and leave the call out: gunicorn. Lanes of TCP mostly don't listen by then.
     pub(super) fn await_listen(&self, id: WorkerId, lane: LaneId) {
+        self.see_later(NEXT_CALL, Seen::Settled(id, lane));
+    }
+
+    pub(super) fn see_later(&self, after: Duration, sighting: Seen) {
         let seen = self.seen.clone();
         tokio::spawn(async move {
-            tokio::time::sleep(NEXT_CALL).await;
-            let _ = seen.send(Seen::Settled(id, lane)).await;
+            tokio::time::sleep(after).await;
+            let _ = seen.send(sighting).await;
         });
     }
 
-    /// A worker has a lane that listens, and has not said so by itself.
+    /// A worker has a lane that listens, and has had time to say so, or to close it.
     pub(super) fn settled(&mut self, id: WorkerId, lane: LaneId) {
         let Some(worker) = self.workers.get(&id) else { return };
         let Some(inode) = self.ports.inode(lane) else { return };
-        let members = proc::session_members(worker.about.pid);
-        if worker.lanes.contains_key(&lane)
-            && !worker.announced.contains(&lane)
-            && proc::open_sockets(&members).contains(&inode)
-        {
+        let is_unknown = worker.lanes.contains_key(&lane) && !worker.announced.contains(&lane);
+        if is_unknown && (worker.keys.has_lane(lane) || has_open(worker.about.pid, inode)) {
             self.listens(id, lane);
         }
     }
@@ -181,6 +183,12 @@ impl Engine {
             (self.observe)(Event::Notice { text });
         }
     }
+}
+
+/// Whether a worker has a socket open, as far as can be seen.
+fn has_open(leader: u32, inode: u64) -> bool {
+    let has_itself = proc::sockets_of(leader).any(|(_, open)| open == inode);
+    has_itself || proc::open_sockets(&proc::session_members(leader)).contains(&inode)
 }
 
 /// Whether a thread of node's that is not the one on which its program runs waits: the inspector has its own.

@@ -225,7 +225,7 @@ impl Engine {
             worker.keys.lanes().filter(|lane| self.ports.port(*lane) == Some(port)).collect();
         for lane in lanes {
             self.ports.join(lane, id, slot);
-            self.listens(id, lane);
+            self.listens_unless_it_tries(id, lane);
         }
     }
 

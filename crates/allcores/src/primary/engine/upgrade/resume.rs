@@ -130,6 +130,7 @@ impl Engine {
             self.expect_its_end(id);
         }
         self.workers.insert(id, worker);
+        self.look_later(id);
         Ok(())
     }
 
