@@ -75,12 +75,16 @@ impl Address {
     /// Whether the kernel lets a program bind only one of two, though they are not the same: one that listens on all
     /// addresses is in the way of who wants one of them.
     pub(crate) fn overlaps(&self, other: &Self) -> bool {
-        let (one, one_only, another, another_only) = match (self, other) {
-            (Self::Tcp { socket: a, is_only_v6: b }, Self::Tcp { socket: c, is_only_v6: d })
-            | (Self::Udp { socket: a, is_only_v6: b }, Self::Udp { socket: c, is_only_v6: d }) => {
-                (a, b, c, d)
-            }
-            _ => return false,
+        let ((
+            Self::Tcp { socket: one, is_only_v6: one_only },
+            Self::Tcp { socket: another, is_only_v6: another_only },
+        )
+        | (
+            Self::Udp { socket: one, is_only_v6: one_only },
+            Self::Udp { socket: another, is_only_v6: another_only },
+        )) = (self, other)
+        else {
+            return false;
         };
         let (one, another) = (canonical(*one), canonical(*another));
         let is_scope_other = |one: SocketAddr, another: SocketAddr| match (one, another) {

@@ -324,7 +324,7 @@ fn has_copies(process: u32, inode: u64) -> bool {
     }
     let mut descriptors = 0;
     for member in members {
-        match proc::watched_by(member) {
+        match proc::watched_by(member, watchers::MOST) {
             Ok(watched) if watched.iter().all(|watched| watched.inode != inode) => {}
             Err(_) if proc::has_ended(member) => continue,
             // What we may not look at may be one.

@@ -205,9 +205,20 @@ impl Ports {
         address: &Address,
         index: u64,
         profile: &Profile,
-        still_has: impl FnMut(LaneId, u64) -> bool,
+        mut still_has: impl FnMut(LaneId, u64) -> bool,
     ) -> Result<LaneId, Unavailable> {
+        self.check_overlap(applicant.worker, address, profile, &mut still_has)?;
         self.obtain_such(applicant, (address, index), profile, still_has, |_, _| true)
+    }
+
+    /// The same for who was not asked whether the address goes with what else it has: the operator named both.
+    pub(crate) fn obtain_named(
+        &mut self,
+        applicant: &Applicant,
+        address: &Address,
+        profile: &Profile,
+    ) -> Result<LaneId, Unavailable> {
+        self.obtain_such(applicant, (address, 0), profile, |_, _| true, |_, _| true)
     }
 
     /// As [`Self::obtain`], for who binds an address by itself and may never listen there. A lane that listens it gets by
@@ -217,8 +228,9 @@ impl Ports {
         applicant: &Applicant,
         address: &Address,
         profile: &Profile,
-        still_has: impl FnMut(LaneId, u64) -> bool,
+        mut still_has: impl FnMut(LaneId, u64) -> bool,
     ) -> Result<LaneId, Unavailable> {
+        self.check_overlap(applicant.worker, address, profile, &mut still_has)?;
         let is_meant = |group: &Group, lane: &Lane| !(group.is_given_at_listen() && lane.is_listening);
         self.obtain_such(applicant, (address, 0), profile, still_has, is_meant)
     }
@@ -230,19 +242,6 @@ impl Ports {
         profile: &Profile,
         mut still_has: impl FnMut(LaneId, u64) -> bool,
         is_meant: impl Fn(&Group, &Lane) -> bool,
-    ) -> Result<LaneId, Unavailable> {
-        self.check_overlap(applicant.worker, address, profile, &mut still_has)?;
-        self.obtain_named(applicant, address, index, profile, still_has)
-    }
-
-    /// The same for who was not asked whether the address goes with what else it has: the operator named both.
-    pub(crate) fn obtain_named(
-        &mut self,
-        applicant: &Applicant,
-        address: &Address,
-        index: u64,
-        profile: &Profile,
-        mut still_has: impl FnMut(LaneId, u64) -> bool,
     ) -> Result<LaneId, Unavailable> {
         self.check_share(applicant, &mut still_has)?;
         let key = match self.groups.find(address, index) {

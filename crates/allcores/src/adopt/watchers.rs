@@ -13,7 +13,7 @@ use crate::sys;
 
 /// How many descriptors of a program are looked at, for as long as nobody else is answered. Event loops are made early, and
 /// one that has ten thousand connections may bind again and again.
-const MOST: usize = 4096;
+pub(super) const MOST: usize = 4096;
 
 /// What watches a socket that is to be replaced.
 pub(super) struct Watchers(Option<(OwnedFd, Vec<(OwnedFd, Watched)>)>);

@@ -305,7 +305,9 @@ async fn who_has_shut_its_lane_down_leaves_the_others_theirs() {
         let workers: Vec<WorkerId> = lanes.iter().flat_map(|lane| ports.users(*lane)).collect();
         assert_eq!(workers.len(), 4);
         for alone in &workers {
-            workers.iter().for_each(|worker| ports.serve(*worker, worker == alone, now));
+            for worker in &workers {
+                ports.serve(*worker, worker == alone, now);
+            }
             let depth =
                 |ports: &Ports, lane: &LaneId| raw::accept_queue(ports.socket(*lane).unwrap()).unwrap().depth;
             let own = lanes.iter().find(|lane| ports.users(**lane).any(|user| user == *alone)).unwrap();
@@ -313,7 +315,9 @@ async fn who_has_shut_its_lane_down_leaves_the_others_theirs() {
             let _client = std::net::TcpStream::connect(address).unwrap();
             assert_eq!(depth(&ports, own), before + 1, "{alone:?} of {workers:?}");
         }
-        workers.iter().for_each(|worker| ports.serve(*worker, true, now));
+        for worker in &workers {
+            ports.serve(*worker, true, now);
+        }
     }
 }
 

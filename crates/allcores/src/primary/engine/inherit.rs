@@ -120,7 +120,7 @@ impl Engine {
             let failed = |why: String| format!("making a socket for {address}: {why}");
             let lane = self
                 .ports
-                .obtain_named(&applicant, &address, 0, &profile, |_, _| true)
+                .obtain_named(&applicant, &address, &profile)
                 .map_err(|why| failed(why.reason.unwrap_or_else(|| format!("error {}", why.errno))))?;
             self.ports.dress(lane, &profile);
             // Connections wait in it until the program takes them: that is what passing sockets is for.
