@@ -105,12 +105,13 @@ impl Pool {
     pub(super) fn drain(&mut self, id: WorkerId, linger: Duration, turn: &mut Turn<'_>) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         let end = turn.now.saturating_add(linger);
+        // If it was to have all the time it wanted, there is a limit now.
+        let was_disconnected = std::mem::take(&mut worker.is_disconnected);
         match worker.life {
             Life::Spawning { then: Then::Serve } => {
                 worker.live(Life::Spawning { then: Then::Retire }, turn.now);
             }
-            // If it was to have all the time it wanted, there is a limit now.
-            Life::Spawning { .. } => worker.is_disconnected = false,
+            Life::Spawning { .. } => {}
             Life::Running { stage, .. } => match stage {
                 Stage::Starting | Stage::Online { has_been_ready: false, .. } => self.retire(id, turn),
                 Stage::Online { has_been_ready: true, .. } | Stage::Ready | Stage::Hung => {
@@ -119,9 +120,8 @@ impl Pool {
                 Stage::Lingering { until } => {
                     worker.enter(Stage::Lingering { until: until.min(end) }, turn.now);
                 }
-                Stage::Retiring { until, .. } if worker.is_disconnected => {
-                    // It had all the time it wanted. Now it has as much as any other: to finish what it has, and then to go.
-                    worker.is_disconnected = false;
+                Stage::Retiring { until, .. } if was_disconnected => {
+                    // As much as any other has: to finish what it has, and then to go.
                     let limit = self.settings.kill_timeout;
                     let drained = turn.now.saturating_add(self.settings.drain_timeout);
                     let latest = if until < Duration::MAX { until.saturating_sub(limit) } else { until };
@@ -130,7 +130,6 @@ impl Pool {
                 }
                 Stage::Landing { until } => {
                     // It was to be asked to go with what it has, in its own time: that is waited for now.
-                    worker.is_disconnected = false;
                     worker.enter(Stage::Lingering { until: until.min(end) }, turn.now);
                 }
                 Stage::Emptying { .. } | Stage::Retiring { .. } | Stage::Killed => {}

@@ -166,6 +166,19 @@ fn nobody_waits_for_one_that_was_disconnected_unless_it_is_sent_away_once_more()
 }
 
 #[test]
+fn one_that_was_let_go_and_is_being_killed_is_waited_for_when_its_slot_goes() {
+    let mut rig = Rig::new(disconnect_settings(ms(700)));
+    rig.give(Input::Start);
+    rig.spawned(1);
+    rig.disconnect(1);
+    rig.pass(ms(700));
+    rig.give(Input::Scale(0));
+    assert!(!rig.pool.is_settled());
+    rig.exit(1, FAILED);
+    assert!(rig.pool.is_settled());
+}
+
+#[test]
 fn a_kept_pool_whose_workers_are_all_disconnected_keeps_none() {
     let mut rig = Rig::ready(1);
     rig.give(Input::DisconnectAll);
