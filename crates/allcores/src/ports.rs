@@ -344,7 +344,13 @@ impl Ports {
         self.lend(for_lane, applicant);
         self.groups.take_back(bound, applicant.worker, self.now);
         if let Some((key, at)) = self.locate(bound) {
-            self.groups[key].lanes[at].vacancy = Vacancy::Parked;
+            let group = &mut self.groups[key];
+            if at == 0 {
+                // What the address is known by.
+                group.lanes[at].vacancy = Vacancy::Parked;
+            } else if group.lanes[at].users.is_empty() {
+                group.lanes.remove(at);
+            }
         }
         self.closed.push((applicant.worker, bound));
     }

@@ -167,7 +167,7 @@ async fn a_lane_that_listens_is_given_to_who_listens_and_not_to_who_binds() {
         assert_eq!(ports.take_closed(), [(WorkerId(1), bound)]);
         assert!(ports.users(bound).next().is_none() && !ports.has_listened(reserved));
     }
-    assert_eq!(ports.groups.iter().next().unwrap().lanes.len(), 4, "more with each worker");
+    assert_eq!(ports.groups.iter().next().unwrap().lanes.len(), 3, "more with each worker");
     // What was exchanged keeps no address.
     for lane in ports.groups.ids_of(WorkerId(1)) {
         ports.give_up(WorkerId(1), lane, Duration::ZERO);

@@ -138,7 +138,7 @@ fn an_app_that_runs_is_led_into_another_environment_by_a_reload() {
     folder.allcores(&["reload", "web", "--env-name", "broken"]).code(8).has(&[
         "no good",
         "no database",
-        "allcores reload web; all of it: allcores logs web",
+        "allcores reload web; all of its output: allcores logs web",
     ]);
     folder.allcores(&["reload", "web"]).code(0);
     assert_eq!(folder.ask("A"), "production");
