@@ -154,7 +154,7 @@ fn is_always_there(describe: fn(&Path) -> Option<App>) {
     let _turn = machine::alone();
     let Some((_folder, path, app, clients)) = start(describe) else { return };
     first_reload(&clients, &app);
-    for _ in 0..extent::of("RELOADS", 2) {
+    for _ in 0..extent::of("RELOADS", 1) {
         reload(&app);
         clients.nothing_failed("a reload");
     }
