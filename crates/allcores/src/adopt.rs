@@ -6,6 +6,7 @@
 //! family, port 0, another network namespace, a socket that is bound to one network device) is let through untouched.
 
 mod private;
+mod watchers;
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -23,8 +24,6 @@ use crate::ports::{Applicant, LaneId, Ports, Profile, Unavailable, still_open};
 use crate::proc;
 use crate::sys::process::read_memory;
 use crate::sys::seccomp::{self, Answer, Call, Notification};
-
-mod watchers;
 
 use watchers::Watchers;
 
@@ -183,9 +182,8 @@ impl Caller<'_> {
         target: &Target,
         watchers: &Watchers,
     ) -> Adopted {
-        let mut members = proc::session_members(applicant_leader(process));
-        members.push(process);
-        let lane = match ports.obtain_to_bind(applicant, &address, &target.profile, still_open(members)) {
+        let still_has = still_open(those_around(process));
+        let lane = match ports.obtain_to_bind(applicant, &address, &target.profile, still_has) {
             Ok(lane) => lane,
             Err(why) => {
                 self.answer(Answer::Fail(why.errno));
@@ -310,20 +308,21 @@ impl Caller<'_> {
     }
 }
 
-/// The session that a process of a worker is in, by its leader.
-fn applicant_leader(process: u32) -> u32 {
-    proc::Stat::read(process).map_or(process, |stat| stat.session)
+/// A process of a worker, and all that are in its session or came of those.
+fn those_around(process: u32) -> Vec<u32> {
+    let leader = proc::Stat::read(process).map_or(process, |stat| stat.session);
+    let mut members = proc::session_members(leader);
+    if !members.contains(&process) {
+        members.push(process);
+    }
+    members
 }
 
 /// Whether a socket of a process is known by more than one descriptor, be it another process's, or to an event loop: these
 /// would still mean that socket when another has come in its place.
 fn has_copies(process: u32, inode: u64) -> bool {
-    let mut members = proc::session_members(applicant_leader(process));
-    if !members.contains(&process) {
-        members.push(process);
-    }
     let mut descriptors = 0;
-    for member in members {
+    for member in those_around(process) {
         match proc::watched_by(member, watchers::MOST) {
             Ok(watched) if watched.iter().all(|watched| watched.inode != inode) => {}
             Err(_) if proc::has_ended(member) => continue,

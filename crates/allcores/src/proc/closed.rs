@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{all_processes, all_threads, inode_of_link, session_members, sockets_of};
+use super::{all_processes, has_ended, inode_of_link, session_members, sockets_of};
 
 /// What one process had while another was looked at, and that one while this was, is found the second time.
 const BETWEEN: Duration = Duration::from_millis(50);
@@ -30,7 +30,7 @@ pub(crate) fn closed_by(leader: u32, sockets: Vec<u64>) -> Vec<u64> {
         }
     }
     // A process closes everything before it is seen to have ended.
-    if all_threads(leader, |state| matches!(state, 'Z' | 'X')) {
+    if has_ended(leader) {
         return Vec::new();
     }
     missing.into_iter().collect()

@@ -142,11 +142,7 @@ impl Engine {
             return false;
         }
         self.lingering.push(id);
-        let seen = self.seen.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(AFTER_IT).await;
-            let _ = seen.send(Seen::Ended(id)).await;
-        });
+        self.see_later(AFTER_IT, Seen::Ended(id));
         true
     }
 
