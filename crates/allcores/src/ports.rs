@@ -29,7 +29,7 @@ mod table;
 use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use allcores_core::worker::{Slot, WorkerId};
 
@@ -115,6 +115,8 @@ pub(crate) struct Ports {
     is_gated: bool,
     /// Lanes that their workers were found to have closed or have others for, for who remembers which they have.
     closed: Vec<(WorkerId, LaneId)>,
+    /// Sockets of addresses that were closed a moment ago, and when.
+    gone: Vec<(u64, Instant)>,
     /// Where listeners are put away.
     depot: Option<Box<dyn Depot>>,
     /// When the lanes were last looked at.
@@ -142,6 +144,7 @@ impl Ports {
             is_closing: false,
             is_gated: false,
             closed: Vec::new(),
+            gone: Vec::new(),
             depot: None,
             now: Duration::ZERO,
         })
@@ -637,6 +640,8 @@ impl Ports {
 
     fn close_group(&mut self, key: Key) {
         let Some(group) = self.groups.remove(key) else { return };
+        self.forget_gone();
+        self.gone.extend(group.lanes.iter().map(|lane| (lane.inode, Instant::now())));
         for lane in &group.lanes {
             self.steering.forget(lane);
         }

@@ -5,6 +5,7 @@
 //! can be bound beside each other, as all of them are ours, and the kernel then prefers the address that says more.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use allcores_core::worker::WorkerId;
 
@@ -12,6 +13,9 @@ use super::lane::{Profile, Unavailable};
 use super::{LaneId, Ports};
 use crate::address::Address;
 use crate::proc::{Protocol, Taken};
+
+/// How long a worker may have a socket open that it has said to have closed: node says so first.
+const GOING: Duration = Duration::from_secs(1);
 
 impl Ports {
     /// Sees to it that nothing which a worker has itself is in the way of another address. What it has closed without a word,
@@ -47,14 +51,21 @@ impl Ports {
         (group.address.socket().is_some() && group.given.is_none()).then_some(lane.inode)
     }
 
+    /// Forgets sockets that workers have had time to close, too.
+    pub(super) fn forget_gone(&mut self) {
+        self.gone.retain(|(_, since)| since.elapsed() < GOING);
+    }
+
     /// Whether an address can't be bound because of sockets of ours, and of nobody else's.
-    pub(super) fn is_only_ours(&self, address: &Address) -> bool {
+    pub(super) fn is_only_ours(&mut self, address: &Address) -> bool {
+        self.forget_gone();
         let Some(socket) = address.socket() else { return false };
         let of_port = self
             .groups
             .iter()
             .filter(|group| group.address.socket().is_some_and(|other| other.port() == socket.port()));
-        let ours: HashSet<u64> = of_port.flat_map(|group| &group.lanes).map(|lane| lane.inode).collect();
+        let lanes = of_port.flat_map(|group| &group.lanes).map(|lane| lane.inode);
+        let ours: HashSet<u64> = lanes.chain(self.gone.iter().map(|(inode, _)| *inode)).collect();
         let protocol = if address.is_udp() { Protocol::Udp } else { Protocol::Tcp };
         !ours.is_empty() && Taken { protocol, address: socket }.is_only_by(|inode| ours.contains(&inode))
     }

@@ -98,6 +98,7 @@ impl Ports {
             removals: Removals::default(),
             is_gated: saved.is_gated,
             closed: Vec::new(),
+            gone: Vec::new(),
             depot: None,
             now,
         };
