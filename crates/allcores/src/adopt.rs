@@ -395,11 +395,11 @@ fn parse(bytes: &[u8]) -> Option<Sockaddr> {
             Some(Sockaddr::Ip(SocketAddrV4::new(Ipv4Addr::from(ip), port()?).into()))
         }
         libc::AF_INET6 => {
-            let flow = u32::from_be_bytes(rest.get(2..6)?.try_into().ok()?);
             let ip: [u8; 16] = rest.get(6..22)?.try_into().ok()?;
             let scope =
                 rest.get(22..26).and_then(|scope| scope.try_into().ok()).map_or(0, u32::from_ne_bytes);
-            Some(Sockaddr::Ip(SocketAddrV6::new(Ipv6Addr::from(ip), port()?, flow, scope).into()))
+            // Flow information, which stands before it, is none of an address's that is bound.
+            Some(Sockaddr::Ip(SocketAddrV6::new(Ipv6Addr::from(ip), port()?, 0, scope).into()))
         }
         libc::AF_UNIX => {
             let is_abstract = rest.first() == Some(&0);

@@ -168,7 +168,7 @@ impl Ports {
 
     /// What does not listen yet is put away when it does: systemd would take it for hung up.
     fn put_away(&self, group: &Group) {
-        let first = group.lanes.first().filter(|lane| lane.is_listening);
+        let first = group.order.first().and_then(|lane| group.lane(*lane));
         if let (Some(depot), Some(name), Some(lane)) = (&self.depot, name_put_away(group), first) {
             depot.put(&name, lane.socket.as_fd());
         }
@@ -404,7 +404,7 @@ impl Ports {
     /// Makes a lane listen, if it does not yet, and lets its users have connections.
     pub(crate) fn listen(&mut self, id: LaneId, backlog: i32) -> io::Result<()> {
         let Some((group, at)) = self.locate(id) else { return Ok(()) };
-        let is_first = at == 0 && !self.groups[group].lanes[0].is_listening;
+        let is_first = self.groups[group].order.is_empty();
         self.groups[group].listen(at, backlog)?;
         if is_first {
             self.put_away(&self.groups[group]);
@@ -454,11 +454,13 @@ impl Ports {
         self.dress(id, &Profile { is_nonblocking, ..Profile::of(socket) });
     }
 
-    /// Gives a lane the options of the socket whose place it takes.
+    /// Gives a lane the options of the socket whose place it takes. What others have bound keeps those that they have set.
     pub(crate) fn dress(&self, id: LaneId, profile: &Profile) {
-        if let Some((_, lane)) = self.lane(id) {
-            let _ = profile.apply(&lane.socket);
+        let Some((group, lane)) = self.lane(id) else { return };
+        if group.given.is_none() {
+            let _ = profile.undo_others(&lane.socket);
         }
+        let _ = profile.apply(&lane.socket);
     }
 
     /// The lane that is the socket with this inode.
@@ -598,6 +600,10 @@ impl Ports {
             let is_awaited = is_kept || group.lanes.iter().all(|lane| lane.users.is_empty());
             group.lanes.retain(|lane| !lane.users.is_empty() || (is_awaited && lane.slot.0 < target));
         }
+        let empty = self.groups.iter().filter(|group| group.lanes.is_empty()).map(|group| group.key);
+        for key in empty.collect::<Vec<_>>() {
+            self.close_group(key);
+        }
     }
 
     /// A worker has closed one of its listeners by choice. An address that every worker has closed is closed.
@@ -645,11 +651,11 @@ impl Ports {
         for lane in &group.lanes {
             self.steering.forget(lane);
         }
-        if let (Some(depot), Some(name), Some(lane)) =
-            (&self.depot, name_put_away(&group), group.lanes.first())
-        {
+        if let (Some(depot), Some(name)) = (&self.depot, name_put_away(&group)) {
             // Of what is put away there is another descriptor for a while, and it is not to be found listening.
-            let _ = rustix::net::shutdown(&lane.socket, rustix::net::Shutdown::Both);
+            for lane in &group.lanes {
+                let _ = rustix::net::shutdown(&lane.socket, rustix::net::Shutdown::Both);
+            }
             drop(group);
             depot.discard(&name);
         }

@@ -20,8 +20,10 @@ pub fn sockaddr(bytes: &[u8]) -> bool {
             match address {
                 SocketAddr::V4(v4) => [&family(libc::AF_INET)[..], &port, &v4.ip().octets()].concat(),
                 SocketAddr::V6(v6) => {
-                    let (flow, scope) = (v6.flowinfo().to_be_bytes(), v6.scope_id().to_ne_bytes());
-                    [&family(libc::AF_INET6)[..], &port, &flow, &v6.ip().octets(), &scope].concat()
+                    // Not ours to keep.
+                    let flow = &bytes[4..8];
+                    let scope = v6.scope_id().to_ne_bytes();
+                    [&family(libc::AF_INET6)[..], &port, flow, &v6.ip().octets(), &scope].concat()
                 }
             }
         }

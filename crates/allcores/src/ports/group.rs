@@ -454,7 +454,7 @@ impl Group {
                 self.order.push(lane.id);
             }
         }
-        // With the last that listened the kernel has forgotten it.
+        // With the last that listened the kernel has forgotten it; and a worker may have put one of its own in its place.
         self.reattach();
     }
 

@@ -162,6 +162,22 @@ impl Profile {
         Manner { is_shared: self.is_reuse_address, options }
     }
 
+    /// Undoes what the program of another version has set on a lane, and this one has not. Sizes of buffers stay: what has
+    /// been set is not the kernel's any more to adapt. So does what the address was bound by.
+    pub(super) fn undo_others(&self, socket: impl AsFd) -> io::Result<()> {
+        let socket = socket.as_fd();
+        let fresh = fresh_like(socket)?;
+        for (level, name, _) in Self::of(socket).options {
+            let option = (level, name);
+            let is_own = self.options.iter().any(|(level, name, _)| (*level, *name) == option);
+            if is_own || BEFORE_BIND.contains(&option) || BUFFERS.contains(&option) {
+                continue;
+            }
+            raw::set_int_option(socket, level, name, raw::int_option(fresh.as_fd(), level, name)?)?;
+        }
+        Ok(())
+    }
+
     /// Gives a lane the same. Options that a lane of another protocol does not know are left out.
     pub(super) fn apply(&self, socket: impl AsFd) -> io::Result<()> {
         let socket = socket.as_fd();

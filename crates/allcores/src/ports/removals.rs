@@ -39,22 +39,18 @@ pub(crate) struct Touched {
 }
 
 impl Removals {
-    /// Watches a group's file, by any of its names. False where that can't be had.
-    fn follow(&mut self, key: Key, name: &Path) -> bool {
+    /// Watches a group's file, by any of its names. Where that can't be had, [`Ports::maintain`] finds out what has become of it.
+    fn follow(&mut self, key: Key, name: &Path) {
         if self.watch.is_none() {
             self.watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)
                 .ok()
                 .and_then(|watch| Watch::readable(watch).ok());
         }
-        let Some(watch) = &self.watch else { return false };
+        let Some(watch) = &self.watch else { return };
         // The file itself and not its folder, in which there may be much else. A name less is a change of it.
         let what = WatchFlags::ATTRIB | WatchFlags::MOVE_SELF | WatchFlags::DONT_FOLLOW;
-        match inotify::add_watch(watch, name, what) {
-            Ok(number) => {
-                self.files.insert(number, key);
-                true
-            }
-            Err(_) => false,
+        if let Ok(number) = inotify::add_watch(watch, name, what) {
+            self.files.insert(number, key);
         }
     }
 
@@ -128,8 +124,9 @@ impl Ports {
     pub(super) fn follow(&mut self, key: Key) {
         let Some(group) = self.groups.get_mut(key) else { return };
         if let Some((_, spare)) = group.file.names() {
-            let is_watched = self.removals.follow(key, spare);
-            group.file.set_watched(is_watched);
+            self.removals.follow(key, spare);
+            // It may have been removed before anybody was told.
+            group.file.maintain();
         }
     }
 

@@ -44,8 +44,6 @@ pub(super) struct SocketFile {
     identity: Option<(u64, u64)>,
     /// Somebody else made it, and it stays when we go.
     is_anothers: bool,
-    /// We are told when it is removed, and put it back as often as that happens.
-    is_watched: bool,
     /// Who believes to have removed it since it was bound the last time, and how often.
     told: BTreeMap<WorkerId, u32>,
     removed: Removed,
@@ -170,7 +168,9 @@ impl SocketFile {
     /// Who may have removed it is gone.
     pub(super) fn forget(&mut self, worker: WorkerId) {
         self.told.remove(&worker);
-        self.removed = Removed::No;
+        if self.told.is_empty() {
+            self.removed = Removed::No;
+        }
     }
 
     /// A worker removes it. Says whether it is to believe that, and the file stays.
@@ -197,32 +197,22 @@ impl SocketFile {
         is_due
     }
 
-    /// Whether we are told when it is removed.
-    pub(super) fn set_watched(&mut self, is_watched: bool) {
-        self.is_watched = is_watched;
-    }
-
     /// Something was done to the file: puts it back where that was its removal, which somebody is to believe in. Says whether it
     /// can go on like this.
     pub(super) fn put_back(&mut self) -> bool {
-        if self.link().is_ok() {
-            self.note_removed();
-        }
+        self.maintain();
         let now = Instant::now();
         let (count, since) = &mut self.touched;
         if since.is_none_or(|since| now.duration_since(since) > A_WHILE) {
             (*count, *since) = (0, Some(now));
         }
         *count += 1;
-        if *count >= MOST_TOUCHED {
-            self.is_watched = false;
-        }
-        self.is_watched
+        *count < MOST_TOUCHED
     }
 
-    /// Puts the file back where nobody tells when it is removed, or where that would be too often.
+    /// Puts the file back where nobody told that it was removed: where it is not watched, or something else had its name then.
     pub(super) fn maintain(&mut self) {
-        if !self.is_watched && self.link().is_ok() {
+        if self.link().is_ok() {
             self.note_removed();
         }
     }
@@ -354,12 +344,14 @@ mod tests {
         let path = folder.path().join("socket");
         let (socket, mut file) = bind_at(&path, None).unwrap();
         socket2::SockRef::from(&socket).listen(1).unwrap();
-        file.set_watched(true);
         assert!(file.put_back() && !file.was_removed(), "it is there");
         fs::remove_file(&path).unwrap();
         fs::write(&path, "mine").unwrap();
         assert!(file.put_back() && !file.was_removed());
         assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
+        fs::remove_file(&path).unwrap();
+        file.maintain();
+        assert!(path.exists(), "nobody tells that another file is removed");
         for _ in 3..MOST_TOUCHED {
             fs::remove_file(&path).unwrap();
             assert!(file.put_back() && file.was_removed());

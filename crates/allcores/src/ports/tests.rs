@@ -546,3 +546,76 @@ async fn workers_are_kept_from_removing_paths_until_the_app_stops_and_those_of_o
     ports.close();
     assert!(!ours.exists() && theirs.exists() && !ports.has_files());
 }
+
+#[tokio::test]
+async fn a_path_that_is_removed_before_it_is_watched_is_put_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let mut ports = empty();
+    ports.prepare(&Address::Unix(path.as_os_str().as_encoded_bytes().to_vec())).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    // As the next primary does with what it is left.
+    let key = ports.groups.iter().next().unwrap().key;
+    ports.follow(key);
+    assert!(path.exists());
+}
+
+#[tokio::test]
+async fn a_udp_address_of_a_slot_that_there_is_no_more_is_closed_with_its_last_socket() {
+    let mut ports = empty();
+    ports.set_target(2);
+    let any = Address::Udp { socket: "127.0.0.1:0".parse().unwrap(), is_only_v6: false };
+    for worker in [1, 2] {
+        let profile = Profile::default();
+        ports.obtain(&applicant(worker), &any, worker.into(), &profile, |_, _| true).unwrap();
+    }
+    ports.set_target(1);
+    ports.set_kept(false);
+    ports.release(WorkerId(2), Duration::ZERO);
+    // One that keeps no socket would be in the way of an upgrade.
+    assert!(ports.groups.iter().all(|group| !group.lanes.is_empty()));
+}
+
+#[derive(Clone, Debug, Default)]
+struct Shelf(std::sync::Arc<std::sync::Mutex<Vec<(String, u64)>>>);
+
+impl Depot for Shelf {
+    fn put(&self, name: &str, listener: BorrowedFd<'_>) {
+        self.0.lock().unwrap().push((name.to_owned(), rustix::fs::fstat(listener).unwrap().st_ino));
+    }
+
+    fn discard(&self, name: &str) {
+        self.0.lock().unwrap().retain(|(other, _)| other != name);
+    }
+}
+
+#[tokio::test]
+async fn the_first_lane_that_listens_is_put_away_though_an_older_one_never_does() {
+    let (mut ports, shelf) = (empty(), Shelf::default());
+    ports.put_away_in(Box::new(shelf.clone()));
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = Address::Tcp { socket: free, is_only_v6: false };
+    let _reserved = bind(&mut ports, 1, &address);
+    let bound = bind(&mut ports, 1, &address);
+    let lane = listen_on(&mut ports, 1, bound);
+    let other = bind(&mut ports, 2, &address);
+    listen_on(&mut ports, 2, other);
+    let away = shelf.0.lock().unwrap().clone();
+    assert_eq!(away, [(name_of(free), ports.inode(lane).unwrap())]);
+}
+
+#[tokio::test]
+async fn a_lane_has_no_options_but_those_of_the_program_that_has_it() {
+    use rustix::net::{AddressFamily, SocketType, sockopt};
+    let mut ports = empty();
+    let lane = ask(&mut ports, 1, 0, |_, _| true).unwrap();
+    let theirs = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    sockopt::set_socket_keepalive(&theirs, true).unwrap();
+    sockopt::set_tcp_nodelay(&theirs, true).unwrap();
+    ports.dress(lane, &Profile::of(&theirs));
+    sockopt::set_tcp_nodelay(&theirs, false).unwrap();
+    ports.dress(lane, &Profile::of(&theirs));
+    let socket = ports.socket(lane).unwrap();
+    assert!(sockopt::socket_keepalive(socket).unwrap());
+    assert!(!sockopt::tcp_nodelay(socket).unwrap());
+}
