@@ -168,13 +168,14 @@ async fn conduct(primary: Primary, seat: Seat<'_>, mut welcome: Option<String>) 
         kept,
     } = seat;
     let hub = Hub::new(&name);
-    if let Some(complaints) = kept.complaints {
-        tokio::spawn(pass_on(complaints, reporter.clone(), hub.clone()));
-    }
     let service = Arc::new(Mutex::new(Service::find(readiness.is_told())));
     let readiness = Arc::new(Mutex::new(readiness));
-    let commander = Commander::new(primary.handle(), source, fixed, reporter.clone(), hub.clone());
+    let (teller, known) = (reporter.clone(), Arc::clone(&service));
+    let commander = Commander::new(primary.handle(), source, fixed, teller, hub.clone(), known);
     commander.count_from(kept.tally);
+    if let Some(complaints) = kept.complaints {
+        tokio::spawn(pass_on(complaints, commander.clone()));
+    }
     let luggage = Luggage {
         folder: folder.path().to_owned(),
         claim: Arc::clone(&claim),
@@ -195,8 +196,7 @@ async fn conduct(primary: Primary, seat: Seat<'_>, mut welcome: Option<String>) 
     };
     let server = Server::start(listener, commander.clone(), lobby);
     let metrics = kept.metrics.map(|listener| MetricsServer::serve(listener, commander.clone()));
-    let triggers =
-        commander.options().map(|options| Triggers::start(options.triggers, &commander, &reporter));
+    let triggers = commander.options().map(|options| Triggers::start(options.triggers, &commander));
     let signals = signals::obey(commander.clone()).context("listen to signals")?;
 
     let told = {
@@ -291,10 +291,9 @@ impl Opened {
 }
 
 /// Tells everybody what is wrong with the log.
-async fn pass_on(mut complaints: mpsc::UnboundedReceiver<String>, reporter: Reporter, hub: Hub) {
+async fn pass_on(mut complaints: mpsc::UnboundedReceiver<String>, commander: Commander) {
     while let Some(text) = complaints.recv().await {
-        reporter.warn(&text);
-        hub.observe(&Event::Notice { text: &text });
+        commander.notice(&text);
     }
 }
 

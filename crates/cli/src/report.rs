@@ -175,11 +175,6 @@ impl Reporter {
         self.say(Level::Info, &Words::new(Tone::Plain, text));
     }
 
-    /// Warns of something that is no event of the engine's.
-    pub(crate) fn warn(&self, text: &str) {
-        self.observe(&Event::Notice { text });
-    }
-
     /// Opens the log anew: somebody has moved the file away.
     pub(crate) fn reopen(&self) {
         if let Some(log) = &self.shared.log {

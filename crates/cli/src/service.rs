@@ -58,6 +58,8 @@ fn is_there() -> bool {
 pub(crate) struct Service {
     is_there: bool,
     is_ready: bool,
+    /// It has been told that something began which is not over.
+    is_under_way: bool,
     heartbeat: Option<JoinHandle<()>>,
 }
 
@@ -68,7 +70,7 @@ impl Service {
         let is_there = is_there();
         let heartbeat =
             sd_notify::watchdog_enabled().filter(|_| is_there).map(|limit| tokio::spawn(beat(limit)));
-        Self { is_there, is_ready, heartbeat }
+        Self { is_there, is_ready, is_under_way: false, heartbeat }
     }
 
     /// All workers are ready for the first time.
@@ -112,19 +114,31 @@ impl Service {
         }
     }
 
+    /// A reload that it may wait for is refused, and so is over as soon as it has begun.
+    pub(crate) fn refused(&mut self, status: &str) {
+        // One that is under way says itself when it is over.
+        let is_over = !self.is_under_way;
+        self.reloading(status);
+        if is_over {
+            self.reloaded(status);
+        }
+    }
+
     /// Its last word.
     pub(crate) fn conclude(&mut self, status: &str) {
         self.say(&[NotifyState::Stopping, NotifyState::Status(status)]);
     }
 
-    fn reloading(&self, status: &str) {
+    fn reloading(&mut self, status: &str) {
+        self.is_under_way = true;
         match NotifyState::monotonic_usec_now() {
             Ok(now) if self.is_ready => self.say(&[NotifyState::Reloading, now, NotifyState::Status(status)]),
             _ => self.say(&[NotifyState::Status(status)]),
         }
     }
 
-    fn reloaded(&self, status: &str) {
+    fn reloaded(&mut self, status: &str) {
+        self.is_under_way = false;
         if self.is_ready {
             self.say(&[NotifyState::Status(status), NotifyState::Ready]);
         } else {

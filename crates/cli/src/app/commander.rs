@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::as_typed;
+use super::{as_typed, lock};
 use crate::args::AppOptions;
 use crate::config::{App, Layer, LayerSaved, Shown, Typed, TypedSaved, no_environments};
 use crate::control::{Control, Reloading};
@@ -29,6 +29,7 @@ use crate::metrics::{Reading, Tally};
 use crate::readable;
 use crate::report::Reporter;
 use crate::runtime_folder::AppFolder;
+use crate::service::Service;
 use crate::settings::{self, AppName};
 use crate::state_folder::{Given, StateFolder};
 use crate::view::{ConfigView, DescriptionView, StatusView};
@@ -47,6 +48,7 @@ pub(crate) struct Commander {
     fixed: Arc<Fixed>,
     reporter: Reporter,
     hub: Hub,
+    service: Arc<Mutex<Service>>,
     tally: Arc<Mutex<Tally>>,
     holds: Arc<Holds>,
     /// The end of the reload that was asked for last.
@@ -293,10 +295,17 @@ pub(super) fn cwd_of(settings: &Settings) -> Result<String, Failure> {
 }
 
 impl Commander {
-    pub(super) fn new(handle: Handle, source: Source, fixed: Fixed, reporter: Reporter, hub: Hub) -> Self {
+    pub(super) fn new(
+        handle: Handle,
+        source: Source,
+        fixed: Fixed,
+        reporter: Reporter,
+        hub: Hub,
+        service: Arc<Mutex<Service>>,
+    ) -> Self {
         let (source, fixed) = (Arc::new(source), Arc::new(fixed));
-        let tally = Arc::default();
-        Self { handle, source, fixed, reporter, hub, tally, holds: Arc::default(), last: Arc::default() }
+        let (tally, holds, last) = (Arc::default(), Arc::default(), Arc::default());
+        Self { handle, source, fixed, reporter, hub, service, tally, holds, last }
     }
 
     /// Counts an event.
@@ -368,12 +377,31 @@ impl Commander {
         self.source.begun.options().ok()
     }
 
-    /// Reloads for nobody who waits. How it goes on, the primary's own output tells.
+    /// Tells everybody of something that is no event of the engine's.
+    pub(super) fn notice(&self, text: &str) {
+        let event = Event::Notice { text };
+        self.reporter.observe(&event);
+        self.hub.observe(&event);
+    }
+
+    /// Reloads for nobody who waits. How it goes on, the events tell.
     pub(super) fn reload_unasked(&self) {
+        self.reload_or(Self::notice);
+    }
+
+    /// Reloads for who has sent a signal: a service manager waits for the end, also of what is refused.
+    pub(super) fn reload_signalled(&self) {
+        self.reload_or(|commander, text| {
+            commander.notice(text);
+            lock(&commander.service).refused(text);
+        });
+    }
+
+    fn reload_or(&self, refused: fn(&Self, &str)) {
         let commander = self.clone();
         tokio::spawn(async move {
             if let Err(Refusal(reason)) = commander.reload(Reload::default(), None).await {
-                commander.reporter.warn(&format!("not reloaded: {reason}"));
+                refused(&commander, &format!("not reloaded: {reason}"));
             }
         });
     }
@@ -474,7 +502,7 @@ impl Commander {
         };
         if let Err(failure) = remembered {
             let text = failure.in_a_line();
-            self.reporter.warn(&format!("the next start may be without what this reload was given: {text}"));
+            self.notice(&format!("the next start may be without what this reload was given: {text}"));
         }
     }
 }
@@ -524,7 +552,7 @@ impl Control for Commander {
             wish.settings = Some(Box::new(fresh.settings));
             notices = fresh.notices;
             for text in &notices {
-                self.reporter.warn(text);
+                self.notice(text);
             }
         }
         self.source.now().wanted.push_back(environment);
@@ -546,8 +574,7 @@ impl Control for Commander {
             user.map_or_else(|| "of a user that can't be told".to_owned(), |user| format!("of user {user}"));
         let text =
             format!("turned away from the control socket: a process {who}; the app belongs to another");
-        self.reporter.warn(&text);
-        self.hub.observe(&Event::Notice { text: &text });
+        self.notice(&text);
     }
 
     async fn metrics(&self) -> Result<String, Refusal> {

@@ -48,8 +48,7 @@ pub(super) fn obey(commander: Commander) -> io::Result<JoinHandle<()>> {
                     is_interrupted = true;
                 }
                 _ = quit.recv() => commander.stop_now(),
-                // How it goes on, the primary's own output tells.
-                _ = hangup.recv() => commander.reload_unasked(),
+                _ = hangup.recv() => commander.reload_signalled(),
                 _ = user1.recv() => commander.reopen_log(),
                 _ = upgrade.recv() => drop(commander.upgrade(Upgrade::default())),
                 _ = more.recv() => commander.scale_by(1),

@@ -9,7 +9,6 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use allcores::primary::Event;
 use anyhow::Context as _;
 use croner::Cron;
 use jiff::Zoned;
@@ -19,7 +18,6 @@ use tokio::task::JoinHandle;
 use self::tree::Tree;
 use super::Commander;
 use crate::args::TriggerArgs;
-use crate::report::Reporter;
 
 /// How long a look at the clock may be trusted: it may be set, and a machine may sleep.
 const LOOK: Duration = Duration::from_secs(20);
@@ -31,16 +29,14 @@ pub(super) struct Triggers {
 
 impl Triggers {
     /// Begins to look out. What can't be watched is told, and the app runs without.
-    pub(super) fn start(args: TriggerArgs, commander: &Commander, reporter: &Reporter) -> Self {
+    pub(super) fn start(args: TriggerArgs, commander: &Commander) -> Self {
         let TriggerArgs { watch, watch_ignore, watch_delay, cron_restart } = args;
-        if !watch.is_empty() {
-            let (commander, reporter) = (commander.clone(), reporter.clone());
-            if let Err(error) = watch_files(watch, watch_ignore, watch_delay, commander, reporter.clone()) {
-                reporter.warn(&format!("files are not watched: {error:#}"));
-            }
+        if !watch.is_empty()
+            && let Err(error) = watch_files(watch, watch_ignore, watch_delay, commander.clone())
+        {
+            commander.notice(&format!("files are not watched: {error:#}"));
         }
-        let clock =
-            cron_restart.map(|cron| tokio::spawn(watch_clock(cron, commander.clone(), reporter.clone())));
+        let clock = cron_restart.map(|cron| tokio::spawn(watch_clock(cron, commander.clone())));
         Self { clock }
     }
 }
@@ -53,15 +49,11 @@ impl Drop for Triggers {
     }
 }
 
-fn tell(reporter: &Reporter, text: &str) {
-    reporter.observe(&Event::Notice { text });
-}
-
 /// Reloads at the times of an expression.
-async fn watch_clock(cron: Cron, commander: Commander, reporter: Reporter) {
+async fn watch_clock(cron: Cron, commander: Commander) {
     loop {
         let Ok(next) = cron.find_next_occurrence(&Zoned::now(), false) else {
-            return reporter.warn(&format!("`--cron-restart {cron}` names no time that will come"));
+            return commander.notice(&format!("`--cron-restart {cron}` names no time that will come"));
         };
         while let Ok(wait) = Duration::try_from(Zoned::now().duration_until(&next)) {
             if wait.is_zero() {
@@ -69,7 +61,7 @@ async fn watch_clock(cron: Cron, commander: Commander, reporter: Reporter) {
             }
             tokio::time::sleep(wait.min(LOOK)).await;
         }
-        tell(&reporter, &format!("it is {}: reloading", next.strftime("%F %T")));
+        commander.notice(&format!("it is {}: reloading", next.strftime("%F %T")));
         commander.reload_unasked();
     }
 }
@@ -80,7 +72,6 @@ fn watch_files(
     ignored: Vec<String>,
     delay: Duration,
     commander: Commander,
-    reporter: Reporter,
 ) -> anyhow::Result<()> {
     let mut tree = Tree::read(folders, ignored)?;
     let (sender, changes) = channel();
@@ -114,11 +105,11 @@ fn watch_files(
             match look(&mut tree) {
                 Ok(None) => {}
                 Ok(Some(file)) => {
-                    tell(&reporter, &format!("{} has changed: reloading", file.display()));
+                    commander.notice(&format!("{} has changed: reloading", file.display()));
                     let _entered = runtime.enter();
                     commander.reload_unasked();
                 }
-                Err(error) => reporter.warn(&format!("{error:#}")),
+                Err(error) => commander.notice(&format!("{error:#}")),
             }
         }
     };

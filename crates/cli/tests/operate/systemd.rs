@@ -1,15 +1,16 @@
 //! What systemd is told, over a real NOTIFY_SOCKET; and the units that are written for it, looked at by itself.
 
 use std::fs;
-use std::io::IoSliceMut;
+use std::io::{BufRead as _, BufReader, IoSliceMut, Write as _};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use allcores_testing::app::App;
+use allcores_testing::process::Process;
 use allcores_testing::{address, skip};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::{Signal, geteuid};
@@ -88,6 +89,11 @@ impl Manager {
     }
 }
 
+/// When a reload that it is told of is said to have begun.
+fn begun(reloading: &[String]) -> u128 {
+    reloading.iter().find_map(|line| line.strip_prefix("MONOTONIC_USEC=")).unwrap().parse().unwrap()
+}
+
 fn monotonic() -> u128 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     u128::from(now.tv_sec.unsigned_abs()) * 1_000_000 + u128::from(now.tv_nsec.unsigned_abs()) / 1_000
@@ -104,9 +110,7 @@ fn systemd_is_told_of_readiness_reloads_and_the_end() {
     let before = monotonic();
     app.signal(Signal::HUP).unwrap();
     let reloading = manager.hear("RELOADING=1");
-    let since: u128 =
-        reloading.iter().find_map(|line| line.strip_prefix("MONOTONIC_USEC=")).unwrap().parse().unwrap();
-    assert!((before..=monotonic()).contains(&since), "{reloading:?}");
+    assert!((before..=monotonic()).contains(&begun(&reloading)), "{reloading:?}");
     let ready = manager.hear("READY=1");
     assert!(ready.iter().any(|line| line == "STATUS=reloaded, generation 2 serves"), "{ready:?}");
 
@@ -121,6 +125,41 @@ fn systemd_is_told_of_readiness_reloads_and_the_end() {
     app.signal(Signal::TERM).unwrap();
     manager.hear("STOPPING=1");
     assert!(app.wait(LONG).unwrap().success());
+}
+
+#[test]
+fn a_reload_that_is_refused_is_over_at_once_and_all_are_told_why() {
+    let (folder, manager) = (Folder::new(), Manager::new());
+    let config = "[apps.web]\ncommand = $COMMAND\nworkers = 1\nenv = { HOST = \"$HOST\", PORT = $PORT }\n";
+    folder.write("allcores.toml", config);
+    let mut command = folder.command(&["run", "--config", "allcores.toml"]);
+    let app = Process::spawn(command.env("NOTIFY_SOCKET", manager.path())).unwrap();
+    manager.hear("READY=1");
+    let mut events = UnixStream::connect(folder.path().join("run/web/control.sock")).unwrap();
+    events.set_read_timeout(Some(LONG)).unwrap();
+    events.write_all(b"GET /v1/events HTTP/1.1\r\nhost: web\r\n\r\n").unwrap();
+    let mut events = BufReader::new(events).lines().map(Result::unwrap);
+    // From the end of the head on, everything is told.
+    assert!(events.any(|line| line.is_empty()));
+
+    folder.write("allcores.toml", &config.replace("workers", "wokers"));
+    let before = monotonic();
+    app.signal(Signal::HUP).unwrap();
+    let reloading = manager.hear("RELOADING=1");
+    assert!((before..=monotonic()).contains(&begun(&reloading)), "{reloading:?}");
+    let ready = manager.hear("READY=1");
+    let status = ready.iter().find_map(|line| line.strip_prefix("STATUS=")).unwrap();
+    let expected = "not reloaded: allcores.toml:3:1: unknown key `wokers`; did you mean `workers`?";
+    assert_eq!(status, expected, "{ready:?}");
+    assert!(events.any(|line| line.contains("\"notice\"") && line.contains(expected)));
+
+    // It reloads as ever once the file is right again.
+    folder.write("allcores.toml", config);
+    app.signal(Signal::HUP).unwrap();
+    manager.hear("RELOADING=1");
+    let ready = manager.hear("READY=1");
+    assert!(ready.iter().any(|line| line == "STATUS=reloaded, generation 2 serves"), "{ready:?}");
+    assert!(app.stop().unwrap().success());
 }
 
 #[test]
