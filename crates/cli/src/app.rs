@@ -69,6 +69,8 @@ struct Seat<'a> {
     claim: Arc<Claim>,
     /// `None` for one that is not known in the state folder, or has stayed there already.
     entry: Option<Entry>,
+    /// No program before this one has run it.
+    is_new: bool,
     listener: Arc<UnixListener>,
     lobby: Lobby,
     reporter: Reporter,
@@ -138,6 +140,7 @@ pub(crate) async fn run(begin: Begin<'_>) -> Result<ExitCode, Failure> {
         folder,
         claim,
         entry,
+        is_new: true,
         listener,
         lobby,
         reporter,
@@ -147,7 +150,8 @@ pub(crate) async fn run(begin: Begin<'_>) -> Result<ExitCode, Failure> {
         readiness,
         kept,
     };
-    conduct(Primary::new(settings), seat, welcome).await
+    // It is large, and everything that awaits this would be, too.
+    Box::pin(conduct(Primary::new(settings), seat, welcome)).await
 }
 
 /// Runs a primary until its end.
@@ -158,6 +162,7 @@ async fn conduct(primary: Primary, seat: Seat<'_>, mut welcome: Option<String>) 
         folder,
         claim,
         entry,
+        is_new,
         listener,
         lobby,
         reporter,
@@ -196,7 +201,11 @@ async fn conduct(primary: Primary, seat: Seat<'_>, mut welcome: Option<String>) 
     };
     let server = Server::start(listener, commander.clone(), lobby);
     let metrics = kept.metrics.map(|listener| MetricsServer::serve(listener, commander.clone()));
-    let triggers = commander.options().map(|options| Triggers::start(options.triggers, &commander));
+    let mut triggers = commander.options().map(|options| Triggers::start(options.triggers, &commander));
+    // What a worker has read before it was watched may be another by then. Workers of the program before are not kept waiting.
+    if let Some(triggers) = triggers.as_mut().filter(|_| is_new) {
+        triggers.begun().await;
+    }
     let signals = signals::obey(commander.clone()).context("listen to signals")?;
 
     let told = {
@@ -216,8 +225,7 @@ async fn conduct(primary: Primary, seat: Seat<'_>, mut welcome: Option<String>) 
             }
         }
     };
-    // It is large, and everything that awaits this would be, too.
-    let outcome = Box::pin(primary.run(told)).await;
+    let outcome = primary.run(told).await;
 
     let ended = outcome.map(|outcome| (Verdict::of(&outcome, &command), outcome));
     if let Ok((verdict, outcome)) = &ended {

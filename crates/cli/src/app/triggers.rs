@@ -4,18 +4,21 @@
 //! one are the next.
 
 mod tree;
+mod watches;
 
-use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::convert::Infallible;
+use std::io;
 use std::time::{Duration, Instant};
 
+use allcores::primary::spawn_deaf;
 use anyhow::Context as _;
 use croner::Cron;
 use jiff::Zoned;
-use notify::{EventKind, RecursiveMode, Watcher as _};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use self::tree::Tree;
+use self::watches::Watches;
 use super::Commander;
 use crate::args::TriggerArgs;
 
@@ -25,19 +28,36 @@ const LOOK: Duration = Duration::from_secs(20);
 /// What reloads the app. Dropped, nothing does any more.
 pub(super) struct Triggers {
     clock: Option<JoinHandle<()>>,
+    /// Ends when files are watched, or are not to be.
+    watching: oneshot::Receiver<Infallible>,
 }
 
 impl Triggers {
     /// Begins to look out. What can't be watched is told, and the app runs without.
     pub(super) fn start(args: TriggerArgs, commander: &Commander) -> Self {
         let TriggerArgs { watch, watch_ignore, watch_delay, cron_restart } = args;
-        if !watch.is_empty()
-            && let Err(error) = watch_files(watch, watch_ignore, watch_delay, commander.clone())
-        {
-            commander.notice(&format!("files are not watched: {error:#}"));
+        let (begun, watching) = oneshot::channel();
+        if !watch.is_empty() {
+            let (tree, watcher) = (Tree::new(watch, watch_ignore), commander.clone());
+            let runtime = tokio::runtime::Handle::current();
+            // To read it all may take long, and the primary has others to look after.
+            let started = spawn_deaf("watch", move || {
+                let _entered = runtime.enter();
+                let Err(error) = watch_files(tree, watch_delay, &watcher, begun);
+                watcher.notice(&format!("files are not watched: {error:#}"));
+            });
+            if let Err(error) = started {
+                commander.notice(&format!("files are not watched: start a thread: {error}"));
+            }
         }
         let clock = cron_restart.map(|cron| tokio::spawn(watch_clock(cron, commander.clone())));
-        Self { clock }
+        Self { clock, watching }
+    }
+
+    /// Waits until no change is missed any more.
+    pub(super) async fn begun(&mut self) {
+        // It never says anything.
+        let Err(_) = (&mut self.watching).await;
     }
 }
 
@@ -66,75 +86,63 @@ async fn watch_clock(cron: Cron, commander: Commander) {
     }
 }
 
-/// Reloads when files have changed, from a thread that lives as long as the program.
+/// Reloads when files have changed, for as long as the program lives. Lets go of `begun` when no change is missed any more.
 fn watch_files(
-    folders: Vec<PathBuf>,
-    ignored: Vec<String>,
+    mut tree: Tree,
     delay: Duration,
-    commander: Commander,
-) -> anyhow::Result<()> {
-    let mut tree = Tree::read(folders, ignored)?;
-    let (sender, changes) = channel();
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // That somebody reads a file is no change, and we do so ourselves.
-        if !event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_))) {
-            let _ = sender.send(());
-        }
-    })
-    .context("ask the kernel for changes of files")?;
-    let mut look = move |tree: &mut Tree| -> anyhow::Result<Option<PathBuf>> {
-        // What is in a folder before it is watched, nobody tells: it is looked at again.
+    commander: &Commander,
+    begun: oneshot::Sender<Infallible>,
+) -> anyhow::Result<Infallible> {
+    let mut watches = Watches::new().context("ask the kernel for changes of files")?;
+    let mut said = String::new();
+    let mut look = |tree: &mut Tree, watches: &mut Watches| {
         let mut file = tree.refresh();
-        loop {
-            let folders = tree.take_new_folders();
-            if folders.is_empty() {
-                return Ok(file);
-            }
-            for folder in folders {
-                let hint = "more folders than fs.inotify.max_user_watches allows?";
-                let result = watcher.watch(&folder, RecursiveMode::NonRecursive);
-                result.with_context(|| format!("watch {} ({hint})", folder.display()))?;
-            }
+        let mut refusals = Vec::new();
+        // What is in a folder before it is watched, nobody tells: it is looked at again.
+        while watches.follow(tree, |error| refusals.push(format!("{error:#}"))) {
             file = file.or(tree.refresh());
         }
-    };
-    look(&mut tree)?;
-    let runtime = tokio::runtime::Handle::current();
-    let look_out = move || {
-        while settles(&changes, delay, || tree.is_moving()) {
-            match look(&mut tree) {
-                Ok(None) => {}
-                Ok(Some(file)) => {
-                    commander.notice(&format!("{} has changed: reloading", file.display()));
-                    let _entered = runtime.enter();
-                    commander.reload_unasked();
-                }
-                Err(error) => commander.notice(&format!("{error:#}")),
-            }
+        // One stands for all: the kernel has no room for more, as a rule.
+        let refused = refusals.into_iter().next().unwrap_or_default();
+        if !refused.is_empty() && refused != said {
+            commander.notice(&refused);
         }
+        said = refused;
+        file
     };
-    std::thread::Builder::new().name("watch".into()).spawn(look_out).context("start a thread")?;
-    Ok(())
+    look(&mut tree, &mut watches);
+    drop(begun);
+    loop {
+        settle(|limit| watches.wait(limit), delay, || tree.is_moving())
+            .context("wait for changes of files")?;
+        if let Some(file) = look(&mut tree, &mut watches) {
+            commander.notice(&format!("{} has changed: reloading", file.display()));
+            commander.reload_unasked();
+        }
+    }
 }
 
-/// Waits for a change, and until there was none for this long. False when nobody tells of them any more.
+/// Waits for a change, and until there was none for this long. `wait` says whether there is one in the time that it is given.
 ///
 /// The kernel tells of what is ignored, too: where it goes on telling, `is_moving` says whether files that count have
 /// changed since it was asked last.
-fn settles(changes: &Receiver<()>, delay: Duration, mut is_moving: impl FnMut() -> bool) -> bool {
-    if changes.recv().is_err() {
-        return false;
-    }
+fn settle(
+    mut wait: impl FnMut(Option<Duration>) -> io::Result<bool>,
+    delay: Duration,
+    mut is_moving: impl FnMut() -> bool,
+) -> io::Result<()> {
+    while !wait(None)? {}
     let mut last_look = Instant::now();
-    loop {
-        match changes.recv_timeout(delay) {
-            Ok(()) if last_look.elapsed() < delay => {}
-            Ok(()) if !is_moving() => return true,
-            Ok(()) => last_look = Instant::now(),
-            Err(RecvTimeoutError::Timeout) => return true,
-            Err(RecvTimeoutError::Disconnected) => return false,
+    while wait(Some(delay))? {
+        if last_look.elapsed() < delay {
+            continue;
         }
+        if !is_moving() {
+            break;
+        }
+        last_look = Instant::now();
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -143,29 +151,31 @@ mod tests {
 
     #[test]
     fn what_is_told_without_end_is_looked_at() {
-        let (sender, changes) = channel();
         let delay = Duration::from_millis(300);
-        std::thread::spawn(move || {
-            while sender.send(()).is_ok() {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-        });
         let (begin, mut looks) = (Instant::now(), 0);
         let is_moving = || {
             looks += 1;
             looks < 3
         };
-        assert!(settles(&changes, delay, is_moving));
+        let wait = |_| {
+            std::thread::sleep(Duration::from_millis(5));
+            Ok(true)
+        };
+        settle(wait, delay, is_moving).unwrap();
         assert_eq!(looks, 3);
         assert!(begin.elapsed() >= delay * 3, "{:?}", begin.elapsed());
     }
 
     #[test]
     fn what_is_told_no_more_has_settled() {
-        let (sender, changes) = channel();
-        sender.send(()).unwrap();
-        assert!(settles(&changes, Duration::from_millis(20), || unreachable!("it is quiet")));
-        drop(sender);
-        assert!(!settles(&changes, Duration::from_millis(20), || true));
+        let (delay, mut told) = (Duration::from_millis(20), vec![Ok(false), Ok(true)]);
+        let mut limits = Vec::new();
+        let wait = |limit| {
+            limits.push(limit);
+            told.pop().unwrap()
+        };
+        settle(wait, delay, || unreachable!("it is quiet")).unwrap();
+        assert_eq!(limits, [None, Some(delay)]);
+        assert!(settle(|_| Err(io::Error::other("gone")), delay, || true).is_err());
     }
 }

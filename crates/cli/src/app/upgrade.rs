@@ -202,6 +202,7 @@ pub(crate) async fn resume(mut legacy: Legacy) -> Result<ExitCode, Failure> {
         folder,
         claim: Arc::new(claim),
         entry: None,
+        is_new: false,
         listener: Arc::new(listener),
         lobby,
         reporter,
@@ -210,7 +211,7 @@ pub(crate) async fn resume(mut legacy: Legacy) -> Result<ExitCode, Failure> {
         readiness: Readiness::again(workers, saved.readiness),
         kept: Kept { log: saved.log, complaints, metrics, tally: saved.tally },
     };
-    conduct(Primary::resume(legacy), seat, None).await
+    Box::pin(conduct(Primary::resume(legacy), seat, None)).await
 }
 
 impl From<&OutputArgs> for OutputSaved {

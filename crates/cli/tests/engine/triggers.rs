@@ -1,12 +1,14 @@
 //! Reloads that nobody asks for: files that change, and times.
 
 use std::fs;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use allcores_testing::app::{App, RunningApp};
 use allcores_testing::runtimes::{Runtime, fixture, require};
 use allcores_testing::{address, machine};
+use rustix::process::Signal;
 
 use crate::app;
 
@@ -113,5 +115,65 @@ fn a_folder_that_goes_while_the_app_runs_does_not_keep_it_from_being_reloaded() 
     app.wait_count("reloaded", 1, PATIENCE).unwrap();
     app.run(["reload", app.name()]).unwrap();
     app.wait_count("reloaded", 2, PATIENCE).unwrap();
+    assert_eq!(app.stop().unwrap().code(), Some(0), "{:#?}", app.lines());
+}
+
+#[test]
+fn a_folder_that_is_made_anew_again_and_again_is_watched_on() {
+    let Some(node) = require(Runtime::Node) else { return };
+    let _turn = machine::together();
+    let folder = tempfile::tempdir().unwrap();
+    let (built, next) = (folder.path().join("built"), folder.path().join("next"));
+    let make = |folder: &Path, text: &str| {
+        fs::create_dir(folder).unwrap();
+        fs::write(folder.join("a.js"), text).unwrap();
+    };
+    make(&built, "0");
+    let app = app_in(&folder, node).option(format!("--watch={}", built.display()));
+    let app = app.option("--watch-delay=100ms").start().unwrap();
+    app.wait_ready(2).unwrap();
+    let mut reloads = 0;
+    let mut is_reloaded = || {
+        reloads += 1;
+        app.wait_count("reloaded", reloads, PATIENCE).unwrap();
+    };
+    // As a bundler does it, twice, and what is written into it later.
+    for text in ["one", "twenty"] {
+        fs::remove_dir_all(&built).unwrap();
+        make(&built, text);
+        is_reloaded();
+    }
+    fs::write(built.join("a.js"), "three hundred").unwrap();
+    is_reloaded();
+    // As who builds beside it does.
+    make(&next, "four");
+    fs::rename(&built, folder.path().join("before")).unwrap();
+    fs::rename(&next, &built).unwrap();
+    is_reloaded();
+    fs::write(built.join("a.js"), "fifty").unwrap();
+    is_reloaded();
+    assert_eq!(app.stop().unwrap().code(), Some(0), "{:#?}", app.lines());
+}
+
+#[test]
+fn no_thread_takes_a_signal_that_the_next_program_would_not_learn_of() {
+    let Some(node) = require(Runtime::Node) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let app = app_in(&folder, node).option(format!("--watch={}", folder.path().display()));
+    let app = app.option("--cron-restart=0 0 1 1 *").start().unwrap();
+    app.wait_ready(2).unwrap();
+    let mut threads = Vec::new();
+    for thread in fs::read_dir(format!("/proc/{}/task", app.pid())).unwrap() {
+        let status = fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
+        let line = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).unwrap().trim();
+        let blocked = u64::from_str_radix(line("SigBlk:"), 16).unwrap();
+        if line("Pid:") != app.pid().to_string() {
+            let takes = |signal: &Signal| blocked & (1 << (signal.as_raw() - 1)) == 0;
+            let heard = [Signal::TERM, Signal::INT, Signal::HUP, Signal::USR2].into_iter().find(takes);
+            assert_eq!(heard, None, "by the thread {}", line("Name:"));
+            threads.push(line("Name:").to_owned());
+        }
+    }
+    assert!(threads.iter().any(|name| name == "watch"), "{threads:?}");
     assert_eq!(app.stop().unwrap().code(), Some(0), "{:#?}", app.lines());
 }

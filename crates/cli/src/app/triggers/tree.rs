@@ -4,10 +4,11 @@
 //! are renamed are told like those that are written, and what is ignored is ignored in one place.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use anyhow::Context as _;
 use ignore::WalkBuilder;
 use ignore::overrides::OverrideBuilder;
 
@@ -25,33 +26,20 @@ pub(super) struct Tree {
     files: Files,
     /// What was there at the last look since, if there was one.
     seen: Option<Files>,
-    folders: BTreeSet<PathBuf>,
-    /// Those of them that nobody has asked for yet.
-    new_folders: Vec<PathBuf>,
+    places: BTreeSet<PathBuf>,
 }
 
 impl Tree {
-    /// Reads what is there.
-    ///
-    /// # Errors
-    ///
-    /// If one of the folders can't be read.
-    pub(super) fn read(roots: Vec<PathBuf>, ignored: Vec<String>) -> anyhow::Result<Self> {
-        for root in &roots {
-            std::fs::metadata(root).with_context(|| format!("look at {}", root.display()))?;
-        }
-        let (files, folders) = (Files::new(), BTreeSet::new());
-        let mut tree = Self { roots, ignored, files, seen: None, folders, new_folders: Vec::new() };
-        tree.refresh();
-        Ok(tree)
+    /// Below these folders, whether they are there or not; nothing has been read.
+    pub(super) fn new(roots: Vec<PathBuf>, ignored: Vec<String>) -> Self {
+        Self { roots, ignored, files: Files::new(), seen: None, places: BTreeSet::new() }
     }
 
     /// Reads it again; one of the files that have changed, if any has.
     pub(super) fn refresh(&mut self) -> Option<PathBuf> {
-        let (files, folders) = self.look();
+        let (files, places) = self.look();
         self.seen = None;
-        self.new_folders.extend(folders.difference(&self.folders).cloned());
-        self.folders = folders;
+        self.places = places;
         let before = std::mem::replace(&mut self.files, files);
         let changed = self.files.iter().find(|(path, about)| before.get(*path) != Some(about));
         let gone = || before.keys().find(|path| !self.files.contains_key(*path));
@@ -67,32 +55,40 @@ impl Tree {
     }
 
     fn look(&self) -> (Files, BTreeSet<PathBuf>) {
-        let (mut files, mut folders) = (Files::new(), BTreeSet::new());
-        for root in &self.roots {
-            if !root.is_dir() {
-                // A file is often replaced by another of its name: its folder tells of both.
-                folders.extend(root.parent().map(folder_of_file));
+        let (mut files, mut places) = (Files::new(), BTreeSet::new());
+        for entry in self.roots.iter().flat_map(|root| walk(root, &self.ignored)).flatten() {
+            let is_root = entry.depth() == 0;
+            // It may be a link to what is meant.
+            let about = if is_root { fs::metadata(entry.path()).ok() } else { entry.metadata().ok() };
+            let Some(about) = about else { continue };
+            if !about.is_dir() {
+                files.insert(entry.path().to_owned(), (about.modified().ok(), about.len()));
             }
-            for entry in walk(root, &self.ignored).flatten() {
-                let Ok(about) = entry.metadata() else { continue };
-                if about.is_dir() {
-                    folders.insert(entry.into_path());
-                } else {
-                    files.insert(entry.into_path(), (about.modified().ok(), about.len()));
-                }
+            if is_root || about.is_dir() {
+                places.insert(entry.into_path());
             }
         }
-        (files, folders)
+        (files, places)
     }
 
-    /// Folders that have come since this was last asked.
-    pub(super) fn take_new_folders(&mut self) -> Vec<PathBuf> {
-        std::mem::take(&mut self.new_folders)
+    /// The folders that were read last, and what is no folder and was named itself. Each folder stands before what is in it.
+    pub(super) fn places(&self) -> &BTreeSet<PathBuf> {
+        &self.places
+    }
+
+    /// What is named leads to what is to be read, and may come to be something else: which name counts in which folder, from
+    /// above.
+    pub(super) fn above(&self) -> Vec<(PathBuf, OsString)> {
+        let steps = self.roots.iter().flat_map(|root| root.ancestors());
+        let named = steps.filter_map(|path| Some((path.parent()?, path.file_name()?)));
+        let mut above: Vec<_> = named.map(|(folder, name)| (of_name(folder), name.to_owned())).collect();
+        above.sort();
+        above
     }
 }
 
-/// The folder by a name that can be opened.
-fn folder_of_file(parent: &Path) -> PathBuf {
+/// A folder by a name that can be opened.
+fn of_name(parent: &Path) -> PathBuf {
     if parent.as_os_str().is_empty() { PathBuf::from(".") } else { parent.to_owned() }
 }
 
@@ -123,7 +119,8 @@ mod tests {
             write(folder.path(), file, "");
         }
         let ignored = ignored.iter().map(|glob| (*glob).to_owned()).collect();
-        let tree = Tree::read(vec![folder.path().to_owned()], ignored).unwrap();
+        let mut tree = Tree::new(vec![folder.path().to_owned()], ignored);
+        tree.refresh();
         (folder, tree)
     }
 
@@ -176,22 +173,23 @@ mod tests {
     }
 
     #[test]
-    fn each_folder_that_counts_is_told_once() {
+    fn the_folders_that_count_are_those_that_are_read() {
         let (folder, mut tree) = tree(&["a.js", "src/b.js", "node_modules/m/i.js"], &[]);
         let path = folder.path();
-        assert_eq!(tree.take_new_folders(), [path.to_owned(), path.join("src")]);
+        assert!(tree.places().iter().eq(&[path.to_owned(), path.join("src")]));
         write(path, "src/deep/c.js", "");
         tree.refresh();
-        assert_eq!(tree.take_new_folders(), [path.join("src/deep")]);
-        assert!(tree.take_new_folders().is_empty());
+        assert!(tree.places().iter().eq(&[path.to_owned(), path.join("src"), path.join("src/deep")]));
     }
 
     #[test]
-    fn a_file_is_watched_by_its_folder_and_nothing_else_in_it_counts() {
+    fn of_a_file_that_is_named_nothing_else_in_its_folder_counts() {
         let (folder, _) = tree(&["a.js", "b.js"], &[]);
         let (path, file) = (folder.path(), folder.path().join("a.js"));
-        let mut tree = Tree::read(vec![file.clone()], Vec::new()).unwrap();
-        assert_eq!(tree.take_new_folders(), [path.to_owned()]);
+        let mut tree = Tree::new(vec![file.clone()], Vec::new());
+        tree.refresh();
+        assert!(tree.places().iter().eq([&file]));
+        assert_eq!(tree.above().pop(), Some((path.to_owned(), "a.js".into())));
         write(path, "b.js", "more");
         assert_eq!(tree.refresh(), None);
         fs::rename(path.join("b.js"), &file).unwrap();
@@ -199,8 +197,12 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_not_there_is_an_error() {
-        let error = Tree::read(vec!["/no/such/folder".into()], Vec::new()).unwrap_err();
-        assert!(format!("{error:#}").contains("look at /no/such/folder: No such file"), "{error:#}");
+    fn what_leads_to_a_root_is_named_from_above() {
+        let above = |root: &str| Tree::new(vec![root.into()], Vec::new()).above();
+        let pair = |(folder, name): (&str, &str)| (PathBuf::from(folder), OsString::from(name));
+        assert_eq!(above("/srv/web/src"), [("/", "srv"), ("/srv", "web"), ("/srv/web", "src")].map(pair));
+        assert_eq!(above("./web/src"), [(".", "web"), ("./web", "src")].map(pair));
+        assert_eq!(above("web"), [(".", "web")].map(pair));
+        assert_eq!(above("."), []);
     }
 }
