@@ -8,7 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
@@ -92,8 +92,10 @@ pub(crate) async fn start(
     let log = record.log();
     let (file, before) = open_log(&log)?;
     let ear = Ear::open(&runtime, name)?;
-    let told = tell(&Told { record: record.clone(), workers, state: state.clone() })?;
-    let child = spawn(record, &ear.path, told, file)?;
+    let mut command = command(record, workers, state)?;
+    let same = file.try_clone().context("share the log between the app's two streams")?;
+    command.env(NOTIFY_SOCKET, &ear.path).stdout(file).stderr(same);
+    let child = spawn(record, command.args(record.arguments()))?;
     let pid = child.id();
     let parting = Parting::new(format!("{name} goes on (pid {pid}); to end it: allcores stop {name}"));
     let end = wait(&ear, child, patience).await;
@@ -137,10 +139,16 @@ fn open_log(path: &Path) -> Result<(File, u64), Failure> {
         .map_err(|error| Failure::new(ExitCode::StateFolder, error).next(log::remedy(path)))
 }
 
+/// A file that nobody else can get at.
+fn memory(name: &str) -> anyhow::Result<File> {
+    let file = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC).context("make a file in memory")?;
+    Ok(file.into())
+}
+
 /// Writes down what is told, for one reader.
 fn tell(told: &Told) -> Result<File, Failure> {
     let tell = || -> anyhow::Result<File> {
-        let mut file = File::from(rustix::fs::memfd_create("told", MemfdFlags::CLOEXEC)?);
+        let mut file = memory("told")?;
         file.write_all(&serde_json::to_vec(told)?)?;
         file.rewind()?;
         Ok(file)
@@ -148,27 +156,55 @@ fn tell(told: &Told) -> Result<File, Failure> {
     tell().context("write down how the app is started").map_err(Failure::from)
 }
 
-fn spawn(record: &Record, socket: &Path, told: File, log: File) -> Result<Child, Failure> {
+/// Looks whether an app could be started as it is recorded, as far as that can be seen while it runs: by the program that would
+/// run it, in its folder and its environment.
+///
+/// # Errors
+///
+/// It could not; with the exit code with which it would end.
+pub(crate) async fn check(record: &Record, state: &StateFolder) -> Result<(), Failure> {
+    open_log(&record.log())?;
+    let mut complaint = memory("complaint")?;
+    let mut command = command(record, None, state)?;
+    let written = complaint.try_clone().context("share what is written")?;
+    command.arg("--check").stdout(Stdio::null()).stderr(written);
+    let child = spawn(record, command.args(record.arguments()))?;
+    let status = exit_of(child)?.await.context("the thread that waits for the look at the app died")?;
+    let status = status.context("wait for the look at the app")?;
+    if status.success() {
+        return Ok(());
+    }
+    let mut said = String::new();
+    complaint.rewind().and_then(|()| complaint.read_to_string(&mut said)).context("read what is wrong")?;
+    let mut text = format!("restart {} --hard: it could not be started again, and runs on", record.name());
+    for line in said.lines() {
+        text.push_str("\n  ");
+        text.push_str(line);
+    }
+    Err(Failure::new(code_of(status), anyhow!(text)))
+}
+
+/// This very program again, to run an app of these arguments in the background.
+fn command(record: &Record, workers: Option<u16>, state: &StateFolder) -> Result<Command, Failure> {
     let program = std::env::current_exe().context("find the program `allcores` itself, to run it again")?;
-    let same = log.try_clone().context("share the log between the app's two streams")?;
-    let mut command = Command::new(&program);
+    let mut command = Command::new(program);
     command
         .arg("run")
         .arg("--background")
-        .args(record.arguments())
         .current_dir(record.folder())
         .env_clear()
         .envs(record.environment().filter(|(name, _)| !is_place(name)))
         .envs(std::env::vars_os().filter(|(name, _)| is_place(name)))
-        .env(NOTIFY_SOCKET, socket)
-        .stdin(told)
-        .stdout(log)
-        .stderr(same);
+        .stdin(tell(&Told { record: record.clone(), workers, state: state.clone() })?);
+    Ok(command)
+}
+
+fn spawn(record: &Record, command: &mut Command) -> Result<Child, Failure> {
     // What this process was left open is no business of a process that stays.
     allcores::primary::keep_descriptors_private().context("close what was inherited")?;
     command.spawn().map_err(|error| {
         let folder = record.folder();
-        let what = format!("start {} in {}", program.display(), folder.display());
+        let what = format!("start {} in {}", command.get_program().display(), folder.display());
         Failure::from(anyhow::Error::new(error).context(what)).next("see that the folder is still there")
     })
 }
@@ -218,10 +254,14 @@ fn ended(name: &AppName, status: ExitStatus, log: &Path, output: &[String]) -> F
         Some(0) => format!("start {name}: it was stopped before it was ready"),
         _ => format!("start {name}: it ended before it was ready ({status})"),
     };
-    let code = status.code().and_then(|code| u8::try_from(code).ok()).and_then(ExitCode::from_number);
-    let code = code.filter(|code| *code != ExitCode::Success).unwrap_or(ExitCode::Failure);
-    Failure::new(code, anyhow!(with_output(text, log, output)))
+    Failure::new(code_of(status), anyhow!(with_output(text, log, output)))
         .next(format!("put it right, and again; to see it end before your eyes: allcores run instead of allcores start; the whole log: {}", log.display()))
+}
+
+/// With which code who waits for it ends.
+fn code_of(status: ExitStatus) -> ExitCode {
+    let code = status.code().and_then(|code| u8::try_from(code).ok()).and_then(ExitCode::from_number);
+    code.filter(|code| *code != ExitCode::Success).unwrap_or(ExitCode::Failure)
 }
 
 fn with_output(mut text: String, log: &Path, output: &[String]) -> String {

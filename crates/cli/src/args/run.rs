@@ -58,6 +58,10 @@ pub(crate) struct RunArgs {
     #[arg(long, hide = true)]
     pub(crate) background: bool,
 
+    /// See whether the app could be started, and do not; what `allcores restart --hard` runs
+    #[arg(long, hide = true, requires = "background")]
+    pub(crate) check: bool,
+
     #[command(flatten)]
     pub(crate) options: AppOptions,
 

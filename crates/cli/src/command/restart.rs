@@ -5,10 +5,12 @@ use anyhow::anyhow;
 use super::reload::{self, Wish};
 use super::{start, stop};
 use crate::args::RestartArgs;
+use crate::background;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::runtime_folder::AppFolder;
 use crate::screen::Parting;
+use crate::settings::AppName;
 use crate::state_folder::StateFolder;
 use crate::target;
 
@@ -27,7 +29,7 @@ pub(super) async fn execute(args: &RestartArgs) -> Result<ExitCode, Failure> {
     Failure::of_all(failures)
 }
 
-/// Stops an app and starts it as it was started.
+/// Stops an app and starts it as it was started. One that could not be started again is not stopped.
 async fn hard(folder: &AppFolder, args: &RestartArgs) -> Result<(), Failure> {
     let (name, state) = (folder.name(), StateFolder::from_env()?);
     let (record, is_running) = (state.record(name)?, folder.is_running());
@@ -37,13 +39,22 @@ async fn hard(folder: &AppFolder, args: &RestartArgs) -> Result<(), Failure> {
             "stop and start it where it runs; or have its workers replaced: allcores restart, without --hard",
         ));
     }
-    let Some(record) = record else { return Err(super::not_running(folder, "restart")) };
+    let Some(mut record) = record else { return Err(super::not_running(folder, "restart")) };
     if is_running {
+        background::check(&record, &state).await?;
         let parting = Parting::new(format!(
             "{name} was asked to stop, and is not started again: allcores start {name}"
         ));
         stop::stop(folder, false, args.timeout).await?;
         parting.spare();
+        // By now it may have been deleted, or a reload has given it something.
+        record = state.record(name)?.ok_or_else(|| deleted(name))?;
     }
     Failure::of_all(start::start_all(vec![record], &state, args.timeout).await?).map(drop)
+}
+
+fn deleted(name: &AppName) -> Failure {
+    let text = format!("restart {name} --hard: it was deleted meanwhile, and is not started again");
+    Failure::new(ExitCode::NotRunning, anyhow!(text))
+        .next("start it anew, from its file or with its command: allcores start")
 }

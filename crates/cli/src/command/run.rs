@@ -30,6 +30,11 @@ async fn run(args: &RunArgs, matches: &ArgMatches) -> Result<ExitCode, Failure> 
     let typed = Typed::of_run(args, matches).given(&given);
     let app = typed.resolve()?;
     let mut settings = settings::of_app(&app)?;
+    if args.check {
+        settings::check_program(&app)?;
+        settings::check_log(&app)?;
+        return Ok(ExitCode::Success);
+    }
     settings.given = sockets::given()?;
     let name: AppName = settings.name.parse().map_err(anyhow::Error::msg)?;
     let log = settings::log_of(&app.options, &name, args.background)?;

@@ -71,7 +71,7 @@ fn every_option_of_run_is_a_key_and_nothing_else_is() {
     let cli = Cli::command();
     let run = cli.find_subcommand("run").unwrap();
     // What says where options come from, and what names the app, is no option of the app.
-    let own = ["name", "background", "config", "app", "env-name"];
+    let own = ["name", "background", "check", "config", "app", "env-name"];
     let options: Vec<&str> = run.get_arguments().filter_map(|arg| arg.get_long()).collect();
     let options: Vec<&str> = options.into_iter().filter(|name| !own.contains(name)).collect();
     let catalogue = Catalogue::new();

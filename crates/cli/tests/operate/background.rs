@@ -1,7 +1,8 @@
 //! Apps in the background: started, listed, told things, stopped, forgotten, saved.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, PipeWriter, pipe};
+use std::io::{BufRead as _, BufReader, PipeWriter, Write as _, pipe};
+use std::net::TcpStream;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -341,6 +342,44 @@ fn a_state_folder_that_cannot_be_is_refused() {
     let folder = Folder::new();
     let run = folder.command(&["start", "--", "x"]).env("ALLCORES_STATE_DIR", "/etc/passwd/x").output();
     Run::from(run.unwrap()).code(11).has(&["/etc/passwd/x", "set ALLCORES_STATE_DIR"]);
+}
+
+#[test]
+fn what_could_not_be_started_again_is_not_stopped_for_it() {
+    let folder = running();
+    let pid = folder.status("web")["pid"].clone();
+    let refused = |code: i32, parts: &[&str]| {
+        let said = folder.allcores(&["restart", "web", "--hard"]).code(code);
+        said.has(&["restart web --hard: it could not be started again, and runs on"]).has(parts);
+        assert_eq!(folder.status("web")["pid"], pid);
+        assert_eq!(folder.ask("A"), "one");
+    };
+    folder.write("allcores.toml", &WEB.replace("workers", "wokers"));
+    refused(10, &["allcores.toml:4:1: unknown key `wokers`", "next: "]);
+    folder.write("allcores.toml", &WEB.replace("$COMMAND", "\"no-such-program app.js\""));
+    refused(10, &["allcores.toml:3:1", "no-such-program is in no folder of PATH"]);
+    folder.write("allcores.toml", WEB);
+    folder.allcores(&["restart", "web", "--hard"]).code(0).has(&["web: stopped", "web: 1 worker ready"]);
+}
+
+#[test]
+fn what_is_deleted_while_it_is_restarted_does_not_come_back() {
+    let folder = running();
+    // It has not ended as long as somebody is being served.
+    let mut held = TcpStream::connect(folder.address).unwrap();
+    held.write_all(b"GET /A HTTP/1.0\r\n").unwrap();
+    let mut events = folder.events("web");
+    let mut command = folder.command(&["restart", "web", "--hard"]);
+    let restart = Process::spawn(&mut command).unwrap();
+    assert!(events.any(|line| line.contains("\"stopping\"")));
+    // As `delete` does it, which waits for the end as well.
+    fs::remove_file(folder.path().join("state/apps/web.json")).unwrap();
+    held.write_all(b"\r\n").unwrap();
+    let said = restart.wait_output(LONG).unwrap().join("\n");
+    assert_eq!(restart.wait(LONG).unwrap().code(), Some(5), "{said}");
+    assert!(said.contains("web: stopped") && said.contains("it was deleted meanwhile"), "{said}");
+    folder.allcores(&["status", "web"]).code(5);
+    assert!(!folder.path().join("state/apps/web.json").exists());
 }
 
 #[test]

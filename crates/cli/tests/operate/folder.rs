@@ -2,8 +2,9 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -100,6 +101,18 @@ impl Folder {
     #[track_caller]
     pub(crate) fn status(&self, name: &str) -> Value {
         serde_json::from_str(&self.allcores(&["status", name, "--json"]).code(0).out).unwrap()
+    }
+
+    /// What happens to an app from now on: lines of JSON, as they come over its control socket.
+    pub(crate) fn events(&self, name: &str) -> impl Iterator<Item = String> {
+        let mut stream =
+            UnixStream::connect(self.path().join("run").join(name).join("control.sock")).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream.write_all(b"GET /v1/events HTTP/1.1\r\nhost: app\r\n\r\n").unwrap();
+        let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
+        // From the end of the answer's head on, everything is told.
+        assert!(lines.any(|line| line.is_empty()), "there was no answer");
+        lines.filter(|line| line.starts_with('{'))
     }
 
     /// The log of an app in the background.

@@ -1,10 +1,10 @@
 //! What systemd is told, over a real NOTIFY_SOCKET; and the units that are written for it, looked at by itself.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, IoSliceMut, Write as _};
+use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -135,12 +135,7 @@ fn a_reload_that_is_refused_is_over_at_once_and_all_are_told_why() {
     let mut command = folder.command(&["run", "--config", "allcores.toml"]);
     let app = Process::spawn(command.env("NOTIFY_SOCKET", manager.path())).unwrap();
     manager.hear("READY=1");
-    let mut events = UnixStream::connect(folder.path().join("run/web/control.sock")).unwrap();
-    events.set_read_timeout(Some(LONG)).unwrap();
-    events.write_all(b"GET /v1/events HTTP/1.1\r\nhost: web\r\n\r\n").unwrap();
-    let mut events = BufReader::new(events).lines().map(Result::unwrap);
-    // From the end of the head on, everything is told.
-    assert!(events.any(|line| line.is_empty()));
+    let mut events = folder.events("web");
 
     folder.write("allcores.toml", &config.replace("workers", "wokers"));
     let before = monotonic();
