@@ -245,6 +245,11 @@ fn not_running(app: &AppFolder, tried: &str) -> Failure {
         return Failure::new(ExitCode::NotRunning, anyhow!("{text}: {}", readable::list(&left.pids())))
             .next(format!("end them: allcores stop {name}"));
     }
+    if app.is_running() {
+        let text = format!("{tried} {name}: {} has its name, and does not listen", holder_of(app));
+        return Failure::new(ExitCode::NotRunning, anyhow!(text))
+            .next("wait a moment: it is about to, or ends what a killed primary has left; `allcores ls` shows which apps run");
+    }
     // Where the state folder can't be used, that is not what was asked for.
     let record = StateFolder::from_env().and_then(|state| state.record(name)).ok().flatten();
     match record {
@@ -253,6 +258,11 @@ fn not_running(app: &AppFolder, tried: &str) -> Failure {
         None => Failure::new(ExitCode::NotRunning, anyhow!("{tried} {name}: no app of this name is running"))
             .next("`allcores ls` lists the apps that are"),
     }
+}
+
+/// Who has an app's name.
+fn holder_of(app: &AppFolder) -> String {
+    app.holder().map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
 }
 
 /// Says that an app is there and gives no answer.

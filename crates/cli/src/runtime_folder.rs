@@ -205,12 +205,12 @@ impl AppFolder {
         self.path.join("control.sock")
     }
 
-    /// Takes the name for this process.
+    /// Takes the name for this process, as what is tried needs it.
     ///
     /// # Errors
     ///
     /// [`ExitCode::NameInUse`] if another primary has it, [`ExitCode::RuntimeFolder`] if the folder can't be used.
-    pub(crate) fn claim(&self) -> Result<Claim, Failure> {
+    pub(crate) fn claim(&self, tried: &str) -> Result<Claim, Failure> {
         let length = self.socket().as_os_str().len();
         if length > MAX_SOCKET_PATH {
             return Err(unusable(anyhow!(
@@ -220,7 +220,7 @@ impl AppFolder {
             )));
         }
         Claim::new(&self.path, &self.socket()).map_err(|error| match error {
-            ClaimError::Held { pid } => self.in_use(pid),
+            ClaimError::Held { pid } => self.in_use(tried, pid),
             ClaimError::Foreign { owner } => {
                 let (name, path) = (&self.name, self.path.display());
                 let own = rustix::process::geteuid().as_raw();
@@ -253,10 +253,10 @@ impl AppFolder {
     }
 
     /// Says that the name is taken.
-    pub(crate) fn in_use(&self, pid: Option<u32>) -> Failure {
+    pub(crate) fn in_use(&self, tried: &str, pid: Option<u32>) -> Failure {
         let name = &self.name;
         let holder = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
-        Failure::new(ExitCode::NameInUse, anyhow!("start {name}: {holder} already runs an app of this name")).next(
+        Failure::new(ExitCode::NameInUse, anyhow!("{tried} {name}: {holder} already runs an app of this name")).next(
             format!("choose another name (--name), or look at it (allcores status {name}) or stop it (allcores stop {name})"),
         )
     }

@@ -60,7 +60,7 @@ pub(super) async fn execute(args: &StartArgs, matches: &ArgMatches) -> Result<Ex
 async fn runs_already(folder: &AppFolder, may_run: bool, args: &StartArgs) -> Result<(), Failure> {
     let name = folder.name();
     if !may_run {
-        return Err(folder.in_use(folder.holder()));
+        return Err(folder.in_use("start", folder.holder()));
     }
     if let Some(wanted) = &args.env_name {
         runs_in(folder, wanted).await?;

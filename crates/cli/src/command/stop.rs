@@ -56,37 +56,69 @@ pub(super) async fn execute(args: &StopArgs) -> Result<ExitCode, Failure> {
 
 /// Stops an app. Done when the kernel has let go of the primary's lock.
 pub(super) async fn stop(folder: &AppFolder, now: bool, patience: Duration) -> Result<ExitCode, Failure> {
-    let lock = match folder.look() {
-        Presence::Free => return Err(not_running(folder, "stop")),
-        Presence::Left(_) => {
-            let was_left = end_left(folder, now, patience).await?;
-            return if was_left { Ok(ExitCode::Success) } else { Err(not_running(folder, "stop")) };
-        }
-        Presence::Held { lock } => lock,
-    };
-    let started = Instant::now();
-    let name = folder.name();
-    // Taken first: by its end it is too late.
-    let life = match lock {
-        Some(lock) => Life::Lock(lock),
-        None => Life::Process(process_of(folder).await?),
-    };
-    ask(folder, now).await?;
-    match timeout(patience.saturating_sub(started.elapsed()), gone(life)?).await {
-        Ok(result) => {
-            result
-                .context("the thread that waits for the end died")?
-                .context("wait for the end of the primary")?;
-            say(&format!("{name}: stopped\n"))
-        }
-        Err(_) => Err(not_gone(name, now, patience)),
+    let (name, started) = (folder.name(), Instant::now());
+    let mut is_anothers = false;
+    loop {
+        let rest = patience.saturating_sub(started.elapsed());
+        let life = match folder.look() {
+            Presence::Free if is_anothers => return say(&format!("{name}: it has gone meanwhile\n")),
+            Presence::Free => return Err(not_running(folder, "stop")),
+            Presence::Left(_) => match end(folder, now, rest).await? {
+                Left::Ended => return Ok(ExitCode::Success),
+                Left::Nobody if is_anothers => continue,
+                Left::Nobody => return Err(not_running(folder, "stop")),
+                Left::ToAnother => None,
+            },
+            Presence::Held { lock } => {
+                // Taken first: by its end it is too late.
+                let life = match lock {
+                    Some(lock) => Life::Lock(lock),
+                    None => Life::Process(process_of(folder).await?),
+                };
+                ask(folder, now).await?.then_some(life)
+            }
+        };
+        let Some(life) = life else {
+            // Its name is had by who is about to listen, or who ends what a killed one has left.
+            if rest.is_zero() {
+                return Err(not_heard(folder, patience));
+            }
+            is_anothers = true;
+            sleep(PAUSE).await;
+            continue;
+        };
+        return match timeout(patience.saturating_sub(started.elapsed()), gone(life)?).await {
+            Ok(result) => {
+                result
+                    .context("the thread that waits for the end died")?
+                    .context("wait for the end of the primary")?;
+                say(&format!("{name}: stopped\n"))
+            }
+            Err(_) => Err(not_gone(name, now, patience)),
+        };
     }
 }
 
-/// Ends what a killed primary has left, and clears up in its place; says whether there was anybody to end.
+/// What became of that which a killed primary has left.
+enum Left {
+    Ended,
+    /// There was nothing.
+    Nobody,
+    /// Somebody else has the name by now: who ends it, too, or starts the app.
+    ToAnother,
+}
+
+/// Ends what a killed primary has left, and clears up in its place; says whether it was this that has ended anybody.
 pub(super) async fn end_left(folder: &AppFolder, now: bool, patience: Duration) -> Result<bool, Failure> {
+    Ok(matches!(end(folder, now, patience).await?, Left::Ended))
+}
+
+async fn end(folder: &AppFolder, now: bool, patience: Duration) -> Result<Left, Failure> {
     // With the name in hand, so that none of it is a new primary's.
-    let claim = folder.claim()?;
+    let claim = match folder.claim("stop") {
+        Err(failure) if failure.code() == ExitCode::NameInUse => return Ok(Left::ToAnother),
+        claim => claim?,
+    };
     let mark = claim.mark().context("look at the lock of the primary that was killed")?;
     let (signal, patience) =
         if now { (Signal::KILL, patience) } else { (Signal::TERM, patience.min(COURTESY)) };
@@ -103,10 +135,11 @@ pub(super) async fn end_left(folder: &AppFolder, now: bool, patience: Duration) 
             .next("see what the kernel keeps them for: /proc/PID/stack"));
     }
     claim.clear();
-    if !pids.is_empty() {
-        say(&format!("{name}: it was killed; what it had left is ended: {}\n", readable::list(&pids)))?;
+    if pids.is_empty() {
+        return Ok(Left::Nobody);
     }
-    Ok(!pids.is_empty())
+    say(&format!("{name}: it was killed; what it had left is ended: {}\n", readable::list(&pids)))?;
+    Ok(Left::Ended)
 }
 
 /// What lasts as long as a primary.
@@ -125,17 +158,14 @@ async fn process_of(folder: &AppFolder) -> Result<OwnedFd, Failure> {
     process.map_err(Failure::from)
 }
 
-async fn ask(folder: &AppFolder, now: bool) -> Result<(), Failure> {
-    let (begin, mut broken) = (Instant::now(), 0);
+/// Asks it to stop; false if nobody listens.
+async fn ask(folder: &AppFolder, now: bool) -> Result<bool, Failure> {
+    let mut broken = 0;
     while broken < ATTEMPTS {
         match timeout(ANSWER_PATIENCE, Client::new(folder).stop(now)).await {
-            Ok(Ok(())) => return Ok(()),
+            Ok(Ok(())) => return Ok(true),
             // It has gone faster than it answered.
-            Ok(Err(RequestError::NotRunning)) if broken > 0 => return Ok(()),
-            // It has its name, and is about to listen.
-            Ok(Err(RequestError::NotRunning)) if begin.elapsed() < ANSWER_PATIENCE && folder.is_running() => {
-                sleep(PAUSE).await;
-            }
+            Ok(Err(RequestError::NotRunning)) => return Ok(broken > 0),
             // Either it has gone, or an upgrade has ended the connection, perhaps before it was heard. To stop twice does no harm.
             Ok(Err(RequestError::Broken(_))) => {
                 broken += 1;
@@ -146,7 +176,7 @@ async fn ask(folder: &AppFolder, now: bool) -> Result<(), Failure> {
         }
     }
     // Whether it goes, the lock tells.
-    Ok(())
+    Ok(true)
 }
 
 /// Waits on a thread of its own, which may outlast this command's patience and ends with the program.
@@ -170,6 +200,14 @@ fn wait_for_end(process: &OwnedFd) -> io::Result<()> {
             result => return Ok(result.map(drop)?),
         }
     }
+}
+
+fn not_heard(folder: &AppFolder, patience: Duration) -> Failure {
+    let (name, patience) = (folder.name(), readable::duration(patience));
+    let holder = super::holder_of(folder);
+    let text =
+        format!("stop {name}: {holder} has its name, and neither listens nor has gone after {patience}");
+    Failure::from(anyhow!(text)).next("wait longer (--timeout), or see what it does")
 }
 
 fn not_gone(name: &AppName, now: bool, patience: Duration) -> Failure {

@@ -81,7 +81,7 @@ fn a_folder_in_public_must_be_0700_and_no_link() {
 #[test]
 fn a_socket_path_that_is_too_long_is_explained() {
     let folder = RuntimeFolder { path: PathBuf::from("/").join("x".repeat(120)), is_in_public: false };
-    let failure = folder.app(&web()).claim().unwrap_err();
+    let failure = folder.app(&web()).claim("start").unwrap_err();
     assert_eq!(failure.code(), ExitCode::RuntimeFolder);
     assert!(failure.to_string().contains("107"), "{failure}");
 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::MetadataExt as _;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use allcores_testing::address::unused;
@@ -470,6 +471,45 @@ fn what_a_killed_primary_left_is_listed_and_ended_by_stop_and_delete() {
         nothing_is_left(&app);
         has(&text(&["stop", app.name()], 5), &["no app of this name is running"]);
     }
+}
+
+/// How a command about an app ended, and all that it said.
+fn said(app: &RunningApp, words: &[&str]) -> (Option<i32>, String) {
+    let run = app.run(words).unwrap();
+    (run.status.code(), String::from_utf8_lossy(&[run.stdout, run.stderr].concat()).into_owned())
+}
+
+#[test]
+fn who_is_to_stop_what_another_ends_already_waits_for_that() {
+    let address = unused();
+    let script =
+        format!("trap '' TERM; '{}' '{}' & wait", python().to_str().unwrap(), bad("hang.py").display());
+    let app = at(app(["sh", "-c", &script]), address).workers(1).start().unwrap();
+    ready(&app, 1);
+    app.signal(Signal::KILL).unwrap();
+    app.wait(LONG).unwrap();
+    let orphan = server_at(address);
+    let lock = app.runtime_folder().join(app.name()).join("lock");
+    let holder = || fs::read_to_string(&lock).unwrap();
+    let killed = holder();
+    let (first, second, status) = thread::scope(|scope| {
+        let first = scope.spawn(|| said(&app, &["stop", app.name()]));
+        let deadline = Instant::now() + LONG;
+        while holder() == killed {
+            assert!(Instant::now() < deadline, "nobody has taken the name");
+        }
+        // It has five seconds to go by SIGTERM, which it ignores.
+        let status = said(&app, &["status", app.name()]);
+        let second = said(&app, &["stop", app.name()]);
+        (first.join().unwrap(), second, status)
+    });
+    assert_eq!(first.0, Some(0), "{first:?}");
+    has(&first.1, &["it was killed; what it had left is ended: ", &orphan.to_string()]);
+    assert_eq!(second, (Some(0), format!("{}: it has gone meanwhile\n", app.name())));
+    assert_eq!(status.0, Some(5), "{status:?}");
+    has(&status.1, &["has its name, and does not listen"]);
+    assert!(ends(orphan), "{orphan} has survived");
+    nothing_is_left(&app);
 }
 
 #[test]
