@@ -100,8 +100,10 @@ impl Claim {
                 }
                 return Err(ClaimError::Held { pid: None });
             }
-            lock.set_len(0)?;
-            write!(lock, "{}", process::id())?;
+            // It is never empty on the way: then nobody would look for what a killed primary has left.
+            let own = process::id().to_string();
+            lock.write_all(own.as_bytes())?;
+            lock.set_len(own.len() as u64)?;
             let (folder, socket) = (folder.to_path_buf(), socket.to_path_buf());
             return Ok(Self { folder, socket, is_left, is_old: false, lock });
         }

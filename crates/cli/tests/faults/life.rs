@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -508,6 +509,25 @@ fn who_is_to_stop_what_another_ends_already_waits_for_that() {
     assert_eq!(second, (Some(0), format!("{}: it has gone meanwhile\n", app.name())));
     assert_eq!(status.0, Some(5), "{status:?}");
     has(&status.1, &["has its name, and does not listen"]);
+    assert!(ends(orphan), "{orphan} has survived");
+    nothing_is_left(&app);
+}
+
+#[test]
+fn what_a_killed_primary_left_is_still_found_when_the_next_one_has_no_room_to_write() {
+    let address = unused();
+    let app = behind_a_shell(address).workers(1).start().unwrap();
+    ready(&app, 1);
+    app.signal(Signal::KILL).unwrap();
+    app.wait(LONG).unwrap();
+    let orphan = server_at(address);
+    // The kernel kills who writes more to a file than it may: here, anything.
+    let limited = ["sh", "-c", "ulimit -f 0; exec \"$@\"", "sh"];
+    let next = behind_a_shell(address).again(&app).wrapper(limited).start().unwrap();
+    assert_eq!(next.wait(LONG).unwrap().signal(), Some(Signal::XFSZ.as_raw()), "{:#?}", next.lines());
+    let (code, text) = said(&app, &["stop", app.name()]);
+    assert_eq!(code, Some(0), "{text}");
+    has(&text, &["it was killed; what it had left is ended: ", &orphan.to_string()]);
     assert!(ends(orphan), "{orphan} has survived");
     nothing_is_left(&app);
 }
