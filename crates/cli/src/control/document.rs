@@ -19,6 +19,8 @@ pub(super) struct About {
     pub(super) query: Option<Query>,
     pub(super) body: Option<Body>,
     pub(super) answer: Answer,
+    /// Another status with an answer of the same shape, and what it says.
+    pub(super) or: Option<(u16, &'static str)>,
     /// Further statuses, all of which carry an error.
     pub(super) errors: &'static [u16],
 }
@@ -91,6 +93,9 @@ fn operation(about: About, read: &mut SchemaGenerator, written: &mut SchemaGener
         Answer::Anything => (200, json!({"application/json": {}})),
     };
     let mut responses = Map::new();
+    if let Some((status, description)) = about.or {
+        responses.insert(status.to_string(), json!({"description": description, "content": &success}));
+    }
     responses.insert(status.to_string(), json!({"description": "Done.", "content": success}));
     // Whoever is not the app's user gets 403 whatever is asked.
     for status in about.errors.iter().chain([&403]) {

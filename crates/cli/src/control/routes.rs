@@ -50,7 +50,8 @@ struct Route<C> {
 
 impl<C> Route<C> {
     fn get(path: &'static str, summary: &'static str, answer: Answer, handler: MethodRouter<C>) -> Self {
-        let about = About { method: "get", path, summary, query: None, body: None, answer, errors: &[] };
+        let about =
+            About { method: "get", path, summary, query: None, body: None, answer, or: None, errors: &[] };
         Self { about, handler }
     }
 
@@ -61,6 +62,11 @@ impl<C> Route<C> {
 
     fn taking<T: JsonSchema>(mut self, is_required: bool) -> Self {
         self.about.body = Some(document::Body { schema: of::<T>, is_required });
+        self
+    }
+
+    fn or(mut self, status: u16, description: &'static str) -> Self {
+        self.about.or = Some((status, description));
         self
     }
 
@@ -88,6 +94,7 @@ fn table<C: Control>() -> Vec<Route<C>> {
             Json(200, of::<ReadyView>),
             get(ready::<C>),
         )
+        .or(503, "No worker is ready.")
         .failing(&[409]),
         Route::get("/v1/status", "How the app is doing", Json(200, of::<StatusView>), get(status::<C>))
             .failing(&[409]),
