@@ -7,12 +7,13 @@ mod trial;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, Resource, getrlimit};
 use serde::Serialize;
 
 use crate::runtime_folder::RuntimeFolder;
+use crate::settings::find_program;
 use trial::{Trial, Way};
 
 /// How much a finding matters.
@@ -223,9 +224,9 @@ fn memory() -> Finding {
 
 fn of_command(command: &[OsString], trial: &Trial) -> Finding {
     let what = "command";
-    let shown = command[0].to_string_lossy();
-    if let Err(why) = find(&command[0]) {
-        return Finding::bad(what, format!("{shown}: {why}"), "give its full path, or check the spelling");
+    let path = std::env::var_os("PATH");
+    if let Err(why) = find_program(&command[0], Path::new(""), path.as_deref()) {
+        return Finding::bad(what, why, "give its full path, or check the spelling");
     }
     if allcores::primary::is_offered_channel(command) {
         return Finding::good(
@@ -242,20 +243,6 @@ fn of_command(command: &[OsString], trial: &Trial) -> Finding {
             "if it takes sockets by LISTEN_FDS, name its address: --listen",
         ),
     }
-}
-
-/// Where a program is.
-fn find(program: &OsString) -> Result<PathBuf, &'static str> {
-    let path = Path::new(program);
-    let may_run =
-        |path: &Path| path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok();
-    if path.components().count() > 1 {
-        let found = if path.exists() { "it can't be executed" } else { "there is no such file" };
-        return may_run(path).then(|| path.to_owned()).ok_or(found);
-    }
-    let folders = std::env::var_os("PATH").unwrap_or_default();
-    let mut candidates = std::env::split_paths(&folders).map(|folder| folder.join(path));
-    candidates.find(|candidate| may_run(candidate)).ok_or("it is in no folder of PATH")
 }
 
 fn number(path: &str) -> Option<u32> {

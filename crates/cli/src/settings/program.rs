@@ -24,7 +24,7 @@ const UNIT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 /// It is not there, or can't be executed.
 pub(crate) fn check_program(app: &App) -> Result<PathBuf, Failure> {
     let path = environment::path(&app.options).or_else(|| std::env::var_os("PATH"));
-    find(app, path.as_deref()).map_err(|reason| refuse(app, reason))
+    of_app(app, path.as_deref()).map_err(|reason| refuse(app, reason))
 }
 
 /// Which PATH a unit needs, so that an app's program is found in it: none where it is found anyway. What is found from here
@@ -35,7 +35,7 @@ pub(crate) fn check_program(app: &App) -> Result<PathBuf, Failure> {
 /// It is not there, or can't be executed.
 pub(crate) fn unit_path(app: &App) -> Result<Option<String>, Failure> {
     let found = check_program(app)?;
-    if environment::path(&app.options).is_some() || find(app, Some(UNIT_PATH.as_ref())).is_ok() {
+    if environment::path(&app.options).is_some() || of_app(app, Some(UNIT_PATH.as_ref())).is_ok() {
         return Ok(None);
     }
     Ok(found.parent().map(|folder| format!("{}:{UNIT_PATH}", folder.display())))
@@ -48,17 +48,27 @@ fn refuse(app: &App, reason: String) -> Failure {
     )
 }
 
-fn find(app: &App, path: Option<&OsStr>) -> Result<PathBuf, String> {
+fn of_app(app: &App, path: Option<&OsStr>) -> Result<PathBuf, String> {
     let program = app.command.first().map(OsString::as_os_str).unwrap_or_default();
     let folder = app.options.cwd.as_deref().unwrap_or(Path::new(""));
-    if program.as_bytes().contains(&b'/') {
+    match find_program(program, folder, path) {
+        // What is wrong then is the folder, and said of it.
+        Err(_) if is_path(program) && app.options.cwd.is_some() && !folder.is_dir() => {
+            Ok(folder.join(program))
+        }
+        found => found,
+    }
+}
+
+/// Finds a program as who starts it in this folder does, with this PATH or without one.
+///
+/// # Errors
+///
+/// It is not there, or can't be executed; in words.
+pub(crate) fn find_program(program: &OsStr, folder: &Path, path: Option<&OsStr>) -> Result<PathBuf, String> {
+    if is_path(program) {
         let file = folder.join(program);
-        return match may_run(&file) {
-            Ok(()) => Ok(file),
-            // What is wrong then is the folder, and said of it.
-            Err(_) if app.options.cwd.is_some() && !folder.is_dir() => Ok(file),
-            Err(error) => Err(format!("{}: {error}", file.display())),
-        };
+        return may_run(&file).map(|()| file.clone()).map_err(|error| format!("{}: {error}", file.display()));
     }
     let mut denied = None;
     for entry in std::env::split_paths(path.unwrap_or(OsStr::new(DEFAULT_PATH))) {
@@ -70,6 +80,11 @@ fn find(app: &App, path: Option<&OsStr>) -> Result<PathBuf, String> {
         }
     }
     Err(denied.unwrap_or_else(|| format!("{} is in no folder of PATH", program.display())))
+}
+
+/// Whether a word leads to a program by itself.
+fn is_path(program: &OsStr) -> bool {
+    program.as_bytes().contains(&b'/')
 }
 
 /// Whether a file exists and may be executed.

@@ -1,6 +1,6 @@
 //! That each option reaches the engine's settings as it was meant.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use allcores::Signal;
 use allcores::primary::{Health, HealthCheck, Output, Policy, PoolSettings, Settings, Upkeep};
 use clap::Parser as _;
 
-use super::{of_app, of_demo};
+use super::{find_program, of_app, of_demo};
 use crate::args::{Cli, Command};
 use crate::config::{App, Layer, Places};
 use crate::exit_code::ExitCode;
@@ -166,4 +166,14 @@ fn the_demo_runs_this_program_again() {
     let settings = of_demo(&args).unwrap();
     assert_eq!((settings.name.as_str(), settings.pool.workers), ("demo", 2));
     assert_eq!(settings.command[1..], ["demo-worker", "0.0.0.0:8090"]);
+}
+
+#[test]
+fn a_program_is_found_without_a_path_too() {
+    let found = |program: &str, path: Option<&str>| {
+        find_program(program.as_ref(), Path::new(""), path.map(AsRef::as_ref))
+    };
+    assert!(found("sh", None).unwrap().is_absolute());
+    assert_eq!(found("sh", Some("/no/such")).unwrap_err(), "sh is in no folder of PATH");
+    assert!(found("/no/sh", None).unwrap_err().starts_with("/no/sh: No such file"));
 }
