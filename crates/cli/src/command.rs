@@ -24,6 +24,7 @@ mod upgrade;
 
 use std::future::Future;
 use std::io::{self, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::time::{Duration, SystemTime};
 
@@ -278,8 +279,30 @@ fn unresponsive(app: &AppFolder, tried: &str, patience: Duration) -> Failure {
     }
 }
 
+/// An address that a client can be given: all interfaces are no address to connect to.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
 /// How long ago a time of a status was.
 fn ago(time: &str) -> Option<Duration> {
     let time = humantime::parse_rfc3339(time).ok()?;
     Some(SystemTime::now().duration_since(time).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn clients_are_given_an_address_to_connect_to() {
+        for (listened, shown) in
+            [("0.0.0.0:80", "127.0.0.1:80"), ("[::]:80", "[::1]:80"), ("10.0.0.7:80", "10.0.0.7:80")]
+        {
+            assert_eq!(super::reachable(listened.parse().unwrap()).to_string(), shown);
+        }
+    }
 }

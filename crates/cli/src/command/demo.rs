@@ -1,7 +1,6 @@
 //! `allcores demo`: a small web server on every core, and what to try with it.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-
+use super::reachable;
 use crate::app::{self, Begin, Source};
 use crate::args::DemoArgs;
 use crate::exit_code::ExitCode;
@@ -33,26 +32,4 @@ the demo answers on http://{address}/ - open it, or try:
         welcome: Some(welcome),
     })
     .await
-}
-
-/// An address that a client can be given: all interfaces are no address to connect to.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn clients_are_given_an_address_to_connect_to() {
-        for (listened, shown) in
-            [("0.0.0.0:80", "127.0.0.1:80"), ("[::]:80", "[::1]:80"), ("10.0.0.7:80", "10.0.0.7:80")]
-        {
-            assert_eq!(super::reachable(listened.parse().unwrap()).to_string(), shown);
-        }
-    }
 }

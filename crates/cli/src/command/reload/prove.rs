@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use crate::command::reachable;
 use crate::failure::Failure;
 use crate::view::StatusView;
 
@@ -75,10 +76,11 @@ impl Proof {
     ///
     /// The app listens on no TCP address, or the path is none.
     pub(super) fn begin(status: &StatusView, path: &str) -> Result<Self, Failure> {
-        let address = status.listening.iter().find_map(|text| reachable(text)).ok_or_else(|| {
-            Failure::from(anyhow!("reload {}: --prove: it listens on no TCP address", status.name))
-                .next("reload it without --prove")
-        })?;
+        let address =
+            status.listening.iter().find_map(|text| text.parse().ok()).map(reachable).ok_or_else(|| {
+                Failure::from(anyhow!("reload {}: --prove: it listens on no TCP address", status.name))
+                    .next("reload it without --prove")
+            })?;
         let uri: Uri = path
             .parse()
             .with_context(|| format!("--prove-path {path}"))
@@ -133,17 +135,6 @@ impl fmt::Display for Proven {
         }
         Ok(())
     }
-}
-
-/// Where an address that is listened on can be reached from here.
-fn reachable(listening: &str) -> Option<SocketAddr> {
-    let mut address: SocketAddr = listening.parse().ok()?;
-    match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-        _ => {}
-    }
-    Some(address)
 }
 
 async fn ask_on(address: SocketAddr, uri: Uri, tally: Arc<Tally>) {
