@@ -32,24 +32,30 @@ impl FromStr for Target {
     }
 }
 
-/// Finds the apps that are meant, each once: the named ones in their order, whether they run or not, and for `all` those that
-/// run. `tried` is what is to be done to them.
+/// Which apps are all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum All {
+    Running,
+    /// Also those whose primary was killed and has left processes.
+    RunningOrLeft,
+}
+
+/// Finds the apps that are meant, each once: the named ones in their order, whether they run or not, and for `all` all of
+/// these. `tried` is what is to be done to them.
 ///
 /// # Errors
 ///
 /// The runtime folder can't be used; or all are meant, and none runs.
-pub(crate) fn folders(tried: &str, targets: &[Target]) -> Result<Vec<AppFolder>, Failure> {
+pub(crate) fn folders(tried: &str, targets: &[Target], all: All) -> Result<Vec<AppFolder>, Failure> {
     let runtime = RuntimeFolder::from_env()?;
     let mut found: Vec<AppFolder> = Vec::new();
     for target in targets {
         let meant = match target {
             Target::App(name) => vec![runtime.find(name)?],
             Target::All => {
-                // To stop all is to end, too, what killed ones have left.
                 let is_meant = |folder: &AppFolder| match folder.look() {
                     Presence::Held { .. } => true,
-                    // To stop all is to end, too, what killed ones have left.
-                    Presence::Left(left) => tried == "stop" && !left.is_empty(),
+                    Presence::Left(left) => all == All::RunningOrLeft && !left.is_empty(),
                     Presence::Free => false,
                 };
                 let running: Vec<_> = runtime.apps()?.into_iter().filter(is_meant).collect();

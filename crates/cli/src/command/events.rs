@@ -11,7 +11,7 @@ use crate::client::Client;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::runtime_folder::AppFolder;
-use crate::target;
+use crate::target::{self, All};
 
 /// How often it is seen whether anybody still reads, while nothing happens.
 const LOOK: Duration = Duration::from_secs(1);
@@ -19,7 +19,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Prints events of all apps in the order in which they come, until the last app has gone, or who reads them.
 pub(super) async fn execute(args: &EventsArgs) -> Result<ExitCode, Failure> {
     let (tell, mut told) = mpsc::channel(64);
-    for folder in target::folders("events of", &args.names)? {
+    for folder in target::folders("events of", &args.names, All::Running)? {
         tokio::spawn(follow(folder, args.output, tell.clone()));
     }
     drop(tell);

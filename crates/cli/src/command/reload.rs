@@ -18,7 +18,7 @@ use crate::failure::Failure;
 use crate::readable;
 use crate::runtime_folder::AppFolder;
 use crate::settings::AppName;
-use crate::target;
+use crate::target::{self, All};
 use crate::view::{EndedView, FailureView, FaultView, ReloadNewsView, ReloadView, StatusView};
 
 use progress::Progress;
@@ -43,7 +43,7 @@ impl Wish<'_> {
 
 /// Reloads the apps, one after another: each when the one before it serves.
 pub(super) async fn execute(args: &ReloadArgs) -> Result<ExitCode, Failure> {
-    let folders = target::folders("reload", &args.names)?;
+    let folders = target::folders("reload", &args.names, All::Running)?;
     let for_one = [(!args.command.is_empty(), "a command is"), (args.json, "--json is")];
     if let (true, Some((_, what))) = (folders.len() > 1, for_one.iter().find(|(is_given, _)| *is_given)) {
         return Err(Failure::usage(anyhow!("reload: {what} for one app, and here are {}", folders.len()))

@@ -3,7 +3,8 @@
 use anyhow::anyhow;
 
 use super::reload::{self, Wish};
-use super::{start, stop};
+use super::start::{Outcome, start_each};
+use super::stop;
 use crate::args::RestartArgs;
 use crate::background;
 use crate::exit_code::ExitCode;
@@ -12,12 +13,12 @@ use crate::runtime_folder::AppFolder;
 use crate::screen::Parting;
 use crate::settings::AppName;
 use crate::state_folder::StateFolder;
-use crate::target;
+use crate::target::{self, All};
 
 /// Restarts the apps, each when the one before it is done.
 pub(super) async fn execute(args: &RestartArgs) -> Result<ExitCode, Failure> {
     let mut failures = Vec::new();
-    for folder in target::folders("restart", &args.names)? {
+    for folder in target::folders("restart", &args.names, All::Running)? {
         let done = match args.hard {
             true => hard(&folder, args).await,
             // A reload by another name; who typed that one is not told of the other.
@@ -50,7 +51,9 @@ async fn hard(folder: &AppFolder, args: &RestartArgs) -> Result<(), Failure> {
         // By now it may have been deleted, or a reload has given it something.
         record = state.record(name)?.ok_or_else(|| deleted(name))?;
     }
-    Failure::of_all(start::start_all(vec![record], &state, args.timeout).await?).map(drop)
+    let Outcome { running, mut failed } = start_each(vec![(record, None)], &state, args.timeout).await?;
+    failed.extend(running.iter().map(|folder| folder.in_use("restart", folder.holder())));
+    Failure::of_all(failed).map(drop)
 }
 
 fn deleted(name: &AppName) -> Failure {

@@ -1,19 +1,15 @@
 //! `allcores save` and `allcores resurrect`: the list of apps that are to run after the machine has been started again.
 
-use std::time::Duration;
+use anyhow::anyhow;
 
-use anyhow::{Context as _, anyhow};
-use tokio::task::JoinSet;
-
+use super::start::{Outcome, start_each};
 use super::{ANSWER_PATIENCE, ask, say};
 use crate::args::{ResurrectArgs, SaveArgs};
-use crate::background::{self, Started};
 use crate::client::Client;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::readable;
 use crate::runtime_folder::{AppFolder, RuntimeFolder};
-use crate::settings::AppName;
 use crate::state_folder::{SavedApp, SavedList, StateFolder};
 
 /// Saves how the apps in the background were started.
@@ -57,47 +53,14 @@ async fn workers(folder: &AppFolder) -> Result<Option<u16>, Failure> {
 
 /// Starts what was saved and does not run.
 pub(super) async fn resurrect(args: &ResurrectArgs) -> Result<ExitCode, Failure> {
-    let (state, runtime) = (StateFolder::from_env()?, RuntimeFolder::from_env()?);
+    let state = StateFolder::from_env()?;
     let Some(list) = state.saved()? else {
         return Err(Failure::from(anyhow!("resurrect: no list was saved")).next("save one: allcores save"));
     };
-    let (mut rising, mut failures) = (JoinSet::new(), Vec::new());
-    for app in list.apps {
-        let folder = runtime.find(app.record.name())?;
-        if folder.is_running() {
-            say(&runs_already(folder.name()))?;
-        } else {
-            let (state, patience) = (state.clone(), args.timeout);
-            rising.spawn(async move { raise(&app, &folder, &state, patience).await });
-        }
+    let apps = list.apps.into_iter().map(|app| (app.record, app.workers)).collect();
+    let Outcome { running, failed } = start_each(apps, &state, args.timeout).await?;
+    for folder in running {
+        say(&format!("{}: runs already\n", folder.name()))?;
     }
-    while let Some(raised) = rising.join_next().await {
-        match raised.context("start an app")? {
-            Ok(text) => drop(say(&text)?),
-            Err(failure) => failures.push(failure),
-        }
-    }
-    Failure::of_all(failures)
-}
-
-/// Starts an app with as many workers as it had; says how it did.
-async fn raise(
-    app: &SavedApp,
-    folder: &AppFolder,
-    state: &StateFolder,
-    patience: Duration,
-) -> Result<String, Failure> {
-    let name = app.record.name();
-    match background::start(&app.record, app.workers, state, patience).await {
-        Ok(Started { pid, status }) => Ok(format!("{name}: {status} (pid {pid})\n")),
-        // Somebody else has started it meanwhile.
-        Err(failure) if failure.code() == ExitCode::NameInUse && folder.is_running() => {
-            Ok(runs_already(name))
-        }
-        Err(failure) => Err(failure),
-    }
-}
-
-fn runs_already(name: &AppName) -> String {
-    format!("{name}: runs already\n")
+    Failure::of_all(failed)
 }

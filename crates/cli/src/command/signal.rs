@@ -10,14 +10,14 @@ use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::readable;
 use crate::runtime_folder::{AppFolder, RuntimeFolder};
-use crate::target;
+use crate::target::{self, All};
 use crate::view::{MessageView, ReachedView, SignalView, WorkerRefView};
 
 /// Sends a signal to the workers of each app.
 pub(super) async fn signal(args: &SignalArgs) -> Result<ExitCode, Failure> {
     let wish = SignalView { signal: args.signal.to_string(), slot: args.slot };
     let mut failures = Vec::new();
-    for folder in target::folders("signal", &args.names)? {
+    for folder in target::folders("signal", &args.names, All::Running)? {
         let asked = ask(&folder, "signal", ANSWER_PATIENCE, Client::new(&folder).signal(&wish)).await;
         let told = asked.and_then(|reached| tell(&folder, &format!("{} sent to", args.signal), &reached));
         failures.extend(told.err());

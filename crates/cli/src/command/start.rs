@@ -31,28 +31,15 @@ struct Launch {
 pub(super) async fn execute(args: &StartArgs, matches: &ArgMatches) -> Result<ExitCode, Failure> {
     let state = StateFolder::from_env()?;
     let launches = launches(args, matches, &state)?;
-    let (mut starting, mut failures) = (Vec::new(), Vec::new());
-    let runtime = RuntimeFolder::from_env()?;
-    for launch in launches {
-        let folder = runtime.find(launch.record.name())?;
-        if folder.is_running() {
-            failures.extend(runs_already(&folder, launch.may_run, args).await.err());
-        } else {
-            starting.push(launch);
-        }
+    let named = launches.iter().filter(|launch| launch.may_run);
+    let may_run: Vec<AppName> = named.map(|launch| launch.record.name().clone()).collect();
+    let apps = launches.into_iter().map(|launch| (launch.record, None)).collect();
+    let Outcome { running, failed } = start_each(apps, &state, args.timeout).await?;
+    let mut failures = Vec::new();
+    for folder in running {
+        failures.extend(runs_already(&folder, may_run.contains(folder.name()), args).await.err());
     }
-    let may_run: Vec<AppName> =
-        starting.iter().filter(|launch| launch.may_run).map(|launch| launch.record.name().clone()).collect();
-    let records = starting.into_iter().map(|launch| launch.record).collect();
-    for (name, failure) in start_each(records, &state, args.timeout).await? {
-        let folder = runtime.find(&name)?;
-        // Somebody else has started it meanwhile.
-        if failure.code() == ExitCode::NameInUse && folder.is_running() {
-            failures.extend(runs_already(&folder, may_run.contains(&name), args).await.err());
-        } else {
-            failures.push(failure);
-        }
-    }
+    failures.extend(failed);
     Failure::of_all(failures)
 }
 
@@ -91,37 +78,42 @@ async fn runs_in(folder: &AppFolder, wanted: &str) -> Result<(), Failure> {
     Err(Failure::new(ExitCode::NameInUse, anyhow!(text)).next(next))
 }
 
-/// Starts apps at once; says how each did, and returns why those did not that did not.
-pub(super) async fn start_all(
-    records: Vec<Record>,
-    state: &StateFolder,
-    patience: Duration,
-) -> Result<Vec<Failure>, Failure> {
-    let failed = start_each(records, state, patience).await?;
-    Ok(failed.into_iter().map(|(_, failure)| failure).collect())
+/// What became of apps that were to be started, besides those that were.
+pub(super) struct Outcome {
+    /// They ran already, or somebody else has started them meanwhile.
+    pub(super) running: Vec<AppFolder>,
+    pub(super) failed: Vec<Failure>,
 }
 
-/// The same, with the names of those that did not.
-async fn start_each(
-    records: Vec<Record>,
+/// Starts apps at once, with so many workers where that is not what is recorded; says of each that is ready that it is.
+pub(super) async fn start_each(
+    apps: Vec<(Record, Option<u16>)>,
     state: &StateFolder,
     patience: Duration,
-) -> Result<Vec<(AppName, Failure)>, Failure> {
-    let mut starting = JoinSet::new();
-    for record in records {
+) -> Result<Outcome, Failure> {
+    let (runtime, mut starting) = (RuntimeFolder::from_env()?, JoinSet::new());
+    let mut outcome = Outcome { running: Vec::new(), failed: Vec::new() };
+    for (record, workers) in apps {
+        let folder = runtime.find(record.name())?;
+        if folder.is_running() {
+            outcome.running.push(folder);
+            continue;
+        }
         let state = state.clone();
-        starting.spawn(async move { (background::start(&record, None, &state, patience).await, record) });
+        starting.spawn(async move { (background::start(&record, workers, &state, patience).await, folder) });
     }
-    let mut failures = Vec::new();
     while let Some(ended) = starting.join_next().await {
         match ended.context("start an app")? {
-            (Ok(Started { pid, status }), record) => {
-                say(&format!("{}: {status} (pid {pid})\n", record.name()))?;
+            (Ok(Started { pid, status }), folder) => {
+                say(&format!("{}: {status} (pid {pid})\n", folder.name()))?;
             }
-            (Err(failure), record) => failures.push((record.name().clone(), failure)),
+            (Err(failure), folder) if failure.code() == ExitCode::NameInUse && folder.is_running() => {
+                outcome.running.push(folder);
+            }
+            (Err(failure), _) => outcome.failed.push(failure),
         }
     }
-    Ok(failures)
+    Ok(outcome)
 }
 
 fn launches(args: &StartArgs, matches: &ArgMatches, state: &StateFolder) -> Result<Vec<Launch>, Failure> {

@@ -24,7 +24,7 @@ use crate::failure::Failure;
 use crate::readable;
 use crate::runtime_folder::{AppFolder, Presence, wait_until_free};
 use crate::settings::AppName;
-use crate::target;
+use crate::target::{self, All};
 
 /// How often it is asked whose connection breaks.
 const ATTEMPTS: usize = 3;
@@ -38,7 +38,7 @@ const COURTESY: Duration = Duration::from_secs(5);
 /// Stops the apps, all at once.
 pub(super) async fn execute(args: &StopArgs) -> Result<ExitCode, Failure> {
     let mut stopping = JoinSet::new();
-    for folder in target::folders("stop", &args.leaving.names)? {
+    for folder in target::folders("stop", &args.leaving.names, All::RunningOrLeft)? {
         let (now, background, timeout) = (args.now, args.background, args.leaving.timeout);
         stopping.spawn(async move {
             if background && !(folder.is_running() && super::is_background(&folder, "stop").await?) {
