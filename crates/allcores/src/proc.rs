@@ -1,14 +1,16 @@
 //! What `/proc` tells of processes and sockets.
 //!
-//! Everything here may be out of date when it returns; callers use it for pictures, names and counts, never to
-//! decide whom to signal.
+//! Everything here may be out of date when it returns. Who decides by it whom to signal holds the process first, and asks
+//! again: [`hold`].
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
+
+use rustix::process::{Pid, PidfdFlags};
 
 mod closed;
 mod diag;
@@ -118,6 +120,22 @@ pub(crate) fn sockets_of(pid: u32) -> impl Iterator<Item = (i32, u64)> {
         let link = fs::read_link(entry.path()).ok()?;
         Some((entry.file_name().to_str()?.parse().ok()?, inode_of_link(link.to_str()?)?))
     })
+}
+
+/// Takes hold of processes, so that they can't be mistaken for others that get their numbers later.
+///
+/// `find` is asked twice: what had a number the first time may have had another by when it was held.
+pub(crate) fn hold(find: impl Fn() -> Vec<u32>) -> Vec<(u32, OwnedFd)> {
+    let hold = |pid: u32| {
+        let number = Pid::from_raw(i32::try_from(pid).ok()?)?;
+        Some((pid, rustix::process::pidfd_open(number, PidfdFlags::empty()).ok()?))
+    };
+    let mut processes: Vec<(u32, OwnedFd)> = find().into_iter().filter_map(hold).collect();
+    if !processes.is_empty() {
+        let still: HashSet<u32> = find().into_iter().collect();
+        processes.retain(|(pid, _)| still.contains(pid));
+    }
+    processes
 }
 
 /// All processes of the session that `leader` opened, and all their descendants in whatever session they are.
@@ -318,5 +336,17 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(is_stopped(child.id()), "it is gone");
+    }
+
+    #[test]
+    fn who_is_found_once_and_not_again_is_not_held() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let us = std::process::id();
+        let found = std::cell::RefCell::new(vec![vec![child.id()], vec![us, child.id()]]);
+        let held = hold(|| found.borrow_mut().pop().unwrap());
+        assert_eq!(held.iter().map(|(pid, _)| *pid).collect::<Vec<_>>(), [child.id()]);
+        rustix::process::pidfd_send_signal(&held[0].1, Signal::KILL).unwrap();
+        assert_eq!(child.wait().unwrap().code(), None);
+        assert!(rustix::process::pidfd_send_signal(&held[0].1, Signal::KILL).is_err(), "it is nobody's now");
     }
 }

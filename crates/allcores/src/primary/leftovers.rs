@@ -9,7 +9,6 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::process::{Pid, PidfdFlags};
 
 use crate::proc;
 use crate::signal::Signal;
@@ -37,23 +36,14 @@ impl Leftovers {
     /// Finds all that were started with this mark, and what those have started.
     pub fn find(mark: &str) -> Self {
         let has_mark = |pid: &u32| proc::initial_env(*pid, VARIABLE).is_some_and(|own| own == mark);
-        let families = || -> BTreeSet<u32> {
-            let marked = proc::all_processes().filter(has_mark);
-            marked.flat_map(proc::family).collect()
-        };
-        let hold = |pid: u32| {
-            let pidfd = rustix::process::pidfd_open(number(pid)?, PidfdFlags::empty()).ok()?;
-            Some(Process { pid, pidfd })
-        };
         // Somebody who starts an app from within what is left of it does not mean himself.
         let own: Vec<u32> = proc::line(std::process::id()).collect();
-        let found = families().into_iter().filter(|pid| !own.contains(pid));
-        let mut processes: Vec<Process> = found.filter_map(hold).collect();
-        if !processes.is_empty() {
-            // What was read before it was held may have been another's.
-            let still = families();
-            processes.retain(|process| still.contains(&process.pid));
-        }
+        let find = || {
+            let marked = proc::all_processes().filter(has_mark);
+            let families: BTreeSet<u32> = marked.flat_map(proc::family).collect();
+            families.into_iter().filter(|pid| !own.contains(pid)).collect()
+        };
+        let processes = proc::hold(find).into_iter().map(|(pid, pidfd)| Process { pid, pidfd }).collect();
         Self { processes }
     }
 
@@ -96,10 +86,6 @@ impl Process {
             }
         }
     }
-}
-
-fn number(pid: u32) -> Option<Pid> {
-    i32::try_from(pid).ok().and_then(Pid::from_raw)
 }
 
 #[cfg(test)]

@@ -92,10 +92,8 @@ impl Engine {
                     has_reaped = true;
                 } else if !self.condemned.contains(&pid) && self.is_left_behind(pid) {
                     // Its descendants with it: they may be known by it alone.
-                    for one in
-                        proc::family(pid).into_iter().filter_map(|one| Pid::from_raw(one.cast_signed()))
-                    {
-                        let _ = rustix::process::kill_process(one, Signal::KILL);
+                    for (_, pidfd) in proc::hold(|| proc::family(pid)) {
+                        let _ = rustix::process::pidfd_send_signal(pidfd, Signal::KILL);
                     }
                     // It has no environment to be known by from when it begins to go until it has gone.
                     self.condemned.insert(pid);
