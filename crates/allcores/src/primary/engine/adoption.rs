@@ -69,7 +69,7 @@ impl Engine {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         let Some(listener) = worker.listener.clone() else { return };
         let is_aside =
-            matches!(notification.call, Call::Bind { .. }) && is_beside_its_program(notification.thread);
+            !matches!(notification.call, Call::Unlink { .. }) && is_beside_its_program(notification.thread);
         let applicant = worker.applicant(self.pool.is_on_trial(worker.generation));
         let adopted = adopt::handle(&mut self.ports, &applicant, listener.as_fd(), notification);
         self.forget_closed();
