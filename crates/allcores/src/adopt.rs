@@ -8,10 +8,11 @@
 mod private;
 mod watchers;
 
+use std::cell::OnceCell;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -20,7 +21,7 @@ use allcores_core::worker::WorkerId;
 use rustix::process::{PidfdFlags, PidfdGetfdFlags};
 
 use crate::address::Address;
-use crate::ports::{Applicant, LaneId, Ports, Profile, Unavailable, still_open};
+use crate::ports::{Applicant, LaneId, Ports, Profile, Unavailable};
 use crate::proc;
 use crate::sys::process::read_memory;
 use crate::sys::seccomp::{self, Answer, Call, Notification};
@@ -170,7 +171,7 @@ impl Caller<'_> {
                 return Ok(if waits { Adopted::Watched(address, error) } else { Adopted::Nothing });
             }
         };
-        Ok(self.bind_lane(ports, applicant, process, address, &target, &watchers))
+        self.bind_lane(ports, applicant, process, address, &target, &watchers)
     }
 
     fn bind_lane(
@@ -181,39 +182,38 @@ impl Caller<'_> {
         address: Address,
         target: &Target,
         watchers: &Watchers,
-    ) -> Adopted {
-        let still_has = still_open(those_around(process));
+    ) -> io::Result<Adopted> {
+        let processes = OnceCell::new();
+        let mut search = proc::Search::around(Self::known(process), &processes);
+        let still_has = |_, inode| !search.is_closed(inode);
         let lane = match ports.obtain_to_bind(applicant, &address, &target.profile, still_has) {
             Ok(lane) => lane,
             Err(why) => {
                 self.answer(Answer::Fail(why.errno));
-                return if why.reason.is_some() {
+                return Ok(if why.reason.is_some() {
                     Adopted::Unavailable { address, why }
                 } else {
                     Adopted::Nothing
-                };
+                });
             }
         };
         ports.dress(lane, &target.profile);
-        self.give(ports, lane, target, watchers, address.is_udp())
-    }
-
-    fn give(
-        &self,
-        ports: &Ports,
-        lane: LaneId,
-        target: &Target,
-        watchers: &Watchers,
-        is_serving: bool,
-    ) -> Adopted {
-        let Some(socket) = ports.socket(lane) else { return Adopted::Nothing };
+        let socket = ports.socket(lane).ok_or(io::ErrorKind::NotFound)?;
         let replaced =
             seccomp::replace_descriptor(self.listener, &self.notification, socket, target.closes_on_exec);
-        match replaced.and_then(|()| watchers.turn_to(socket.as_fd())) {
+        match replaced.and_then(|()| watchers.turn_to(socket)) {
             Ok(()) => self.answer(Answer::Done),
             Err(error) => self.answer(Answer::Fail(error.raw_os_error().unwrap_or(libc::EIO))),
         }
-        Adopted::Bound { lane, is_serving }
+        Ok(Adopted::Bound { lane, is_serving: address.is_udp() })
+    }
+
+    /// Processes by which those around the caller are known.
+    fn known(process: u32) -> Vec<u32> {
+        let session = proc::Stat::read(process).map_or(process, |stat| stat.session);
+        let mut known = vec![session, process];
+        known.dedup();
+        known
     }
 
     fn listen(&self, ports: &mut Ports, applicant: &Applicant, backlog: i32) -> io::Result<Adopted> {
@@ -223,7 +223,7 @@ impl Caller<'_> {
             self.answer(Answer::Continue);
             return Ok(Adopted::Nothing);
         };
-        let has_copies = ports.cares_for_copies(bound).then(|| has_copies(process, inode));
+        let has_copies = ports.cares_for_copies(bound).then(|| Self::has_copies(process, inode));
         // A signal may have interrupted the call, which comes again: it is not to be half done then.
         if !seccomp::is_waiting(self.listener, &self.notification) {
             return Ok(Adopted::Nothing);
@@ -242,6 +242,14 @@ impl Caller<'_> {
                 Ok(Adopted::Nothing)
             }
         }
+    }
+
+    /// Whether the caller's socket is known by more than one descriptor, be it another process's of its worker, or to an event
+    /// loop: these would still mean that socket when another has come in its place. What we may not look at may be one.
+    fn has_copies(process: u32, inode: u64) -> bool {
+        let around = proc::Processes::read().around(&Self::known(process));
+        let copies: Option<usize> = around.into_iter().map(|member| plain_copies(member, inode)).sum();
+        copies != Some(1)
     }
 
     /// Lets a file be removed that is not a socket's of ours, and has the caller believe that one is removed that is. What can't
@@ -308,30 +316,15 @@ impl Caller<'_> {
     }
 }
 
-/// A process of a worker, and all that are in its session or came of those.
-fn those_around(process: u32) -> Vec<u32> {
-    let leader = proc::Stat::read(process).map_or(process, |stat| stat.session);
-    let mut members = proc::session_members(leader);
-    if !members.contains(&process) {
-        members.push(process);
-    }
-    members
-}
-
-/// Whether a socket of a process is known by more than one descriptor, be it another process's, or to an event loop: these
-/// would still mean that socket when another has come in its place.
-fn has_copies(process: u32, inode: u64) -> bool {
-    let mut descriptors = 0;
-    for member in those_around(process) {
-        match proc::watched_by(member, watchers::MOST) {
-            Ok(watched) if watched.iter().all(|watched| watched.inode != inode) => {}
-            Err(_) if proc::has_ended(member) => continue,
-            // What we may not look at may be one.
-            Ok(_) | Err(_) => return true,
-        }
-        descriptors += proc::sockets_of(member).filter(|(_, socket)| *socket == inode).count();
-    }
-    descriptors != 1
+/// How many descriptors of a socket a process has, not counting those by which an event loop knows it. `None` if one does, or
+/// that can't be seen.
+fn plain_copies(process: u32, inode: u64) -> Option<usize> {
+    let is_watched = match proc::watched_by(process, watchers::MOST) {
+        Ok(watched) => watched.iter().any(|watched| watched.inode == inode),
+        Err(_) => !proc::has_ended(process),
+    };
+    let sockets = proc::all_sockets_of(process).ok().filter(|_| !is_watched)?;
+    Some(sockets.into_iter().filter(|(_, socket)| *socket == inode).count())
 }
 
 /// A copy of another process's descriptor. A container may forbid it; then the lane is made from what `/proc` and

@@ -35,7 +35,6 @@ use allcores_core::worker::{Slot, WorkerId};
 
 use crate::address::Address;
 use crate::primary::{Depot, Policy, name_of};
-use crate::proc;
 use crate::sys::socket as raw;
 
 pub(crate) use group::Listener;
@@ -753,12 +752,6 @@ impl Ports {
 fn name_put_away(group: &Group) -> Option<String> {
     let is_kept = group.address.is_tcp() && group.asked.is_none() && group.given.is_none();
     group.address.socket().filter(|_| is_kept).map(name_of)
-}
-
-/// Sockets of `pids` that are still open, looked up once for several questions.
-pub(crate) fn still_open(pids: Vec<u32>) -> impl FnMut(LaneId, u64) -> bool {
-    let mut open: Option<HashSet<u64>> = None;
-    move |_, inode| open.get_or_insert_with(|| proc::open_sockets(&pids)).contains(&inode)
 }
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
 //! What `/proc` tells of processes and sockets.
 //!
 //! Everything here may be out of date when it returns. Who decides by it whom to signal holds the process first, and asks
-//! again: [`hold`].
+//! again: [`hold`]. And not everything may be looked at: what can't be seen is not known to be gone.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags};
@@ -18,7 +19,7 @@ mod event_loops;
 mod holder;
 mod sockets;
 
-pub(crate) use closed::closed_by;
+pub(crate) use closed::{Search, closed_by};
 pub(crate) use diag::is_accepted;
 pub(crate) use event_loops::{Watched, watched_by};
 pub(crate) use holder::Taken;
@@ -108,18 +109,57 @@ pub(crate) fn shares_our_network(thread: u32) -> bool {
     !matches!((ours, theirs), (Ok(ours), Ok(theirs)) if ours != theirs)
 }
 
-/// The inodes of all sockets that any of `pids` has open.
+/// The inodes of all sockets that any of `pids` is seen to have open.
 pub(crate) fn open_sockets(pids: &[u32]) -> HashSet<u64> {
     pids.iter().flat_map(|pid| sockets_of(*pid)).map(|(_, inode)| inode).collect()
 }
 
-/// A process's sockets that are open now: descriptors and inodes.
-pub(crate) fn sockets_of(pid: u32) -> impl Iterator<Item = (i32, u64)> {
-    let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-    entries.filter_map(|entry| {
-        let link = fs::read_link(entry.path()).ok()?;
-        Some((entry.file_name().to_str()?.parse().ok()?, inode_of_link(link.to_str()?)?))
-    })
+/// The sockets that a process is seen to have open now: descriptors and inodes.
+pub(crate) fn sockets_of(pid: u32) -> impl Iterator<Item = (RawFd, u64)> {
+    descriptors(&folder_of(pid)).into_iter().flatten().flatten().filter_map(as_socket)
+}
+
+/// All sockets that a process has open now: none if it has ended.
+///
+/// # Errors
+///
+/// If we may not look at some of what it has.
+pub(crate) fn all_sockets_of(pid: u32) -> io::Result<Vec<(RawFd, u64)>> {
+    let all = || descriptors(&folder_of(pid))?.collect::<io::Result<Vec<_>>>();
+    match all() {
+        Ok(all) => Ok(all.into_iter().filter_map(as_socket).collect()),
+        Err(_) if has_ended(pid) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+fn folder_of(pid: u32) -> PathBuf {
+    format!("/proc/{pid}").into()
+}
+
+/// What a process or thread has open, by its folder: descriptors, lowest first, and what the kernel calls what they are.
+///
+/// # Errors
+///
+/// If they can't be listed: it is gone, or we may not. And for each that we may not look at; one that has been closed
+/// meanwhile is left out.
+fn descriptors(folder: &Path) -> io::Result<impl Iterator<Item = io::Result<(RawFd, PathBuf)>> + use<>> {
+    let look = |entry: io::Result<fs::DirEntry>| {
+        let entry = entry?;
+        let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        Ok((number.ok_or_else(|| io::Error::other("odd /proc/PID/fd"))?, fs::read_link(entry.path())?))
+    };
+    let is_there = |looked: &io::Result<_>| !matches!(looked, Err(error) if is_gone(error));
+    Ok(fs::read_dir(folder.join("fd"))?.map(look).filter(is_there))
+}
+
+fn as_socket((number, link): (RawFd, PathBuf)) -> Option<(RawFd, u64)> {
+    Some((number, inode_of_link(link.to_str()?)?))
+}
+
+/// Whether an error of `/proc` says that what was asked about is not there.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
 }
 
 /// Takes hold of processes, so that they can't be mistaken for others that get their numbers later.
@@ -145,7 +185,7 @@ pub(crate) fn session_members(leader: u32) -> Vec<u32> {
 
 /// A process and all its descendants.
 pub(crate) fn family(ancestor: u32) -> Vec<u32> {
-    Processes::read().with_descendants(|pid, _| pid == ancestor)
+    Processes::read().family(ancestor)
 }
 
 /// A process, its parent, and so on.
@@ -165,6 +205,20 @@ impl Processes {
     /// As [`session_members`].
     pub(crate) fn session_members(&self, leader: u32) -> Vec<u32> {
         self.with_descendants(|_, stat| stat.session == leader)
+    }
+
+    /// These processes, all of the sessions that one of them has opened, and the descendants of all these.
+    pub(crate) fn around(&self, known: &[u32]) -> Vec<u32> {
+        self.with_descendants(|pid, stat| known.contains(&pid) || known.contains(&stat.session))
+    }
+
+    fn pids(&self) -> impl Iterator<Item = u32> + '_ {
+        self.0.iter().map(|(pid, _)| *pid)
+    }
+
+    /// As [`family`].
+    fn family(&self, ancestor: u32) -> Vec<u32> {
+        self.with_descendants(|pid, _| pid == ancestor)
     }
 
     fn with_descendants(&self, is_meant: impl Fn(u32, &Stat) -> bool) -> Vec<u32> {
@@ -205,12 +259,16 @@ pub(crate) fn has_ended(pid: u32) -> bool {
 }
 
 fn all_threads(pid: u32, is_meant: impl Fn(char) -> bool) -> bool {
-    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return true };
-    let state = |task: fs::DirEntry| {
-        let stat = fs::read_to_string(task.path().join("stat")).ok()?;
-        stat.rsplit_once(") ")?.1.chars().next()
-    };
-    tasks.flatten().filter_map(state).all(is_meant)
+    match fs::read_dir(folder_of(pid).join("task")) {
+        Ok(tasks) => tasks.flatten().all(|task| state_of(&task.path()).is_none_or(&is_meant)),
+        Err(error) => is_gone(&error),
+    }
+}
+
+/// What a process or thread does, by its folder; `None` if it is gone.
+fn state_of(folder: &Path) -> Option<char> {
+    let stat = fs::read_to_string(folder.join("stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
 }
 
 /// Children that we have right now, adopted orphans among them.
@@ -348,5 +406,18 @@ mod tests {
         rustix::process::pidfd_send_signal(&held[0].1, Signal::KILL).unwrap();
         assert_eq!(child.wait().unwrap().code(), None);
         assert!(rustix::process::pidfd_send_signal(&held[0].1, Signal::KILL).is_err(), "it is nobody's now");
+    }
+
+    #[test]
+    fn who_has_ended_has_no_sockets() {
+        let mut child = Command::new("true").spawn().unwrap();
+        rustix::process::waitid(
+            rustix::process::WaitId::Pid(Pid::from_child(&child)),
+            rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT,
+        )
+        .unwrap();
+        assert_eq!(all_sockets_of(child.id()).unwrap(), []);
+        child.wait().unwrap();
+        assert_eq!(all_sockets_of(child.id()).unwrap(), []);
     }
 }

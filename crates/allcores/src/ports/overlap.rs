@@ -44,11 +44,10 @@ impl Ports {
         if is_in_the_way { Err(Unavailable::errno(libc::EADDRINUSE)) } else { Ok(()) }
     }
 
-    /// The socket of a lane that a worker may have bound only to see whether it can: at no place that somebody else has bound,
-    /// or that has a file.
-    pub(crate) fn triable(&self, id: LaneId) -> Option<u64> {
-        let (group, lane) = self.lane(id)?;
-        (group.address.socket().is_some() && group.given.is_none()).then_some(lane.inode)
+    /// Whether a worker may have bound a lane only to see whether it can: at no place that somebody else has bound, or that has
+    /// a file.
+    pub(crate) fn is_triable(&self, id: LaneId) -> bool {
+        self.lane(id).is_some_and(|(group, _)| group.address.socket().is_some() && group.given.is_none())
     }
 
     /// Forgets sockets that workers have had time to close, too.

@@ -39,6 +39,7 @@ mod health;
 mod hints;
 mod inherit;
 mod inquiry;
+mod look;
 mod notify;
 mod orders;
 mod picture;
@@ -58,13 +59,13 @@ use clock::Clock;
 use drain::Drains;
 use generations::Generations;
 pub(super) use health::Subject;
+pub(super) use look::Look;
 pub(super) use notify::Ear;
 use reload::Reloads;
 use rendezvous::Rendezvous;
 pub(super) use rendezvous::Visitor;
 pub(super) use taken::Found;
 use tally::Tally;
-pub(super) use trial::Trial;
 pub(super) use upgrade::{Checked, EngineSaved, Upgrades};
 
 /// How many sightings are taken in before others have their turn.
@@ -341,7 +342,7 @@ impl Engine {
             Seen::Mute(id) => self.end_mute(id),
             Seen::Settled(id, lane) => self.settled(id, lane),
             Seen::Tried(id) => self.look_at_tried(id),
-            Seen::LookedAt(id, trial) => self.take_trial(id, &trial),
+            Seen::LookedAt(look) => self.take_look(&look),
             Seen::Together => self.answer_together(),
             Seen::Reached(from) => self.take_reached(from),
             Seen::Answered(subject, from, result) => self.take_answer(subject, from, &result),

@@ -12,7 +12,7 @@ use allcores_core::worker::{Rung, Slot, WorkerId};
 use bytestring::ByteString;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use super::engine::{Checked, Found, Subject, Trial, Visitor};
+use super::engine::{Checked, Found, Look, Subject, Visitor};
 use super::probe::Failing;
 use super::recall::Recall;
 use super::{Flow, Link, Stream, WorkerRef};
@@ -60,8 +60,8 @@ pub(super) enum Seen {
     Settled(WorkerId, LaneId),
     /// It may have closed what it bound a moment ago.
     Tried(WorkerId),
-    /// Somebody has looked whether it has.
-    LookedAt(WorkerId, Trial),
+    /// Somebody has looked what workers have closed.
+    LookedAt(Look),
     /// Those who bind a path at the same time have waited for each other for long enough.
     Together,
     /// A connection that was made to ask how a worker is has come there.
@@ -126,9 +126,9 @@ pub(super) struct Worker {
     /// Those of them that were bound beside the program that it runs: by node's inspector. It opens when somebody wants to
     /// look into this very worker, and no other is expected to do the same.
     pub(super) aside: BTreeSet<LaneId>,
-    /// How often it has bound something.
-    pub(super) binds: u64,
-    /// How often it is to be looked whether it has closed that.
+    /// When it was given a lane, the last time: what was seen of it before says nothing any more.
+    pub(super) given: BTreeMap<LaneId, Duration>,
+    /// How often it is to be looked whether it has closed what it has bound.
     pub(super) looks: u8,
     /// Lanes on which it was announced to listen.
     pub(super) announced: BTreeSet<LaneId>,
@@ -166,10 +166,20 @@ impl Worker {
         Link { pidfd: Arc::clone(&self.pidfd), channel: self.channel.clone(), flow: Arc::clone(&self.flow) }
     }
 
+    /// It was given a lane that it has bound, or listens on, by itself: be it beside the program that it runs.
+    pub(super) fn adopt(&mut self, lane: LaneId, is_aside: bool, now: Duration) {
+        self.lanes.entry(lane).or_insert(Rung::Adopted);
+        self.given.insert(lane, now);
+        if is_aside {
+            self.aside.insert(lane);
+        }
+    }
+
     /// It has a lane no more.
     pub(super) fn forget_lane(&mut self, lane: LaneId) {
         self.lanes.remove(&lane);
         self.aside.remove(&lane);
+        self.given.remove(&lane);
         self.announced.remove(&lane);
         self.keys.remove_lane(lane);
     }
@@ -485,7 +495,7 @@ impl Worker {
             rung: None,
             lanes: BTreeMap::new(),
             aside: BTreeSet::new(),
-            binds: 0,
+            given: BTreeMap::new(),
             looks: 0,
             announced: BTreeSet::new(),
             tail: VecDeque::new(),

@@ -1,94 +1,156 @@
-//! Whether anybody has a socket any more that a worker had.
+//! Whether a worker has a socket any more that it had.
 //!
-//! A worker is all processes of its session and all that came of them, and a socket may be on its way from one to another:
-//! what can't be seen for sure is taken for open. Costs a look at the worker's own descriptors where that finds them, and a
-//! walk over those of all processes where it does not: not for who must be prompt.
+//! A worker is all processes of its session and all that came of them. A socket may be on its way from one to another, and a
+//! process may not let us look: a primary without `CAP_SYS_PTRACE` can't see what one has that has changed its user. So what is not
+//! seen is either closed for sure, or counts as open.
 
+use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::fs;
+use std::iter;
+use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{all_processes, has_ended, inode_of_link, session_members, sockets_of};
+use super::{Processes, all_sockets_of, descriptors, folder_of, has_ended, inode_of_link, is_gone, state_of};
 
 /// What one process had while another was looked at, and that one while this was, is found the second time.
 const BETWEEN: Duration = Duration::from_millis(50);
 
-/// Of these sockets, those that are closed for sure everywhere but here, while the worker lives that had them.
-pub(crate) fn closed_by(leader: u32, sockets: Vec<u64>) -> Vec<u64> {
-    let mut missing: HashSet<u64> = sockets.into_iter().collect();
-    for pause in [Duration::ZERO, BETWEEN] {
-        for (_, open) in sockets_of(leader) {
-            missing.remove(&open);
-        }
-        if missing.is_empty() {
-            return Vec::new();
-        }
-        std::thread::sleep(pause);
-        if drop_open(&mut missing, leader).is_none() {
-            return Vec::new();
-        }
-    }
-    // A process closes everything before it is seen to have ended.
-    if has_ended(leader) {
-        return Vec::new();
-    }
-    missing.into_iter().collect()
+/// A search for sockets among what processes have open, which goes as far as it takes to answer: mostly to the first descriptors
+/// of the first one.
+pub(crate) struct Search<'a> {
+    /// The sockets that come next; `None` for what can't be seen.
+    rest: Box<dyn Iterator<Item = Option<u64>> + 'a>,
+    open: HashSet<u64>,
+    is_unsure: bool,
 }
 
-/// Leaves what nobody is seen to have. `None` if there is more than can be seen.
-fn drop_open(missing: &mut HashSet<u64>, leader: u32) -> Option<()> {
-    let members = session_members(leader);
-    for folder in members.iter().chain(&[leader]).flat_map(|pid| tables(*pid)) {
-        let entries = match fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(_) if !folder.exists() => continue,
-            Err(_) => return None,
+impl<'a> Search<'a> {
+    /// Among these processes, and all that are in a session of theirs or came of those. All processes are listed once for all
+    /// searches, if at all.
+    pub(crate) fn around(known: Vec<u32>, processes: &'a OnceCell<Processes>) -> Self {
+        let first = known.clone();
+        let others = move || {
+            let around = processes.get_or_init(Processes::read).around(&known);
+            around.into_iter().filter(move |pid| !known.contains(pid))
         };
-        for entry in entries.flatten() {
-            let Ok(link) = fs::read_link(entry.path()) else { continue };
-            let Some(link) = link.to_str() else { continue };
-            if let Some(inode) = inode_of_link(link) {
-                missing.remove(&inode);
-            }
-            if may_hold_others(&folder, &entry.file_name().to_string_lossy(), link) {
-                return None;
+        Self::in_folders(first.into_iter().chain(iter::once_with(others).flatten()).map(folder_of))
+    }
+
+    /// Among what these processes or threads have, by their folders.
+    fn in_folders(folders: impl Iterator<Item = PathBuf> + 'a) -> Self {
+        let rest = Box::new(folders.flat_map(|folder| sights_in(&folder)));
+        Self { rest, open: HashSet::new(), is_unsure: false }
+    }
+
+    /// Whether a socket is closed for sure by all of them.
+    pub(crate) fn is_closed(&mut self, socket: u64) -> bool {
+        while !self.is_unsure && !self.open.contains(&socket) {
+            match self.rest.next() {
+                Some(Some(open)) => drop(self.open.insert(open)),
+                Some(None) => self.is_unsure = true,
+                None => return true,
             }
         }
+        false
     }
-    // We have them all; and whoever started us may have some, to give them to the next of us.
-    let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get().cast_unsigned());
-    let others = [1, parent, std::process::id()];
-    for pid in all_processes().filter(|pid| !others.contains(pid)) {
-        if missing.is_empty() {
+}
+
+/// Of the sockets that workers had, by their leaders, those that the worker has closed for sure, and lives. What it has given to
+/// somebody who is none of the other workers it has not closed. Costs a look at a worker's own descriptors where that finds them,
+/// and a walk over those of all processes where it does not: not for who must be prompt.
+pub(crate) fn closed_by(mut asked: Vec<(u32, HashSet<u64>)>, workers: &[u32]) -> Vec<(u32, u64)> {
+    for pause in [Duration::ZERO, BETWEEN] {
+        std::thread::sleep(pause);
+        let processes = OnceCell::new();
+        asked.retain_mut(|(leader, missing)| {
+            let mut search = Search::around(vec![*leader], &processes);
+            missing.retain(|socket| search.is_closed(*socket));
+            if !missing.is_empty() {
+                let members = processes.get_or_init(Processes::read).around(&[*leader]);
+                let mut search = Search::in_folders(members.into_iter().flat_map(threads_of));
+                missing.retain(|socket| search.is_closed(*socket));
+            }
+            !missing.is_empty()
+        });
+        if asked.is_empty() {
             break;
         }
-        for (_, open) in sockets_of(pid) {
-            missing.remove(&open);
-        }
+        drop_strangers(&mut asked, workers, processes.get_or_init(Processes::read));
     }
-    Some(())
+    // A process closes everything before it is seen to have ended.
+    asked.retain(|(leader, _)| !has_ended(*leader));
+    asked
+        .into_iter()
+        .flat_map(|(leader, missing)| missing.into_iter().map(move |one| (leader, one)))
+        .collect()
 }
 
-/// Where the descriptors of a process are listed, and those of threads that may have others.
-fn tables(pid: u32) -> Vec<PathBuf> {
-    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    threads.map(|thread| thread.path().join("fd")).collect()
+/// Leaves what nobody has who is none of the workers.
+fn drop_strangers(asked: &mut Vec<(u32, HashSet<u64>)>, workers: &[u32], processes: &Processes) {
+    let us = std::process::id();
+    // What a worker's process has started may have left its session, and lost its parent.
+    let ours: HashSet<u32> = processes.family(us).into_iter().collect();
+    // We have them all; and whoever started us may have some, to give them to the next of us.
+    let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get().cast_unsigned());
+    let mut known: HashSet<u32> = processes.around(workers).into_iter().collect();
+    known.extend([1, parent, us]);
+    for pid in processes.pids().filter(|pid| !known.contains(pid)) {
+        match all_sockets_of(pid) {
+            Ok(sockets) => {
+                let open: HashSet<u64> = sockets.into_iter().map(|(_, socket)| socket).collect();
+                for (_, missing) in &mut *asked {
+                    missing.retain(|socket| !open.contains(socket));
+                }
+            }
+            Err(_) if ours.contains(&pid) => return asked.clear(),
+            Err(_) => {}
+        }
+    }
+}
+
+/// The folders of a process's threads, each of which may have descriptors of its own.
+fn threads_of(pid: u32) -> Vec<PathBuf> {
+    let threads = fs::read_dir(folder_of(pid).join("task"));
+    threads.into_iter().flatten().flatten().map(|thread| thread.path()).collect()
+}
+
+/// The sockets that a process or thread has, and `None` for what can't be seen.
+fn sights_in(folder: &Path) -> Box<dyn Iterator<Item = Option<u64>>> {
+    let owner = folder.to_owned();
+    match descriptors(folder) {
+        Ok(descriptors) => Box::new(
+            descriptors
+                .flat_map(move |descriptor| {
+                    let Ok((number, link)) = descriptor else { return [Some(None), None] };
+                    let link = link.to_string_lossy();
+                    let hides = may_hold_others(&owner, number, &link).then_some(None);
+                    [inode_of_link(&link).map(Some), hides]
+                })
+                .flatten(),
+        ),
+        Err(error) if is_gone(&error) || matches!(state_of(folder), Some('Z' | 'X')) => {
+            Box::new(iter::empty())
+        }
+        Err(_) => Box::new(iter::once(None)),
+    }
 }
 
 /// Whether sockets that are nobody's descriptors may be found behind this one: sent and not received yet, or given to an
 /// `io_uring`.
-fn may_hold_others(table: &Path, descriptor: &str, link: &str) -> bool {
+fn may_hold_others(owner: &Path, descriptor: RawFd, link: &str) -> bool {
     if !link.starts_with("socket:") && link != "anon_inode:[io_uring]" {
         return false;
     }
-    let Some(thread) = table.parent() else { return true };
-    // One that has been closed since is looked for in vain, and was no reason to doubt.
-    let about = fs::read_to_string(thread.join("fdinfo").join(descriptor)).unwrap_or_default();
-    about
-        .lines()
-        .filter_map(|line| line.split_once(':'))
-        .any(|(name, count)| matches!(name, "scm_fds" | "UserFiles") && count.trim() != "0")
+    match fs::read_to_string(owner.join("fdinfo").join(descriptor.to_string())) {
+        Ok(about) => about
+            .lines()
+            .filter_map(|line| line.split_once(':'))
+            .any(|(name, count)| matches!(name, "scm_fds" | "UserFiles") && count.trim() != "0"),
+        // One that has been closed since is looked for in vain, and was no reason to doubt.
+        Err(error) => !is_gone(&error),
+    }
 }
 
 #[cfg(test)]
@@ -103,6 +165,13 @@ mod tests {
         rustix::fs::fstat(socket).unwrap().st_ino
     }
 
+    /// Those of the sockets that a worker has closed.
+    fn closed_of(worker: &Child, sockets: &[&TcpListener]) -> Vec<u64> {
+        let asked = sockets.iter().map(|socket| inode(socket)).collect();
+        let found = closed_by(vec![(worker.id(), asked)], &[worker.id()]);
+        found.into_iter().map(|(_, socket)| socket).collect()
+    }
+
     /// A worker that has the socket open, as its standard input, or not.
     fn worker(socket: Option<&TcpListener>) -> Child {
         let input = socket.map_or(Stdio::null(), |socket| {
@@ -115,24 +184,52 @@ mod tests {
     fn what_a_worker_has_is_open_and_what_only_we_have_is_closed() {
         let [kept, closed] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
         let mut child = worker(Some(&kept));
-        let found = closed_by(child.id(), vec![inode(&kept), inode(&closed)]);
+        let found = closed_of(&child, &[&kept, &closed]);
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(found, [inode(&closed)]);
-        let found = closed_by(child.id(), vec![inode(&closed)]);
+        let found = closed_of(&child, &[&closed]);
         assert!(found.is_empty(), "it is gone, and closed nothing by choice");
     }
 
     #[test]
-    fn what_another_than_the_worker_has_is_open() {
+    fn what_somebody_else_has_is_open_and_what_another_worker_has_is_closed() {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let (mut child, mut other) = (worker(None), worker(Some(&socket)));
-        let found = closed_by(child.id(), vec![inode(&socket)]);
+        let asked = || [&child, &other].map(|worker| (worker.id(), HashSet::from([inode(&socket)]))).into();
+        let found =
+            [vec![child.id()], vec![child.id(), other.id()]].map(|workers| closed_by(asked(), &workers));
         for child in [&mut child, &mut other] {
             child.kill().unwrap();
             child.wait().unwrap();
         }
-        assert!(found.is_empty());
+        assert_eq!(found, [vec![], vec![(child.id(), inode(&socket))]]);
+    }
+
+    #[test]
+    fn what_may_not_be_looked_at_is_taken_for_open() {
+        use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+        use std::os::unix::process::CommandExt;
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let [kept, closed] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let input = Stdio::from(std::os::fd::OwnedFd::from(kept.try_clone().unwrap()));
+        let mut child = Command::new("setsid").args(["sleep", "60"]).stdin(input).uid(65534).spawn().unwrap();
+        let seen = closed_of(&child, &[&kept, &closed]);
+        let mut sets = capabilities(None).unwrap();
+        sets.effective.remove(CapabilitySet::SYS_PTRACE);
+        set_capabilities(None, sets).unwrap();
+        let unseen = closed_of(&child, &[&kept, &closed]);
+        let mut other = worker(None);
+        let others = closed_of(&other, &[&kept]);
+        for child in [&mut child, &mut other] {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        assert_eq!(seen, [inode(&closed)]);
+        assert!(unseen.is_empty());
+        assert!(others.is_empty(), "some other process that came of us may have it");
     }
 
     #[test]
@@ -155,7 +252,7 @@ mod tests {
             .stdin(std::os::fd::OwnedFd::from(theirs))
             .spawn()
             .unwrap();
-        let found = closed_by(child.id(), vec![inode(&socket)]);
+        let found = closed_of(&child, &[&socket]);
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(found.is_empty());

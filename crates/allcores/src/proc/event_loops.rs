@@ -4,6 +4,8 @@ use std::fs;
 use std::io;
 use std::os::fd::RawFd;
 
+use super::{descriptors, folder_of, is_gone};
+
 /// A file that an epoll instance of a process watches.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Watched {
@@ -29,20 +31,18 @@ impl Watched {
 ///
 /// # Errors
 ///
-/// If the process's descriptors can't be listed: it is gone, or we may not.
+/// If the process's descriptors can't be looked at: it is gone, or we may not.
 pub(crate) fn watched_by(pid: u32, most: usize) -> io::Result<Vec<Watched>> {
     let mut watched = Vec::new();
     // The kernel lists them by their numbers.
-    for entry in fs::read_dir(format!("/proc/{pid}/fd"))?.flatten().take(most) {
-        let is_epoll =
-            fs::read_link(entry.path()).is_ok_and(|link| link.as_os_str() == "anon_inode:[eventpoll]");
-        let Some(epoll) = entry.file_name().to_str().and_then(|name| name.parse().ok()).filter(|_| is_epoll)
-        else {
+    for descriptor in descriptors(&folder_of(pid))?.take(most) {
+        let (epoll, link) = descriptor?;
+        if link.as_os_str() != "anon_inode:[eventpoll]" {
             continue;
-        };
+        }
         let info = match fs::read_to_string(format!("/proc/{pid}/fdinfo/{epoll}")) {
             // Another thread has closed it in between.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) if is_gone(&error) => continue,
             info => info?,
         };
         watched.extend(info.lines().filter_map(|line| parse(epoll, line)));

@@ -115,6 +115,23 @@ fn nobody_is_said_to_listen_where_addresses_were_only_tried_and_clients_are_refu
 }
 
 #[test]
+fn what_was_tried_is_closed_while_the_worker_goes_on_to_try_others() {
+    let Some(python) = require(Runtime::Python) else { return };
+    let _turn = machine::together();
+    let once = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().unwrap()));
+    let app = app::script(python, "bad/tries-on.py").workers(1).env("PORT", once.port().to_string());
+    let app = app.env("PORT2", free_port().unwrap().to_string()).start().unwrap();
+    app.wait_for(|event| event.value["line"] == "tried", LONG).unwrap();
+    let deadline = Instant::now() + LONG;
+    while let Err(error) = TcpListener::bind(once) {
+        assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+        assert!(Instant::now() < deadline, "nobody has it, and it is not closed: {}", app.status().unwrap());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(app.stop().unwrap().code(), Some(0), "{:#?}", app.lines());
+}
+
+#[test]
 fn each_worker_may_bind_beside_its_own_what_the_program_may_alone() {
     let Some(python) = require(Runtime::Python) else { return };
     if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {

@@ -17,7 +17,7 @@ use allcores_testing::skip;
 
 use crate::support::{
     LONG, NOBODY, app, as_nobody, at, bad, bad_node, bad_python, get, has, public, python, ready,
-    served_by_each, stop,
+    served_by_each, stop, wait_since,
 };
 
 /// Runs allcores where these system calls are refused.
@@ -185,6 +185,57 @@ fn a_program_that_may_not_be_looked_into_is_left_alone_and_that_is_said() {
     }
     assert_eq!(app.status().unwrap()["workers"][0]["state"], "online");
     stop(&app);
+}
+
+/// Claims that a worker that may not be looked at once it listens is taken to listen still, and to have a connection that it
+/// may have.
+fn serves_unseen(app: App, address: SocketAddr) {
+    let app = app.workers(2).start().unwrap();
+    ready(&app, 2);
+    std::thread::scope(|scope| {
+        // Both lanes stand still for two seconds.
+        let clients = [(); 4].map(|()| scope.spawn(|| get(address, "/slow").unwrap()));
+        let served: BTreeSet<String> = clients.into_iter().map(|client| client.join().unwrap()).collect();
+        assert!(!served.is_empty());
+    });
+    let is_slow = |event: &Event| event.value["line"] == "slow";
+    let position = app.position();
+    std::thread::scope(|scope| {
+        let client = scope.spawn(|| get(address, "/slow"));
+        wait_since(&app, position, is_slow);
+        let reloaded = app.run(["reload", app.name()]).unwrap();
+        assert!(reloaded.status.success(), "{reloaded:?}");
+        client.join().unwrap().expect("it is served to the end");
+    });
+    let status = app.status().unwrap();
+    assert_eq!(status["listening"], serde_json::json!([address.to_string()]));
+    assert!(
+        status["workers"].as_array().unwrap().iter().all(|worker| worker["state"] == "ready"),
+        "{status}"
+    );
+    let events = app.events();
+    let told = events.iter().filter(|event| event.kind() == "listening").count();
+    assert_eq!(told, 4, "each says once that it listens: {events:#?}");
+    assert!(events.iter().all(|event| event.kind() != "not_ready"), "{events:#?}");
+    stop(&app);
+}
+
+#[test]
+fn a_worker_that_lets_nobody_look_serves() {
+    let address = unused();
+    let Some(app) = as_another("hides.py", address) else { skip!("no other user can be tried as") };
+    serves_unseen(app, address);
+}
+
+#[test]
+fn a_worker_that_changes_its_user_serves_where_the_primary_may_not_look_at_others() {
+    let Some(setpriv) = public("setpriv").filter(|_| rustix::process::geteuid().is_root()) else {
+        skip!("only root can change its user");
+    };
+    let address = unused();
+    let words = ["--inh-caps=-sys_ptrace", "--bounding-set=-sys_ptrace"].map(OsString::from);
+    let wrapper = [setpriv.into_os_string()].into_iter().chain(words);
+    serves_unseen(bad_python("hides.py", address).wrapper(wrapper), address);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use allcores_core::worker::{Rung, State, WorkerId};
+use allcores_core::worker::{State, WorkerId};
 
 use super::Engine;
 use crate::address::Address;
@@ -73,14 +73,12 @@ impl Engine {
         let applicant = worker.applicant(self.pool.is_on_trial(worker.generation));
         let adopted = adopt::handle(&mut self.ports, &applicant, listener.as_fd(), notification);
         self.forget_closed();
+        let now = self.now();
         let Some(worker) = self.workers.get_mut(&id) else { return };
         match adopted {
             Adopted::Nothing => {}
             Adopted::Bound { lane, is_serving } => {
-                worker.lanes.entry(lane).or_insert(Rung::Adopted);
-                if is_aside {
-                    worker.aside.insert(lane);
-                }
+                worker.adopt(lane, is_aside, now);
                 self.unavailable = None;
                 if is_serving {
                     let _ = self.ports.listen(lane, 0);
@@ -93,10 +91,7 @@ impl Engine {
             Adopted::Listening { lane, process } => {
                 // It may be another than the one that it has bound.
                 if self.ports.users(lane).any(|user| user == id) {
-                    worker.lanes.entry(lane).or_insert(Rung::Adopted);
-                    if is_aside {
-                        worker.aside.insert(lane);
-                    }
+                    worker.adopt(lane, is_aside, now);
                 }
                 self.ports.set_process(id, process);
                 self.listens_unless_it_tries(id, lane);
@@ -137,16 +132,6 @@ impl Engine {
         });
     }
 
-    /// A worker has a lane that listens, and has had time to say so, or to close it.
-    pub(super) fn settled(&mut self, id: WorkerId, lane: LaneId) {
-        let Some(worker) = self.workers.get(&id) else { return };
-        let Some(inode) = self.ports.inode(lane) else { return };
-        let is_unknown = worker.lanes.contains_key(&lane) && !worker.announced.contains(&lane);
-        if is_unknown && (worker.keys.has_lane(lane) || has_open(worker.about.pid, inode)) {
-            self.listens(id, lane);
-        }
-    }
-
     /// Says once that a worker is left to itself as what it binds is only to be reached by one network device.
     fn report_of_device(&mut self, id: WorkerId, address: &Address) {
         let text = format!(
@@ -183,12 +168,6 @@ impl Engine {
             (self.observe)(Event::Notice { text });
         }
     }
-}
-
-/// Whether a worker has a socket open, as far as can be seen.
-fn has_open(leader: u32, inode: u64) -> bool {
-    let has_itself = proc::sockets_of(leader).any(|(_, open)| open == inode);
-    has_itself || proc::open_sockets(&proc::session_members(leader)).contains(&inode)
 }
 
 /// Whether a thread of node's that is not the one on which its program runs waits: the inspector has its own.

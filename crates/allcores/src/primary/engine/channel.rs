@@ -127,6 +127,7 @@ impl Engine {
         } else {
             self.with_shared_data(query, lane)
         };
+        let now = self.now();
         let Some(worker) = self.workers.get_mut(&id) else { return };
         // Never the same again while it lives, so that a late `close` can't hit a newer listener.
         let key = format!("{}:{}", id, query.seq);
@@ -136,6 +137,7 @@ impl Engine {
                 if let Some(lane) = lane {
                     worker.keys.insert(key.clone(), lane);
                     worker.lanes.insert(lane, rung);
+                    worker.given.insert(lane, now);
                 }
                 worker.rung.get_or_insert(rung);
                 let Some(socket) = socket else {

@@ -11,6 +11,7 @@ use tokio::time::Sleep;
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 
 use super::Engine;
+use super::look::Purpose;
 use crate::ports::{LaneId, Ports, Tuning};
 use crate::sys::Watch;
 
@@ -20,7 +21,8 @@ const MAINTENANCE: Duration = Duration::from_secs(1);
 /// And at most, as `--hang-timeout` asks for.
 const OFTEN: Duration = Duration::from_millis(20);
 
-/// How long a lane must have stood still before it is worth a look whether its worker has closed it.
+/// How long a lane must have stood still before it is worth a look whether its worker has closed it, and how long it takes until
+/// it is worth another.
 const SUSPICIOUS: Duration = Duration::from_millis(500);
 
 /// How long after a connection came its lane is looked at again. Chosen by `cargo xtask bench steering mixed`: at half
@@ -34,6 +36,8 @@ pub(super) struct Clock {
     is_armed: bool,
     maintenance: Duration,
     has_forgotten_start: bool,
+    /// When suspicious lanes may be looked at next; `None` while they are.
+    next_look: Option<Duration>,
 }
 
 /// Why the lanes are to be looked at.
@@ -54,7 +58,13 @@ impl Clock {
             is_armed: false,
             maintenance: MAINTENANCE,
             has_forgotten_start: false,
+            next_look: Some(Duration::ZERO),
         })
+    }
+
+    /// Suspicious lanes have been looked at, and not sooner than they could be again.
+    pub(super) fn note_looked(&mut self, since: Duration) {
+        self.next_look = Some(since + SUSPICIOUS);
     }
 
     fn arm(&mut self, after: Duration) {
@@ -187,19 +197,16 @@ impl Engine {
     /// looked at whose path a worker has removed, which it may still be found by.
     fn find_deserted(&mut self) {
         let now = self.now();
+        if self.clock.next_look.is_none_or(|next| now < next) {
+            return;
+        }
         let stalls = self.ports.stalled(SUSPICIOUS, now).into_iter().map(|stall| (stall.worker, stall.lane));
         // One that is to go leaves its place to its successor.
         let stays = |id: &WorkerId| self.workers.get(id).is_some_and(|worker| !worker.is_retired);
         let removers = self.ports.removed().into_iter().filter(|(id, _)| stays(id));
         let suspects: Vec<_> = stalls.chain(removers).collect();
-        for (id, lane) in suspects {
-            let Some(worker) = self.workers.get(&id) else { continue };
-            let Some(inode) = self.ports.inode(lane) else { continue };
-            let members = crate::proc::session_members(worker.about.pid);
-            if members.is_empty() || crate::proc::open_sockets(&members).contains(&inode) {
-                continue;
-            }
-            self.give_up(id, lane);
+        if self.look_at(Purpose::Suspicion, suspects) {
+            self.clock.next_look = None;
         }
     }
 }

@@ -4,6 +4,7 @@
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashSet};
+use std::io;
 use std::time::Duration;
 
 use allcores_core::pool::Input;
@@ -128,7 +129,11 @@ impl Engine {
         if !settled.is_empty() {
             let connections = self.connections();
             for (id, hold, sockets) in settled {
-                self.judge_drain(id, hold, sockets.is_disjoint(&connections));
+                // Of one that may not be looked at it is known that it has none when nobody has any.
+                let is_idle = sockets.map_or(connections.is_empty(), |sockets: HashSet<u64>| {
+                    sockets.is_disjoint(&connections)
+                });
+                self.judge_drain(id, hold, is_idle);
             }
         }
         let is_held = self.drains.watched.values().any(|hold| matches!(hold, Hold::Still { .. }));
@@ -137,14 +142,14 @@ impl Engine {
         self.drains.next = Some(now + if is_held { INSTANT } else { interval });
     }
 
-    /// The sockets of a worker that can't accept any more. Which of them are connections is to be asked afterwards: one that
-    /// it accepted in between would be overlooked.
+    /// The sockets of a worker that can't accept any more, where they can be seen. Which of them are connections is to be asked
+    /// afterwards: one that it accepted in between would be overlooked.
     fn look_at_drain<'a>(
         &mut self,
         id: WorkerId,
         hold: Hold,
         processes: impl FnOnce() -> &'a Processes,
-    ) -> Option<HashSet<u64>> {
+    ) -> Option<io::Result<HashSet<u64>>> {
         if !self.workers.contains_key(&id) {
             self.drains.forget(id);
             return None;
@@ -179,7 +184,9 @@ impl Engine {
             self.stand_still(id, since);
             return None;
         }
-        Some(proc::open_sockets(&members))
+        let sockets = members.iter().map(|pid| proc::all_sockets_of(*pid));
+        let all = sockets.collect::<io::Result<Vec<_>>>();
+        Some(all.map(|all| all.into_iter().flatten().map(|(_, inode)| inode).collect()))
     }
 
     /// Decides about a worker of which it is known by now whether it has a connection.

@@ -23,9 +23,11 @@ impl Engine {
 }
 
 fn forgets(pid: u32, listeners: &HashMap<u64, BorrowedFd<'_>>) -> bool {
-    let Ok(watched) = proc::watched_by(pid, usize::MAX) else { return false };
+    let (Ok(watched), Ok(sockets)) = (proc::watched_by(pid, usize::MAX), proc::all_sockets_of(pid)) else {
+        return false;
+    };
     let has = |inode: &u64| listeners.contains_key(inode);
-    let mut open: HashSet<u64> = proc::sockets_of(pid).map(|(_, inode)| inode).filter(has).collect();
+    let mut open: HashSet<u64> = sockets.into_iter().map(|(_, inode)| inode).filter(has).collect();
     for watched in watched {
         let Some(listener) = listeners.get(&watched.inode) else { continue };
         // One that arms it each time would be told that it is not there, and might give up.
