@@ -48,14 +48,15 @@ pub(crate) enum Adopted {
     Forbidden(io::Error),
 }
 
-/// Answers one notification of a worker.
+/// Answers one notification of the worker whose first process is `leader`.
 pub(crate) fn handle(
     ports: &mut Ports,
     applicant: &Applicant,
+    leader: u32,
     listener: BorrowedFd<'_>,
     notification: Notification,
 ) -> Adopted {
-    let caller = Caller { listener, notification };
+    let caller = Caller { leader, listener, notification };
     let outcome = match notification.call {
         Call::Bind { address, length } => caller.bind(ports, applicant, address, length),
         Call::Listen { backlog } => caller.listen(ports, applicant, backlog),
@@ -92,6 +93,8 @@ pub(crate) fn binds_a_file(notification: &Notification) -> bool {
 /// A thread that waits for our answer.
 #[derive(Clone, Copy, Debug)]
 struct Caller<'a> {
+    /// Its worker's first process.
+    leader: u32,
     listener: BorrowedFd<'a>,
     notification: Notification,
 }
@@ -184,7 +187,7 @@ impl Caller<'_> {
         watchers: &Watchers,
     ) -> io::Result<Adopted> {
         let processes = OnceCell::new();
-        let mut search = proc::Search::around(Self::known(process), &processes);
+        let mut search = proc::Search::around(self.known(process), &processes);
         let still_has = |_, inode| !search.is_closed(inode);
         let lane = match ports.obtain_to_bind(applicant, &address, &target.profile, still_has) {
             Ok(lane) => lane,
@@ -208,10 +211,11 @@ impl Caller<'_> {
         Ok(Adopted::Bound { lane, is_serving: address.is_udp() })
     }
 
-    /// Processes by which those around the caller are known.
-    fn known(process: u32) -> Vec<u32> {
+    /// Processes by which all of the caller's worker are known: one that was left by its parent, and opened a session of its own,
+    /// is known by nothing but itself.
+    fn known(&self, process: u32) -> Vec<u32> {
         let session = proc::Stat::read(process).map_or(process, |stat| stat.session);
-        let mut known = vec![session, process];
+        let mut known = vec![self.leader, session, process];
         known.dedup();
         known
     }
@@ -223,7 +227,7 @@ impl Caller<'_> {
             self.answer(Answer::Continue);
             return Ok(Adopted::Nothing);
         };
-        let has_copies = ports.cares_for_copies(bound).then(|| Self::has_copies(process, inode));
+        let has_copies = ports.cares_for_copies(bound).then(|| self.has_copies(process, inode));
         // A signal may have interrupted the call, which comes again: it is not to be half done then.
         if !seccomp::is_waiting(self.listener, &self.notification) {
             return Ok(Adopted::Nothing);
@@ -246,8 +250,8 @@ impl Caller<'_> {
 
     /// Whether the caller's socket is known by more than one descriptor, be it another process's of its worker, or to an event
     /// loop: these would still mean that socket when another has come in its place. What we may not look at may be one.
-    fn has_copies(process: u32, inode: u64) -> bool {
-        let around = proc::Processes::read().around(&Self::known(process));
+    fn has_copies(&self, process: u32, inode: u64) -> bool {
+        let around = proc::Processes::read().around(&self.known(process));
         let copies: Option<usize> = around.into_iter().map(|member| plain_copies(member, inode)).sum();
         copies != Some(1)
     }

@@ -12,7 +12,7 @@ use allcores_testing::app::{App, RunningApp};
 use allcores_testing::load::Load;
 use allcores_testing::process::Event;
 use allcores_testing::runtimes::{Runtime, require};
-use allcores_testing::skip;
+use allcores_testing::{proc, skip};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{
@@ -236,6 +236,27 @@ fn a_worker_may_listen_on_what_its_parent_has_bound_and_keeps() {
     let address = unused();
     let app = bad_python("reserves.py", address).env("INHERITS", "1");
     binds_twice_and_listens_once(app, address, 2);
+}
+
+#[test]
+fn processes_of_a_worker_that_have_sessions_of_their_own_may_listen_on_what_it_has_bound() {
+    let address = unused();
+    let app = bad_python("reserves.py", address).env("INHERITS", "1").env("SESSIONS", "1").workers(1);
+    let app = app.start().unwrap();
+    let first = ready(&app, 1)[0].worker_pid().unwrap();
+    let position = app.position();
+    kill_process(Pid::from_raw(first.cast_signed()).unwrap(), Signal::KILL).unwrap();
+    wait_since(&app, position, |event| event.kind() == "ready");
+    let scaled = app.run(["scale", app.name(), "2"]).unwrap();
+    assert!(scaled.status.success(), "{scaled:?}");
+    let report = Load::new(address).clients(8).requests(200).run_blocking();
+    assert!(report.is_clean(), "{report}");
+    let status = app.status().unwrap();
+    let workers = status["workers"].as_array().unwrap().iter().map(|worker| worker["pid"].as_u64().unwrap());
+    let served: BTreeSet<u64> =
+        report.by_body.keys().filter_map(|pid| proc::parent(pid.parse().unwrap())).map(u64::from).collect();
+    assert_eq!(served, workers.collect(), "each worker's processes serve: {report}");
+    stop(&app);
 }
 
 #[test]

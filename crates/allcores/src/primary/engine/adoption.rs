@@ -68,10 +68,11 @@ impl Engine {
     fn handle(&mut self, id: WorkerId, notification: Notification) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         let Some(listener) = worker.listener.clone() else { return };
+        let leader = worker.about.pid;
         let is_aside =
             !matches!(notification.call, Call::Unlink { .. }) && is_beside_its_program(notification.thread);
         let applicant = worker.applicant(self.pool.is_on_trial(worker.generation));
-        let adopted = adopt::handle(&mut self.ports, &applicant, listener.as_fd(), notification);
+        let adopted = adopt::handle(&mut self.ports, &applicant, leader, listener.as_fd(), notification);
         self.forget_closed();
         let now = self.now();
         let Some(worker) = self.workers.get_mut(&id) else { return };
