@@ -54,6 +54,9 @@ pub(crate) use steer::Tuning;
 pub(crate) use strays::Stray;
 use table::{Key, Table};
 
+/// How long a worker is trusted to read its UDP socket where it was just seen to have it.
+const DOUBT: Duration = Duration::from_secs(5);
+
 /// Names one listening socket; never reused. Begins with its group's name, and grows with its age there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct LaneId(u64);
@@ -589,6 +592,21 @@ impl Ports {
         if is_unread && group.lanes.iter().any(|lane| !lane.users.is_empty()) {
             group.lanes.remove(lane);
         }
+    }
+
+    /// UDP sockets in which something waits, and who has them: nobody else could tell that he has closed his, and the kernel goes
+    /// on choosing it. Where there is always something, that is asked now and then.
+    pub(crate) fn unread(&mut self, now: Duration) -> Vec<(WorkerId, LaneId)> {
+        let mut unread = Vec::new();
+        let groups = self.groups.iter_mut().filter(|group| group.address.is_udp());
+        for lane in groups.flat_map(|group| &mut group.lanes) {
+            let is_due = !lane.users.is_empty() && now >= lane.doubted_at + DOUBT;
+            if is_due && rustix::io::ioctl_fionread(&lane.socket).is_ok_and(|waiting| waiting > 0) {
+                lane.doubted_at = now;
+                unread.extend(lane.users.iter().map(|user| (*user, lane.id)));
+            }
+        }
+        unread
     }
 
     /// Closes UDP sockets that nobody will read again: unlike a TCP lane, one can't be steered away from.

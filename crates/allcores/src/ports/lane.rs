@@ -252,6 +252,8 @@ pub(crate) struct Lane {
     pub(super) is_listening: bool,
     pub(super) is_stream: bool,
     pub(super) backlog: i32,
+    /// When it was last doubted that who has it reads it.
+    pub(super) doubted_at: Duration,
     pub(super) watch: LaneWatch,
 }
 
@@ -277,6 +279,7 @@ impl Lane {
             is_listening: false,
             is_stream: true,
             backlog: 0,
+            doubted_at: Duration::ZERO,
             watch: LaneWatch::default(),
         })
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use allcores_testing::app::{Event, RunningApp, free_port};
 use allcores_testing::load::Load;
@@ -136,6 +136,41 @@ fn ask(flow: &UdpSocket) -> String {
     let mut answer = [0; 32];
     let length = flow.recv(&mut answer).expect("an answer to a datagram");
     String::from_utf8_lossy(&answer[..length]).trim().to_owned()
+}
+
+#[test]
+fn datagrams_do_not_go_to_a_worker_that_has_closed_its_socket_for_long() {
+    /// In how many flows one after the other all are answered that would else go to it in half of all cases.
+    const IN_A_ROW: usize = 40;
+    let Some(python) = require(Runtime::Python) else { return };
+    let _turn = machine::together();
+    let address = address::unused();
+    let app = app::script(python, "bad/closes-udp.py").workers(2);
+    let app = app.env("HOST", address.ip().to_string()).env("PORT", address.port().to_string());
+    let app = app.start().unwrap();
+    app.wait_ready(2).unwrap();
+    // Until it is not looked any more whether it only tried to bind: what is closed by then is found otherwise.
+    std::thread::sleep(Duration::from_secs(2));
+    let flow = || {
+        let flow = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        flow.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        flow.connect(address).unwrap();
+        flow
+    };
+    flow().send(b"close").unwrap();
+    let (mut answered, mut lost, deadline) = (0, 0, Instant::now() + Duration::from_mins(1));
+    while answered < IN_A_ROW {
+        assert!(Instant::now() < deadline, "{lost} are lost, and more");
+        let flow = flow();
+        flow.send(b"?").unwrap();
+        if flow.recv(&mut [0; 32]).is_ok() {
+            answered += 1;
+        } else {
+            (answered, lost) = (0, lost + 1);
+        }
+    }
+    eprintln!("{lost} lost until it was found");
+    assert_eq!(app.stop().unwrap().code(), Some(0), "{:#?}", app.lines());
 }
 
 #[test]

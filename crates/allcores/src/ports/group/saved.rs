@@ -258,6 +258,7 @@ impl Lane {
             is_listening: saved.is_listening,
             is_stream: saved.is_stream,
             backlog: saved.backlog,
+            doubted_at: Duration::ZERO,
             watch: saved.watch.into(),
         })
     }

@@ -194,7 +194,7 @@ impl Engine {
     }
 
     /// Finds lanes that stand still because their worker has closed them: nobody will accept what waits there. So are those
-    /// looked at whose path a worker has removed, which it may still be found by.
+    /// looked at whose path a worker has removed, which it may still be found by, and UDP sockets in which something waits.
     fn find_deserted(&mut self) {
         let now = self.now();
         if self.clock.next_look.is_none_or(|next| now < next) {
@@ -204,7 +204,7 @@ impl Engine {
         // One that is to go leaves its place to its successor.
         let stays = |id: &WorkerId| self.workers.get(id).is_some_and(|worker| !worker.is_retired);
         let removers = self.ports.removed().into_iter().filter(|(id, _)| stays(id));
-        let suspects: Vec<_> = stalls.chain(removers).collect();
+        let suspects: Vec<_> = stalls.chain(removers).chain(self.ports.unread(now)).collect();
         if self.look_at(Purpose::Suspicion, suspects) {
             self.clock.next_look = None;
         }
