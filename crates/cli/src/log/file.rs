@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context as _, bail};
-use rustix::fs::{FlockOperation, OFlags, fcntl_getfl, fcntl_setfl, flock};
+use anyhow::Context as _;
+use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags, fcntl_getfl, fcntl_setfl, flock, renameat_with};
 use rustix::io::Errno;
 
 use super::LogSettings;
@@ -20,6 +20,9 @@ use super::aside::{self, Packer};
 use super::line::{self, Line, Source};
 use crate::readable;
 use crate::report::{Level, Out, Sink, ended};
+
+/// Each try to lock a log fails only if somebody else moved it away at the same moment.
+const TRIES: u32 = 1000;
 
 /// How long after a failure nothing is put aside.
 const REST: Duration = Duration::from_secs(10);
@@ -56,6 +59,17 @@ type Complain = Arc<dyn Fn(&str) + Send + Sync>;
 /// A log that is written.
 pub(crate) struct LogFile {
     settings: LogSettings,
+    current: Current,
+    trouble: Option<Trouble>,
+    rests_until: Option<Instant>,
+    last_aside: Option<SystemTime>,
+    packer: Option<Packer>,
+    meter: Arc<Meter>,
+    complain: Complain,
+}
+
+/// The file that is written to.
+struct Current {
     file: File,
     /// Where it is put aside from. `None` for what is no regular file, as a device: that is written to, and left alone.
     place: Option<PathBuf>,
@@ -64,12 +78,6 @@ pub(crate) struct LogFile {
     begun: SystemTime,
     /// The last thing that was written ends in the middle of a line.
     is_cut: bool,
-    trouble: Option<Trouble>,
-    rests_until: Option<Instant>,
-    last_aside: Option<SystemTime>,
-    packer: Option<Packer>,
-    meter: Arc<Meter>,
-    complain: Complain,
 }
 
 /// Something can't be written.
@@ -79,7 +87,7 @@ struct Trouble {
 }
 
 impl LogFile {
-    /// Opens it, and locks it: two who write to one file would put it aside under each other's hands.
+    /// Opens it.
     ///
     /// # Errors
     ///
@@ -88,21 +96,14 @@ impl LogFile {
         settings: LogSettings,
         complain: impl Fn(&str) + Send + Sync + 'static,
     ) -> anyhow::Result<Self> {
-        let file = open(&settings.path)?;
-        let place = place(&file, &settings.path)?;
-        if place.is_some() {
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Err(Errno::WOULDBLOCK) => bail!("another app writes to it"),
-                result => result?,
-            }
-        }
-        let length = file.metadata()?.len();
+        let current = Current::open(&settings.path)?;
+        let place = current.place.as_deref();
         // Nobody packs but who has the log.
-        for draft in place.iter().flat_map(|place| aside::drafts(place)) {
+        for draft in place.into_iter().flat_map(aside::drafts) {
             let _ = fs::remove_file(draft);
         }
         let complain: Complain = Arc::new(complain);
-        let packer = match place.as_ref().filter(|_| settings.is_packed) {
+        let packer = match place.filter(|_| settings.is_packed) {
             Some(place) => {
                 let complain = Arc::clone(&complain);
                 let packer = Packer::start(place, move |text| complain(text));
@@ -110,16 +111,12 @@ impl LogFile {
             }
             None => None,
         };
-        if let Some(place) = &place {
+        if let Some(place) = place {
             aside::retain(place, settings.keep);
         }
         Ok(Self {
-            is_cut: length > 0 && place.as_ref().is_some_and(|place| !ends_line(place)),
-            begun: begun(place.as_deref()),
             settings,
-            file,
-            place,
-            length,
+            current,
             trouble: None,
             rests_until: None,
             last_aside: None,
@@ -140,49 +137,46 @@ impl LogFile {
     }
 
     fn is_due(&self, more: usize, now: SystemTime) -> bool {
-        let is_large = self.length + more as u64 > self.settings.max_size;
+        let Current { place, length, begun, .. } = &self.current;
+        let is_large = length + more as u64 > self.settings.max_size;
         let period = |time: SystemTime, age: Duration| {
             let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             since.as_millis() / age.as_millis().max(1)
         };
-        let is_old = self.settings.max_age.is_some_and(|age| period(now, age) > period(self.begun, age));
+        let is_old = self.settings.max_age.is_some_and(|age| period(now, age) > period(*begun, age));
         let rests = self.rests_until.is_some_and(|until| Instant::now() < until);
-        self.length > 0 && self.place.is_some() && (is_large || is_old) && !rests
+        *length > 0 && place.is_some() && (is_large || is_old) && !rests
     }
 
     /// Puts it aside and begins a new one. Where that fails, what there is goes on.
     fn put_aside(&mut self, now: SystemTime) {
-        let Some(place) = self.place.clone() else { return };
+        let Some(place) = self.current.place.clone() else { return };
         // Their names are their order.
         let then = self.last_aside.map_or(now, |last| now.max(last + Duration::from_millis(1)));
         let aside = aside::name_for(&place, then);
-        let moved = fs::rename(&place, &aside)
-            .and_then(|()| self.begin(&place, now).inspect_err(|_| drop(fs::rename(&aside, &place))));
-        match moved {
-            Ok(()) => {
-                self.rests_until = None;
+        // What somebody has moved away without a word can't be put aside, and what may be at its place is not ours.
+        let is_there = is_at(&self.current.file, &place);
+        let moved = if is_there { fs::rename(&place, &aside) } else { Ok(()) };
+        // Another app's that has come between the two stays.
+        let back = |_: &io::Error| {
+            let _ = renameat_with(CWD, &aside, CWD, &place, RenameFlags::NOREPLACE);
+        };
+        match moved.and_then(|()| self.begin(&place).inspect_err(back)) {
+            Ok(()) if is_there => {
                 self.last_aside = Some(then);
                 aside::retain(&place, self.settings.keep);
                 if let Some(packer) = &self.packer {
                     packer.pack(aside);
                 }
             }
+            Ok(()) => {}
             Err(error) => self.rest(&format!("can't be put aside: {error}")),
         }
     }
 
-    fn begin(&mut self, path: &Path, now: SystemTime) -> io::Result<()> {
-        let file = open(path)?;
-        let place = place(&file, path)?;
-        if place.is_some() {
-            // Whoever is quicker by a moment writes into a file that he will not get to keep.
-            let _ = flock(&file, FlockOperation::NonBlockingLockExclusive);
-        }
-        self.length = file.metadata()?.len();
-        self.file = file;
-        self.place = place;
-        self.begun = now;
-        self.is_cut = false;
+    fn begin(&mut self, path: &Path) -> io::Result<()> {
+        self.current = Current::open(path)?;
+        self.rests_until = None;
         Ok(())
     }
 
@@ -196,7 +190,7 @@ impl LogFile {
     /// Writes whole lines, and what is to be said before them.
     fn put(&mut self, lines: &[u8]) {
         let mut before = Vec::new();
-        if self.is_cut {
+        if self.current.is_cut {
             before.push(b'\n');
         }
         if let Some(Trouble { reason, lost }) = &self.trouble {
@@ -225,12 +219,12 @@ impl LogFile {
     fn write_all(&mut self, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
         let mut written = 0;
         while written < bytes.len() {
-            match self.file.write(&bytes[written..]) {
+            match self.current.file.write(&bytes[written..]) {
                 Ok(0) => return Err((written, io::ErrorKind::WriteZero.into())),
                 Ok(count) => {
                     written += count;
-                    self.length += count as u64;
-                    self.is_cut = bytes[written - 1] != b'\n';
+                    self.current.length += count as u64;
+                    self.current.is_cut = bytes[written - 1] != b'\n';
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err((written, error)),
@@ -259,11 +253,16 @@ impl LogFile {
 impl Out for LogFile {
     fn write(&mut self, _: Sink, lines: &[u8]) {
         let now = SystemTime::now();
-        if self.is_due(lines.len(), now) {
+        if let Some(place) = self.current.place.clone().filter(|_| self.current.is_removed()) {
+            // Nobody could read what would be written to it.
+            if let Err(error) = self.begin(&place) {
+                return self.lose(lines, &error);
+            }
+        } else if self.is_due(lines.len(), now) {
             self.put_aside(now);
         }
-        if self.length == 0 {
-            self.begun = now;
+        if self.current.length == 0 {
+            self.current.begun = now;
         }
         self.put(lines);
     }
@@ -271,14 +270,57 @@ impl Out for LogFile {
     /// Opens the path anew: somebody has moved the file away.
     fn reopen(&mut self) {
         let path = self.settings.path.clone();
-        match self.begin(&path, SystemTime::now()) {
-            Ok(()) => {
-                self.begun = begun(self.place.as_deref());
-                self.rests_until = None;
-            }
-            Err(error) => self.rest(&format!("can't be opened again: {error}")),
+        // One that nobody has moved is not opened beside itself: it is locked.
+        let is_there = self.current.place.is_some() && is_at(&self.current.file, &path);
+        let length = |metadata: fs::Metadata| self.current.length = metadata.len();
+        let opened = if is_there { self.current.file.metadata().map(length) } else { self.begin(&path) };
+        if let Err(error) = opened {
+            self.rest(&format!("can't be opened again: {error}"));
         }
     }
+}
+
+impl Current {
+    fn open(path: &Path) -> io::Result<Self> {
+        let (file, place) = hold(path, open)?;
+        let length = file.metadata()?.len();
+        Ok(Self {
+            is_cut: length > 0 && place.as_ref().is_some_and(|place| !ends_line(place)),
+            begun: begun(place.as_deref()),
+            file,
+            place,
+            length,
+        })
+    }
+
+    /// Whether it has no name any more, and nobody can open it.
+    fn is_removed(&self) -> bool {
+        // Not every file system counts names.
+        let is_nowhere = self.file.metadata().is_ok_and(|metadata| metadata.nlink() == 0);
+        is_nowhere && self.place.as_ref().is_some_and(|place| !is_at(&self.file, place))
+    }
+}
+
+/// Opens a log, and locks it if it can be put aside: two who write to one file would do that under each other's hands. Where
+/// that is, too.
+fn hold(path: &Path, open: fn(&Path) -> io::Result<File>) -> io::Result<(File, Option<PathBuf>)> {
+    for _ in 0..TRIES {
+        let file = open(path)?;
+        let place = place(&file, path)?;
+        if place.is_some() {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::WOULDBLOCK) => {
+                    return Err(io::Error::new(io::ErrorKind::ResourceBusy, "another app writes to it"));
+                }
+                result => result?,
+            }
+        }
+        // Who had it before may have put it aside, or deleted it.
+        if is_at(&file, path) {
+            return Ok((file, place));
+        }
+    }
+    Err(io::Error::other("others kept moving it away"))
 }
 
 /// Opens a log to add to it. A pipe that nobody reads is refused, where to wait for a reader would hold up all else.
@@ -287,9 +329,12 @@ impl Out for LogFile {
 ///
 /// It can't be opened, or nobody reads it.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
+    open_by(path, OpenOptions::new().create(true))
+}
+
+fn open_by(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     let waits_for_nobody = OFlags::NONBLOCK.bits().cast_signed();
-    let mut options = OpenOptions::new();
-    options.create(true).append(true).mode(0o600).custom_flags(waits_for_nobody);
+    let options = options.append(true).mode(0o600).custom_flags(waits_for_nobody);
     let file = options.open(path).map_err(|error| match Errno::from_io_error(&error) {
         Some(Errno::NXIO) => io::Error::new(error.kind(), "it is a pipe that nobody reads"),
         _ => error,
@@ -310,9 +355,18 @@ pub(crate) fn check(settings: &LogSettings) -> anyhow::Result<()> {
 /// Where a file is that was opened by this path, if it is a regular one that can be put aside there.
 fn place(file: &File, path: &Path) -> io::Result<Option<PathBuf>> {
     let (opened, real) = (file.metadata()?, aside::real(path));
-    let is_it =
-        |found: fs::Metadata| found.is_file() && (found.dev(), found.ino()) == (opened.dev(), opened.ino());
+    let is_it = |found: fs::Metadata| found.is_file() && is_same(&found, &opened);
     Ok(Some(real).filter(|real| fs::symlink_metadata(real).is_ok_and(is_it)))
+}
+
+/// Whether a path leads to this file.
+fn is_at(file: &File, path: &Path) -> bool {
+    let same = || Ok::<_, io::Error>(is_same(&fs::metadata(path)?, &file.metadata()?));
+    same().unwrap_or(false)
+}
+
+fn is_same(one: &fs::Metadata, other: &fs::Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
 /// When a log was begun: as its first line says, or when it was written to last.
@@ -338,7 +392,7 @@ fn ends_line(path: &Path) -> bool {
     last().unwrap_or(true)
 }
 
-/// Where the log of an app would be, for messages.
+/// By its path: whom it complains to has nothing to show.
 impl std::fmt::Debug for LogFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("LogFile").field("path", &self.settings.path).finish_non_exhaustive()

@@ -17,14 +17,14 @@ const LONG: Duration = Duration::from_secs(30);
 
 /// Starts an app in the background whose workers write so many lines as they are asked for.
 fn start(folder: &Folder, options: &[&str]) {
-    start_by(folder, &[], options);
+    start_by(folder, "web", &[], options);
 }
 
-fn start_by(folder: &Folder, wrapper: &[&str], options: &[&str]) {
+fn start_by(folder: &Folder, name: &str, wrapper: &[&str], options: &[&str]) {
     let python = Runtime::Python.program().expect("python3 is there: every fixture needs it");
     let mut words: Vec<std::ffi::OsString> = wrapper.iter().map(Into::into).collect();
     words.push(env!("CARGO_BIN_EXE_allcores").into());
-    words.extend(["start", "--name", "web", "--kill-timeout", "1s"].map(Into::into));
+    words.extend(["start", "--name", name, "--kill-timeout", "1s"].map(Into::into));
     words.extend(options.iter().map(Into::into));
     words.extend(["--".into(), python, fixture("operate/writes.py").into()]);
     let (host, port) = (folder.address.ip().to_string(), folder.address.port().to_string());
@@ -164,6 +164,17 @@ fn the_log_of_an_app_that_is_not_known_is_shown_and_deleted() {
 }
 
 #[test]
+fn a_log_that_is_removed_while_it_is_written_is_begun_anew() {
+    let folder = Folder::new();
+    start(&folder, &["-w", "1"]);
+    let count = write(&folder, 1, 10);
+    written(&folder, count);
+    fs::remove_file(folder.path().join("state/logs/web.log")).unwrap();
+    write(&folder, 1, 7);
+    assert_eq!(written(&folder, 7).len(), 7);
+}
+
+#[test]
 fn a_log_is_followed_over_putting_aside() {
     let folder = Folder::new();
     start(&folder, &["-w", "1", "--log-size", "20K", "--log-keep", "1000"]);
@@ -214,6 +225,7 @@ fn a_full_disk_stops_nothing_and_what_is_lost_is_counted_and_said() {
     let log = disk.join("web.log");
     start_by(
         &folder,
+        "web",
         &["unshare", "--mount", "sh", "-c", &mount, "sh"],
         &["-w", "2", "--log-file", log.to_str().unwrap(), "--log-size", "1G"],
     );

@@ -110,14 +110,16 @@ fn what_cannot_be_written_is_counted_and_said() {
     let (mut log, told) = open(settings(folder.path()));
     log.write(Sink::Stdout, &line("before"));
     // As full as a disk can be.
-    let real =
-        std::mem::replace(&mut log.file, fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+    let real = std::mem::replace(
+        &mut log.current.file,
+        fs::OpenOptions::new().write(true).open("/dev/full").unwrap(),
+    );
     for _ in 0..3 {
         log.write(Sink::Stdout, &[line("lost"), line("lost")].concat());
     }
     assert_eq!((log.meter().written(), log.meter().lost()), (1, 6));
     assert!(log.meter().reason().is_some_and(|reason| reason.starts_with("No space left on device")));
-    log.file = real;
+    log.current.file = real;
     log.write(Sink::Stdout, &line("after"));
     let lines = all(&path);
     assert_eq!((lines[0].as_str(), lines[2].as_str(), lines.len()), ("before", "after", 3));
@@ -157,7 +159,7 @@ fn where_nothing_can_be_put_aside_the_log_goes_on() {
     let (mut log, told) = open(LogSettings { max_size: 10, ..settings(folder.path()) });
     log.write(Sink::Stdout, &line("one"));
     let path = log.settings.path.clone();
-    log.place = Some("/proc/no/such/web.log".into());
+    log.current.place = Some("/proc/no/such/web.log".into());
     log.write(Sink::Stdout, &line("two"));
     log.write(Sink::Stdout, &line("three"));
     assert_eq!(all(&path), ["one", "two", "three"]);
@@ -248,4 +250,78 @@ fn a_pipe_is_written_to_and_left_alone() {
     assert_eq!(read, lines.concat());
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     assert!(told.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_log_that_was_removed_is_begun_anew_at_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("logs/web.log");
+    let logs = path.parent().unwrap();
+    fs::create_dir(logs).unwrap();
+    let (mut log, told) = open(LogSettings { path: path.clone(), ..settings(folder.path()) });
+    log.write(Sink::Stdout, &line("one"));
+    fs::remove_file(&path).unwrap();
+    log.write(Sink::Stdout, &line("two"));
+    assert_eq!(all(&path), ["two"]);
+    assert!(told.lock().unwrap().is_empty());
+    // Where it can't be, what is written is not said to stand in it.
+    fs::remove_dir_all(logs).unwrap();
+    for text in ["three", "four"] {
+        log.write(Sink::Stdout, &line(text));
+    }
+    assert_eq!((log.meter().written(), log.meter().lost()), (2, 2));
+    fs::create_dir(logs).unwrap();
+    log.write(Sink::Stdout, &line("five"));
+    let lines = all(&path);
+    assert!(
+        lines[0].starts_with("\u{2026} 2 lines dropped: No such file") && lines[1] == "five",
+        "{lines:?}"
+    );
+    let told = told.lock().unwrap();
+    assert!(told.len() == 1 && told[0].contains("web.log can't be written: No such file"), "{told:?}");
+}
+
+#[test]
+fn a_log_that_was_moved_away_without_a_word_is_begun_anew_when_it_would_be_put_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, moved) = (folder.path().join("web.log"), folder.path().join("moved"));
+    let (mut log, told) = open(LogSettings { max_size: 10, ..settings(folder.path()) });
+    log.write(Sink::Stdout, &line("one"));
+    fs::rename(&path, &moved).unwrap();
+    log.write(Sink::Stdout, &line("two"));
+    assert_eq!((all(&path), all(&moved)), (vec!["two".to_owned()], vec!["one".to_owned()]));
+    // What somebody else has put there is not put aside; and what he writes to is not written to.
+    fs::rename(&path, &moved).unwrap();
+    let (mut other, _) = open(settings(folder.path()));
+    other.write(Sink::Stdout, &line("other's"));
+    for text in ["three", "four"] {
+        log.write(Sink::Stdout, &line(text));
+    }
+    assert_eq!((all(&path).as_slice(), all(&moved).len()), (["other's".to_owned()].as_slice(), 3));
+    let told = told.lock().unwrap();
+    assert!(told.len() == 1 && told[0].ends_with("another app writes to it"), "{told:?}");
+}
+
+#[test]
+fn a_log_that_nobody_has_moved_stays_locked_when_it_is_to_be_opened_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("web.log");
+    let (mut log, told) = open(settings(folder.path()));
+    log.write(Sink::Stdout, &line("one"));
+    log.reopen();
+    let error = LogFile::open(settings(folder.path()), |_| {}).unwrap_err();
+    assert!(error.to_string().contains("another app writes to it"), "{error}");
+    assert!(told.lock().unwrap().is_empty());
+    // Moved, and another app was quicker: this one goes on with what it has, and says why.
+    let moved = folder.path().join("moved");
+    fs::rename(&path, &moved).unwrap();
+    let (_other, _) = open(settings(folder.path()));
+    log.reopen();
+    log.write(Sink::Stdout, &line("two"));
+    assert_eq!((all(&path).len(), all(&moved)), (0, vec!["one".to_owned(), "two".to_owned()]));
+    let told = told.lock().unwrap();
+    assert!(
+        told.len() == 1 && told[0].contains("can't be opened again: another app writes to it"),
+        "{told:?}"
+    );
 }
