@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use aside::{Aside, asides, drafts, is_odd, real};
-pub(crate) use file::{LogFile, Meter, check, open};
+pub(crate) use aside::{asides, is_odd, real};
+pub(crate) use file::{LogFile, Meter, check, delete, open};
 pub(crate) use line::{Line, Source, write};
 pub(crate) use tail::{Filter, Tail};
 

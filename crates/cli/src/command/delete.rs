@@ -1,16 +1,13 @@
 //! `allcores delete`: stops apps and forgets them.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::PathBuf;
-
-use anyhow::Context as _;
 
 use super::{not_running, say, stop};
 use crate::args::DeleteArgs;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
-use crate::log::{self, Aside};
+use crate::log;
 use crate::runtime_folder::{AppFolder, Presence, RuntimeFolder};
 use crate::screen;
 use crate::state_folder::StateFolder;
@@ -62,19 +59,12 @@ async fn delete(folder: &AppFolder, state: &StateFolder, args: &DeleteArgs) -> R
             break forgotten;
         }
     };
-    // A link stays, and so does what is no regular file: an app has not made those.
-    let log = log.filter(|_| args.logs).map(|log| log::real(&log));
+    let log = log.filter(|_| args.logs);
     if let Some(log) = &log {
-        let asides = log::asides(log).into_iter().map(Aside::into_path);
-        let is_file = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file());
-        for path in asides.chain(log::drafts(log)).chain([log.clone()]).filter(is_file) {
-            fs::remove_file(&path).with_context(|| format!("delete {}", path.display())).map_err(
-                |error| {
-                    Failure::from(error)
-                        .next(format!("{name} is stopped and forgotten; remove its logs yourself"))
-                },
-            )?;
-        }
+        log::delete(log).map_err(|error| {
+            let next = "remove its logs yourself, once no app writes to them";
+            Failure::from(error).next(format!("{name} is stopped and forgotten; {next}"))
+        })?;
     }
     match (was_known || was_running || was_left, log) {
         (true, _) => say(&format!("{name}: deleted\n")).map(drop),

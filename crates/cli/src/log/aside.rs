@@ -36,7 +36,7 @@ pub(crate) struct Aside {
 }
 
 impl Aside {
-    pub(crate) fn into_path(self) -> PathBuf {
+    pub(super) fn into_path(self) -> PathBuf {
         self.path
     }
 }
@@ -82,7 +82,7 @@ pub(crate) fn asides(log: &Path) -> Vec<Aside> {
 }
 
 /// Finds what a packer had begun when its process ended. Nobody goes on with it: what it was made of is packed anew.
-pub(crate) fn drafts(log: &Path) -> Vec<PathBuf> {
+pub(super) fn drafts(log: &Path) -> Vec<PathBuf> {
     let is_draft = |rest: &str| rest.strip_suffix(DRAFT).is_some_and(is_stamp);
     beside(log).into_iter().filter(|(rest, _)| is_draft(rest)).map(|(_, path)| path).collect()
 }

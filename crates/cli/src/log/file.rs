@@ -16,7 +16,7 @@ use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags, fcntl_getfl, fcntl_se
 use rustix::io::Errno;
 
 use super::LogSettings;
-use super::aside::{self, Packer};
+use super::aside::{self, Aside, Packer};
 use super::line::{self, Line, Source};
 use crate::readable;
 use crate::report::{Level, Out, Sink, ended};
@@ -350,6 +350,29 @@ fn open_by(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
 /// It can't be opened.
 pub(crate) fn check(settings: &LogSettings) -> anyhow::Result<()> {
     open(&settings.path).map(drop).with_context(|| format!("open the log {}", settings.path.display()))
+}
+
+/// Deletes a log, and what was put aside of it. A link stays, and so does what is no regular file: an app has not made those.
+///
+/// # Errors
+///
+/// An app writes to it, or something of it can't be deleted.
+pub(crate) fn delete(log: &Path) -> anyhow::Result<()> {
+    let log = aside::real(log);
+    let is_file = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file());
+    // Held to the end, so that nobody begins to write to what is about to go.
+    let held = Some(&log)
+        .filter(|log| is_file(log))
+        .map(|log| hold(log, |log| open_by(log, &mut OpenOptions::new())));
+    let held = match held {
+        Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => None,
+        held => held.transpose().with_context(|| format!("delete {}", log.display()))?,
+    };
+    let asides = aside::asides(&log).into_iter().map(Aside::into_path).chain(aside::drafts(&log));
+    for path in asides.filter(is_file).chain(held.iter().filter_map(|(_, place)| place.clone())) {
+        fs::remove_file(&path).with_context(|| format!("delete {}", path.display()))?;
+    }
+    Ok(())
 }
 
 /// Where a file is that was opened by this path, if it is a regular one that can be put aside there.

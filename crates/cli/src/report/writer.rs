@@ -186,6 +186,7 @@ struct State {
     dropped: u64,
     all_dropped: u64,
     is_closed: bool,
+    has_ended: bool,
 }
 
 enum Chunk {
@@ -256,7 +257,8 @@ impl Writer {
         state.is_done()
     }
 
-    /// Waits until all is written, and no longer than `patience`. Says whether it is. Nothing can be handed in after.
+    /// Waits until all is written and what it was written to let go of, and no longer than `patience`. Says whether it is.
+    /// Nothing can be handed in after.
     pub(super) fn finish(&self, patience: Duration) -> bool {
         let mut state = self.queue.lock();
         state.is_closed = true;
@@ -264,9 +266,9 @@ impl Writer {
         let (state, _) = self
             .queue
             .drained
-            .wait_timeout_while(state, patience, |state| !state.is_done())
+            .wait_timeout_while(state, patience, |state| !state.has_ended)
             .unwrap_or_else(PoisonError::into_inner);
-        state.is_done()
+        state.has_ended
     }
 }
 
@@ -333,6 +335,10 @@ impl Queue {
                 self.drained.notify_all();
             }
         }
+        // A log is another's to lock by then.
+        drop(out);
+        self.lock().has_ended = true;
+        self.drained.notify_all();
     }
 
     fn next_chunk(&self) -> Option<Chunk> {

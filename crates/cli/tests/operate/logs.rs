@@ -164,6 +164,24 @@ fn the_log_of_an_app_that_is_not_known_is_shown_and_deleted() {
 }
 
 #[test]
+fn a_log_that_another_app_writes_to_is_not_deleted() {
+    let folder = Folder::new();
+    let log = folder.path().join("shared.log");
+    let options = ["-w", "1", "--log-file", log.to_str().unwrap()];
+    start(&folder, &options);
+    folder.allcores(&["stop", "web"]).code(0);
+    start_by(&folder, "new", &[], &options);
+    let refused = folder.allcores(&["delete", "web", "--logs"]);
+    refused.code(1).has(&["shared.log: another app writes to it", "web is stopped and forgotten"]);
+    folder.allcores(&["ls", "web"]).code(5);
+    let shown = folder.allcores(&["logs", "new"]).code(0).out;
+    assert_eq!(shown.matches("listening on").count(), 2, "{shown}");
+    // Its own goes, as it has let go of it by the time that it is stopped.
+    folder.allcores(&["delete", "new", "--logs"]).code(0);
+    assert!(!log.exists());
+}
+
+#[test]
 fn a_log_that_is_removed_while_it_is_written_is_begun_anew() {
     let folder = Folder::new();
     start(&folder, &["-w", "1"]);

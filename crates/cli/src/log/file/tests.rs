@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use allcores::primary::Stream;
 
 use super::super::{Filter, LogSettings, Source, Tail, asides, write};
-use super::{LogFile, REST};
+use super::{LogFile, REST, delete};
 use crate::report::{Out as _, Sink};
 
 fn settings(folder: &Path) -> LogSettings {
@@ -172,6 +172,26 @@ fn two_do_not_write_to_one_log() {
     let (_log, _) = open(settings(folder.path()));
     let error = LogFile::open(settings(folder.path()), |_| {}).unwrap_err();
     assert!(error.to_string().contains("another app writes to it"), "{error}");
+}
+
+#[test]
+fn a_log_that_is_written_is_not_deleted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("web.log");
+    let (mut log, _) = open(LogSettings { max_size: 10, ..settings(folder.path()) });
+    for text in ["one", "two"] {
+        log.write(Sink::Stdout, &line(text));
+    }
+    let error = delete(&path).unwrap_err();
+    assert!(format!("{error:#}").ends_with("web.log: another app writes to it"), "{error:#}");
+    assert_eq!(all(&path), ["one", "two"]);
+    drop(log);
+    delete(&path).unwrap();
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    // What is left of one that is not there itself.
+    fs::write(folder.path().join("web.log.20260102T030405678Z"), "").unwrap();
+    delete(&path).unwrap();
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 #[test]
