@@ -1,5 +1,6 @@
 //! `allcores logs`: what apps have written, from their logs, whether they run or not.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 
@@ -43,49 +44,62 @@ struct Log {
 
 /// Shows the logs.
 pub(super) async fn execute(args: &LogsArgs) -> Result<ExitCode, Failure> {
-    let mut logs = find(args).await?;
+    let (mut logs, failures) = find(args).await?;
+    let failed = Failure::of_all(failures);
+    if args.follow
+        && let Err(failure) = &failed
+    {
+        // There may be no end at which to tell it.
+        screen::tell(&failure.to_string());
+    }
     let style = Style::new(args, &logs);
     let mut out = BufWriter::new(io::stdout().lock());
     let shown = show(args, &mut logs, &style, &mut out).and_then(|()| Ok(out.flush()?));
-    Printed::of(shown).map(|_| ExitCode::Success).map_err(|error| {
+    Printed::of(shown).map_err(|error| {
         let next =
             "see that each log is a file that this user can read: allcores describe NAME says where it is";
         Failure::from(error).next(next)
-    })
+    })?;
+    match failed {
+        Err(failure) if args.follow => Ok(failure.code()),
+        failed => failed,
+    }
 }
 
-async fn find(args: &LogsArgs) -> Result<Vec<Log>, Failure> {
+/// Finds the logs, and why some that were asked for are not to be had.
+async fn find(args: &LogsArgs) -> Result<(Vec<Log>, Vec<Failure>), Failure> {
     let (runtime, state) = (RuntimeFolder::from_env()?, StateFolder::from_env()?);
-    let mut names: Vec<AppName> = Vec::new();
+    // With each, whether it was asked for by its name.
+    let mut names: BTreeMap<AppName, bool> = BTreeMap::new();
     for target in &args.names {
         match target {
-            Target::App(name) => names.push(name.clone()),
+            Target::App(name) => drop(names.insert(name.clone(), true)),
             Target::All => {
                 let running = runtime.apps()?.into_iter().filter(AppFolder::is_running);
-                names.extend(running.map(|folder| folder.name().clone()));
-                names.extend(state.names()?);
+                for name in running.map(|folder| folder.name().clone()).chain(state.names()?) {
+                    names.entry(name).or_default();
+                }
             }
         }
     }
-    names.sort();
-    names.dedup();
     let is_one = names.len() == 1;
-    let mut logs = Vec::new();
-    for name in names {
+    let (mut logs, mut failures) = (Vec::new(), Vec::new());
+    for (name, is_named) in names {
         let path = path_of(&runtime.find(&name)?, &state).await?;
         match path.and_then(|path| if log::is_odd(&path) { Err(unreadable(&name, &path)) } else { Ok(path) })
         {
             Ok(path) => logs.push(Log { tail: Tail::new(&path, filter(args)), path, app: name }),
+            Err(failure) if is_named || is_one => failures.push(failure),
             // Of all, those are shown that have one.
-            Err(failure) if is_one => return Err(failure),
             Err(_) => {}
         }
     }
-    if logs.is_empty() {
-        return Err(Failure::new(ExitCode::NotRunning, anyhow!("logs: no app has one"))
-            .next("apps in the background have: allcores start; others if they are given one: --log-file"));
+    if !logs.is_empty() {
+        return Ok((logs, failures));
     }
-    Ok(logs)
+    Failure::of_all(failures)?;
+    Err(Failure::new(ExitCode::NotRunning, anyhow!("logs: no app has one"))
+        .next("apps in the background have: allcores start; others if they are given one: --log-file"))
 }
 
 /// Where an app's log is: as it says itself, or, where it does not, as it was when it was started, or where it usually is.

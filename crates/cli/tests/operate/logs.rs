@@ -136,6 +136,12 @@ fn lines_are_chosen_by_number_slot_and_time_also_when_the_app_is_stopped() {
     let timed = shown(&["-n", "1", "--time"]);
     assert!(timed[0].starts_with("20") && timed[0].as_bytes()[23] == b'Z', "{timed:?}");
     folder.allcores(&["logs", "wed"]).code(5).has(&["wed"]);
+    // What there is comes all the same, and what there is not is told.
+    let some = folder.allcores(&["logs", "web", "wed", "-n", "3"]).code(5);
+    assert_eq!(some.out.lines().count(), 3, "{some:?}");
+    some.has(&["logs of wed: no app of this name is running"]);
+    let both = folder.allcores(&["logs", "wed", "all", "-n", "3"]).code(5).has(&["logs of wed"]);
+    assert_eq!(both.out.lines().count(), 3, "{both:?}");
     folder.allcores(&["logs", "web", "--since", "yesterday"]).code(2).has(&["10m"]);
 }
 
