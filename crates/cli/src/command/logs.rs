@@ -137,18 +137,8 @@ fn filter(args: &LogsArgs) -> Filter {
 fn show(args: &LogsArgs, logs: &mut [Log], style: &Style, out: &mut impl Write) -> anyhow::Result<()> {
     let count = args.lines.or(args.since.is_none().then_some(USUAL));
     let watch = args.follow.then(|| watch(logs)).transpose()?;
-    let mut lines = Vec::new();
-    for log in &mut *logs {
-        let read = log.tail.last(count).with_context(|| format!("read the log {}", log.path.display()))?;
-        lines.extend(read.into_iter().map(|line| (log.app.clone(), line)));
-    }
-    // Of one app they are in their order; those of several are by their times.
-    if logs.len() > 1 {
-        lines.sort_by(|(_, one), (_, other)| Line::read(one).time.cmp(Line::read(other).time));
-    }
-    for (app, line) in &lines {
-        style.write(out, app, line)?;
-    }
+    let lines = logs.iter_mut().map(|log| Lines::new(log, count)).collect::<anyhow::Result<_>>()?;
+    merge(lines, |app, line| style.write(out, app, line))?;
     out.flush()?;
     let Some(watch) = watch else { return Ok(()) };
     loop {
@@ -159,7 +149,7 @@ fn show(args: &LogsArgs, logs: &mut [Log], style: &Style, out: &mut impl Write) 
                     written = style.write(out, app, line);
                 }
             });
-            read.with_context(|| format!("read the log {}", log.path.display()))?;
+            read.with_context(|| unread(&log.path))?;
             written?;
         }
         out.flush()?;
@@ -168,6 +158,60 @@ fn show(args: &LogsArgs, logs: &mut [Log], style: &Style, out: &mut impl Write) 
             return Ok(());
         }
     }
+}
+
+/// What stands in one log, line by line.
+struct Lines<'a> {
+    app: &'a AppName,
+    path: &'a Path,
+    rest: Box<dyn Iterator<Item = io::Result<Vec<u8>>> + 'a>,
+    next: Option<Vec<u8>>,
+    /// Of the next, or, where it has none, of the last that had one.
+    time: String,
+}
+
+impl<'a> Lines<'a> {
+    /// The last so many, or all.
+    fn new(log: &'a mut Log, count: Option<usize>) -> anyhow::Result<Self> {
+        let Log { app, path, tail } = log;
+        let rest: io::Result<Box<dyn Iterator<Item = _>>> = match count {
+            Some(count) => tail.last(count).map(|lines| Box::new(lines.into_iter().map(Ok)) as _),
+            None => tail.all().map(|lines| Box::new(lines) as _),
+        };
+        let rest = rest.with_context(|| unread(path))?;
+        let mut lines = Self { app, path, rest, next: None, time: String::new() };
+        lines.advance()?;
+        Ok(lines)
+    }
+
+    fn advance(&mut self) -> anyhow::Result<()> {
+        self.next = self.rest.next().transpose().with_context(|| unread(self.path))?;
+        let time = self.next.as_ref().map_or("", |line| Line::read(line).time);
+        if !time.is_empty() {
+            time.clone_into(&mut self.time);
+        }
+        Ok(())
+    }
+}
+
+/// Shows lines by their times, those of one log in their order; of each log, only one is in memory.
+fn merge(
+    mut logs: Vec<Lines<'_>>,
+    mut show: impl FnMut(&AppName, &[u8]) -> io::Result<()>,
+) -> anyhow::Result<()> {
+    while let Some(log) =
+        logs.iter_mut().filter(|log| log.next.is_some()).min_by(|one, other| one.time.cmp(&other.time))
+    {
+        if let Some(line) = log.next.take() {
+            show(log.app, &line)?;
+        }
+        log.advance()?;
+    }
+    Ok(())
+}
+
+fn unread(path: &Path) -> String {
+    format!("read the log {}", path.display())
 }
 
 /// Has the kernel tell when something changes in the folders of the logs.
@@ -354,4 +398,43 @@ pub(crate) fn in_words(line: &[u8]) -> String {
     let Ok(name) = "app".parse() else { return String::new() };
     let _ = style.words(&mut text, &name, &line);
     String::from_utf8_lossy(&text).trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::{Filter, Lines, Log, Tail, merge};
+
+    #[test]
+    fn lines_of_several_apps_are_shown_by_their_times_and_those_of_one_in_their_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |second: u64, text: &str| format!("2026-01-02T03:04:{second:02}.000Z 0:1 out {text}\n");
+        let mut logs: Vec<Log> = [
+            ("api", [at(1, "a"), at(4, "b"), "panicked\n".to_owned(), at(3, "c")].concat()),
+            ("empty", String::new()),
+            ("web", [at(1, "d"), at(2, "e"), at(5, "f")].concat()),
+        ]
+        .into_iter()
+        .map(|(name, text)| {
+            let path = folder.path().join(name);
+            fs::write(&path, text).unwrap();
+            Log { app: name.parse().unwrap(), tail: Tail::new(&path, Filter::default()), path }
+        })
+        .collect();
+        let mut shown = |count| {
+            let lines = logs.iter_mut().map(|log| Lines::new(log, count).unwrap()).collect();
+            let mut shown = Vec::new();
+            merge(lines, |app, line| {
+                let text = String::from_utf8_lossy(super::Line::read(line).bytes);
+                shown.push(format!("{app} {text}"));
+                Ok(())
+            })
+            .unwrap();
+            shown
+        };
+        let all = ["api a", "web d", "web e", "api b", "api panicked", "api c", "web f"];
+        assert_eq!(shown(None), all);
+        assert_eq!(shown(Some(3)), all[1..]);
+    }
 }

@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use allcores::primary::spawn_deaf;
 use flate2::Compression;
+use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 
 use crate::view;
@@ -36,6 +37,19 @@ pub(crate) struct Aside {
 }
 
 impl Aside {
+    /// Opens it, to read what stood in the log; `None` if it was too old to be kept.
+    pub(super) fn open(&self) -> io::Result<Option<Box<dyn Read>>> {
+        match File::open(&self.path) {
+            // It may have been packed since.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.is_packed => {
+                Self { path: packed(&self.path), is_packed: true, ..self.clone() }.open()
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            file if self.is_packed => Ok(Some(Box::new(MultiGzDecoder::new(file?)))),
+            file => Ok(Some(Box::new(file?))),
+        }
+    }
+
     pub(super) fn into_path(self) -> PathBuf {
         self.path
     }
@@ -126,7 +140,7 @@ pub(super) fn name_for(log: &Path, now: SystemTime) -> PathBuf {
 }
 
 /// What a file is called when it is packed.
-pub(super) fn packed(path: &Path) -> PathBuf {
+fn packed(path: &Path) -> PathBuf {
     with_suffix(path, PACKED)
 }
 
@@ -204,7 +218,7 @@ mod tests {
     use std::path::Path;
     use std::time::{Duration, SystemTime};
 
-    use super::{asides, drafts, name_for, pack, retain};
+    use super::{MultiGzDecoder, asides, drafts, name_for, pack, retain};
 
     fn then() -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_millis(1_767_323_045_678)
@@ -248,7 +262,7 @@ mod tests {
         assert_eq!(names(&log), ["web.log.20260102T030405678Z.gz"]);
         let mut read = String::new();
         let file = fs::File::open(&asides(&log)[0].path).unwrap();
-        flate2::read::MultiGzDecoder::new(file).read_to_string(&mut read).unwrap();
+        MultiGzDecoder::new(file).read_to_string(&mut read).unwrap();
         assert!(read == text);
         // For a moment both are there.
         fs::write(&path, &text).unwrap();

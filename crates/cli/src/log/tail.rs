@@ -3,14 +3,14 @@
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
-use std::io::{self, Read, Seek as _, SeekFrom};
+use std::io::{self, BufRead, BufReader, Read, Seek as _, SeekFrom};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use allcores::primary::Stream;
 use flate2::read::MultiGzDecoder;
 
-use super::aside::{Aside, asides, packed};
+use super::aside::{Aside, asides};
 use super::line::{Line, Source};
 
 /// How much of a file's end is looked at first for its last lines.
@@ -105,20 +105,27 @@ impl Tail {
         }
     }
 
-    /// Reads the last lines that are wanted, the oldest first: so many, or all.
-    pub(crate) fn last(&mut self, count: Option<usize>) -> io::Result<Vec<Vec<u8>>> {
+    /// Reads the last lines that are wanted, so many of them, the oldest first.
+    pub(crate) fn last(&mut self, count: usize) -> io::Result<Vec<Vec<u8>>> {
         let mut found = VecDeque::new();
         self.open()?;
         if let Some(opened) = self.file.take() {
             let length = opened.file.metadata()?.len();
-            let mut block = if count.is_some() { BLOCK } else { length };
+            let mut block = BLOCK;
             loop {
                 let start = length.saturating_sub(block);
+                // Of what was read before from further behind, nothing stands before this.
+                self.begun.clear();
+                self.time.clear();
                 self.read = (&opened.file).seek(SeekFrom::Start(start))?;
+                let mut part = buffered((&opened.file).take(length - start));
+                if start > 0 {
+                    // It begins somewhere in a line.
+                    self.read += part.skip_until(b'\n')? as u64;
+                }
                 let mut last = Last::new(count);
-                let mut part = (&opened.file).take(length - start);
-                self.take_from(&mut part, start > 0, &mut |line| last.push(line))?;
-                if start == 0 || count.is_some_and(|count| last.lines.len() >= count) {
+                self.take_from(&mut part, &mut |line| last.push(line))?;
+                if start == 0 || last.lines.len() >= count {
                     found = last.lines;
                     break;
                 }
@@ -126,35 +133,49 @@ impl Tail {
             }
             self.file = Some(opened);
         }
-        for aside in asides(&self.path).iter().rev() {
-            let is_enough = count.is_some_and(|count| found.len() >= count);
-            let is_before = self.filter.since.as_ref().is_some_and(|since| is_before(&aside.stamp, since));
-            if is_enough || is_before {
+        for aside in self.asides().iter().rev() {
+            if found.len() >= count {
                 break;
-            } else if !self.file.as_ref().is_some_and(|opened| opened.is(&aside.path)) {
-                let mut last = Last::new(count.map(|count| count - found.len()));
-                let mut reader = Self::new(&self.path, self.filter.clone());
-                reader.take_aside(aside, &mut |line| last.push(line))?;
-                for line in last.lines.into_iter().rev() {
-                    found.push_front(line);
-                }
+            }
+            let mut last = Last::new(count - found.len());
+            let mut reader = Self::new(&self.path, self.filter.clone());
+            reader.take_aside(aside, &mut |line| last.push(line))?;
+            for line in last.lines.into_iter().rev() {
+                found.push_front(line);
             }
         }
         Ok(found.into())
     }
 
+    /// Begins to read all that is wanted of what stands in it by now, the oldest first.
+    pub(crate) fn all(&mut self) -> io::Result<All<'_>> {
+        self.open()?;
+        let current = self.file.as_ref().map(|opened| -> io::Result<Box<dyn Read>> {
+            let mut file = opened.file.try_clone()?;
+            file.rewind()?;
+            let length = file.metadata()?.len();
+            Ok(Box::new(file.take(length)))
+        });
+        let asides = self.asides().into_iter().map(|aside| aside.open());
+        let parts = Box::new(asides.chain(current.transpose()?.map(|current| Ok(Some(current)))));
+        Ok(All { tail: self, parts, from: None })
+    }
+
+    /// What was put aside before what is open, as far as something of it may be wanted.
+    fn asides(&self) -> Vec<Aside> {
+        let is_wanted = |aside: &Aside| {
+            let is_before = self.filter.since.as_ref().is_some_and(|since| is_before(&aside.stamp, since));
+            !is_before && !self.file.as_ref().is_some_and(|opened| opened.is(&aside.path))
+        };
+        asides(&self.path).into_iter().filter(is_wanted).collect()
+    }
+
     /// Reads the whole of what was put aside.
     fn take_aside(&mut self, aside: &Aside, each: &mut impl FnMut(&[u8])) -> io::Result<()> {
         self.begun.clear();
-        match File::open(&aside.path) {
-            // It has been packed since; or it was too old to be kept.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !aside.is_packed => {
-                let packed = Aside { path: packed(&aside.path), is_packed: true, ..aside.clone() };
-                self.take_aside(&packed, each)
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            file if aside.is_packed => self.take_from(&mut MultiGzDecoder::new(file?), false, each),
-            file => self.take_from(&mut &file?, false, each),
+        match aside.open()? {
+            Some(from) => self.take_from(&mut buffered(from), each),
+            None => Ok(()),
         }
     }
 
@@ -165,9 +186,8 @@ impl Tail {
         while let Some(old) = self.file.take_if(|opened| path_leads_elsewhere(&self.path, opened)) {
             // What was written to it before it was put aside, to the last.
             (&old.file).seek(SeekFrom::Start(self.read))?;
-            self.take_from(&mut &old.file, false, each)?;
+            self.take_from(&mut buffered(&old.file), each)?;
             // Opened before the list is made: what was put aside before that is in it.
-            self.begun.clear();
             let before = self.before.clone();
             self.open()?;
             let list = asides(&self.path);
@@ -197,6 +217,7 @@ impl Tail {
             let before = asides(&self.path).pop().map(|aside| aside.stamp).unwrap_or_default();
             // Put aside meanwhile, it may be among those itself, and others that came after it.
             if opened.is(&self.path) {
+                self.begun.clear();
                 (self.file, self.read, self.before) = (Some(opened), 0, before);
             }
         }
@@ -211,51 +232,74 @@ impl Tail {
             self.read = 0;
         }
         (&opened.file).seek(SeekFrom::Start(self.read))?;
-        let done = self.take_from(&mut &opened.file, false, each);
+        let done = self.take_from(&mut buffered(&opened.file), each);
         self.file = Some(opened);
         done
     }
 
-    /// Reads to the end, and tells of each line that is wanted. `is_inside`: it begins somewhere in a line.
-    fn take_from(
-        &mut self,
-        from: &mut impl Read,
-        mut is_inside: bool,
-        each: &mut impl FnMut(&[u8]),
-    ) -> io::Result<()> {
-        let mut chunk = vec![0; 64 * 1024];
-        if is_inside {
-            self.begun.clear();
+    /// Reads to the end, and tells of each line that is wanted.
+    fn take_from(&mut self, from: &mut impl BufRead, each: &mut impl FnMut(&[u8])) -> io::Result<()> {
+        while let Some(line) = self.next_line(from)? {
+            each(&line);
         }
-        loop {
-            let count = match from.read(&mut chunk) {
-                Ok(0) => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                count => count?,
-            };
-            self.read += count as u64;
-            for piece in chunk[..count].split_inclusive(|byte| *byte == b'\n') {
-                self.begun.extend_from_slice(piece);
-                if piece.last() == Some(&b'\n') {
-                    self.begun.pop();
-                    let line = std::mem::take(&mut self.begun);
-                    if !std::mem::take(&mut is_inside) {
-                        self.tell(&line, each);
-                    }
-                }
-            }
-        }
+        Ok(())
     }
 
-    fn tell(&mut self, line: &[u8], each: &mut impl FnMut(&[u8])) {
-        let read = Line::read(line);
-        if !read.time.is_empty() {
-            read.time.clone_into(&mut self.time);
-        }
-        if self.filter.wants(&read, &self.time) {
-            each(line);
+    /// Reads the next line that is wanted. One whose end has not been written is kept until it is.
+    fn next_line(&mut self, from: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
+        loop {
+            self.read += from.read_until(b'\n', &mut self.begun)? as u64;
+            if self.begun.pop_if(|byte| *byte == b'\n').is_none() {
+                return Ok(None);
+            }
+            let mut line = std::mem::take(&mut self.begun);
+            let read = Line::read(&line);
+            if !read.time.is_empty() {
+                read.time.clone_into(&mut self.time);
+            }
+            if self.filter.wants(&read, &self.time) {
+                return Ok(Some(line));
+            }
+            line.clear();
+            self.begun = line;
         }
     }
+}
+
+/// All that is wanted of a log, line by line: it is never in memory as a whole.
+pub(crate) struct All<'a> {
+    tail: &'a mut Tail,
+    /// What was put aside, and the log itself at the end. What is there no more is `None`.
+    parts: Box<dyn Iterator<Item = io::Result<Option<Box<dyn Read>>>>>,
+    from: Option<BufReader<Box<dyn Read>>>,
+}
+
+impl All<'_> {
+    fn next_line(&mut self) -> io::Result<Option<Vec<u8>>> {
+        loop {
+            if let Some(from) = &mut self.from
+                && let Some(line) = self.tail.next_line(from)?
+            {
+                return Ok(Some(line));
+            }
+            let Some(part) = self.parts.next() else { return Ok(None) };
+            self.from = part?.map(buffered);
+            self.tail.begun.clear();
+            self.tail.read = 0;
+        }
+    }
+}
+
+impl Iterator for All<'_> {
+    type Item = io::Result<Vec<u8>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_line().transpose()
+    }
+}
+
+fn buffered<R: Read>(from: R) -> BufReader<R> {
+    BufReader::with_capacity(64 * 1024, from)
 }
 
 /// Whether there is another file by now.
@@ -265,18 +309,18 @@ fn path_leads_elsewhere(path: &Path, opened: &Opened) -> bool {
 
 /// The last lines of many.
 struct Last {
-    count: Option<usize>,
+    count: usize,
     lines: VecDeque<Vec<u8>>,
 }
 
 impl Last {
-    fn new(count: Option<usize>) -> Self {
+    fn new(count: usize) -> Self {
         Self { count, lines: VecDeque::new() }
     }
 
     fn push(&mut self, line: &[u8]) {
         self.lines.push_back(line.to_vec());
-        if self.count.is_some_and(|count| self.lines.len() > count) {
+        if self.lines.len() > self.count {
             self.lines.pop_front();
         }
     }
@@ -318,6 +362,10 @@ mod tests {
         lines.iter().map(|line| String::from_utf8_lossy(Line::read(line).bytes).into_owned()).collect()
     }
 
+    fn all(tail: &mut Tail) -> Vec<String> {
+        texts(&tail.all().unwrap().collect::<Result<Vec<_>, _>>().unwrap())
+    }
+
     fn more(tail: &mut Tail) -> Vec<String> {
         let mut lines = Vec::new();
         tail.more(&mut |line| lines.push(line.to_vec())).unwrap();
@@ -336,12 +384,13 @@ mod tests {
         }
         append(&log, &line(20, 0, "e"));
         let last = |count, filter| texts(&Tail::new(&log, filter).last(count).unwrap());
-        assert_eq!(last(Some(2), Filter::default()), ["d", "e"]);
-        assert_eq!(last(Some(4), Filter::default()), ["b", "c", "d", "e"]);
-        assert_eq!(last(None, Filter::default()), ["a", "b", "c", "d", "e"]);
-        assert_eq!(last(Some(0), Filter::default()), [""; 0]);
+        assert_eq!(last(2, Filter::default()), ["d", "e"]);
+        assert_eq!(last(4, Filter::default()), ["b", "c", "d", "e"]);
+        assert_eq!(all(&mut Tail::new(&log, Filter::default())), ["a", "b", "c", "d", "e"]);
+        assert_eq!(last(0, Filter::default()), [""; 0]);
         let since = Filter { since: Some(crate::view::time(at(11))), ..Filter::default() };
-        assert_eq!(last(None, since), ["d", "e"]);
+        assert_eq!(all(&mut Tail::new(&log, since.clone())), ["d", "e"]);
+        assert_eq!(last(9, since), ["d", "e"]);
     }
 
     #[test]
@@ -354,10 +403,10 @@ mod tests {
         append(&log, b"thread 'main' panicked\n");
         let err = Source::Worker { slot: 1, id: 1, stream: Stream::Stderr, is_partial: false };
         append(&log, &write(at(0), err, b"error"));
-        let last = |filter| texts(&Tail::new(&log, filter).last(None).unwrap());
-        assert_eq!(last(Filter { slot: Some(1), ..Filter::default() }), ["one", "error"]);
-        assert_eq!(last(Filter { stream: Some(Stream::Stderr), ..Filter::default() }), ["error"]);
-        assert_eq!(last(Filter::default()), ["zero", "one", "own", "thread 'main' panicked", "error"]);
+        let chosen = |filter| all(&mut Tail::new(&log, filter));
+        assert_eq!(chosen(Filter { slot: Some(1), ..Filter::default() }), ["one", "error"]);
+        assert_eq!(chosen(Filter { stream: Some(Stream::Stderr), ..Filter::default() }), ["error"]);
+        assert_eq!(chosen(Filter::default()), ["zero", "one", "own", "thread 'main' panicked", "error"]);
     }
 
     #[test]
@@ -365,7 +414,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("web.log");
         let mut tail = Tail::new(&log, Filter::default());
-        assert!(tail.last(Some(9)).unwrap().is_empty());
+        assert!(tail.last(9).unwrap().is_empty());
         let whole = line(0, 0, "in two pieces");
         append(&log, &whole[..30]);
         assert!(more(&mut tail).is_empty());
@@ -397,7 +446,7 @@ mod tests {
         }
         append(&log, &line(2, 0, "three"));
         let mut tail = Tail::new(&log, Filter::default());
-        assert_eq!(texts(&tail.last(Some(1)).unwrap()), ["three"]);
+        assert_eq!(texts(&tail.last(1).unwrap()), ["three"]);
         append(&log, &line(3, 0, "four"));
         fs::rename(&log, folder.path().join("moved")).unwrap();
         append(&log, &line(4, 0, "five"));
@@ -422,11 +471,44 @@ mod tests {
         bytes.extend(line(1, 0, "end"));
         append(&log, &bytes);
         let mut tail = Tail::new(&log, Filter::default());
-        assert_eq!(texts(&tail.last(Some(1)).unwrap()), ["end"]);
+        assert_eq!(texts(&tail.last(1).unwrap()), ["end"]);
         assert!(more(&mut tail).is_empty());
         append(&log, &line(2, 0, "more"));
         assert_eq!(more(&mut tail), ["more"]);
-        let rare = Filter { slot: Some(7), ..Filter::default() };
-        assert_eq!(texts(&Tail::new(&log, rare).last(Some(1)).unwrap()), ["rare"]);
+        // Nothing of what was read at the end is taken for what stands at the beginning.
+        let unfinished = line(3, 0, "unfinished");
+        append(&log, &unfinished[..40]);
+        let mut rare = Tail::new(&log, Filter { slot: Some(7), ..Filter::default() });
+        assert_eq!(texts(&rare.last(1).unwrap()), ["rare"]);
+        append(&log, &[&unfinished[40..], &line(3, 7, "rare again")].concat());
+        assert_eq!(more(&mut rare), ["rare again"]);
+        let text = [b"foreign\n", &fs::read(&log).unwrap()[..]].concat();
+        fs::write(&log, text).unwrap();
+        let since = Filter { since: Some(crate::view::time(at(3))), ..Filter::default() };
+        assert_eq!(texts(&Tail::new(&log, since).last(9).unwrap()), ["unfinished", "rare again"]);
+    }
+
+    #[test]
+    fn all_is_read_line_by_line_and_then_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("web.log");
+        let mut tail = Tail::new(&log, Filter::default());
+        assert!(all(&mut tail).is_empty());
+        let filler = "x".repeat(1000);
+        for second in [0, 1] {
+            let lines: Vec<u8> = (0..1000).flat_map(|_| line(second, 0, &filler)).collect();
+            append(&log, &lines);
+            fs::rename(&log, name_for(&log, at(second))).unwrap();
+        }
+        let (last, unfinished) = (line(2, 0, "last"), line(3, 0, "unfinished"));
+        append(&log, &[&last[..], &unfinished[..40]].concat());
+        let mut tail = Tail::new(&log, Filter::default());
+        let mut lines = tail.all().unwrap();
+        assert_eq!(texts(&[lines.next().unwrap().unwrap()]), [&*filler]);
+        assert!(lines.tail.read < 2000, "{} bytes were read for one line", lines.tail.read);
+        assert_eq!(lines.by_ref().count(), 2000);
+        assert!(lines.next().is_none());
+        append(&log, &unfinished[40..]);
+        assert_eq!(more(&mut tail), ["unfinished"]);
     }
 }

@@ -35,9 +35,8 @@ fn open(settings: LogSettings) -> (LogFile, Arc<Mutex<Vec<String>>>) {
 }
 
 fn all(path: &Path) -> Vec<String> {
-    let lines = Tail::new(path, Filter::default()).last(None).unwrap();
-    let text = |line: &Vec<u8>| String::from_utf8_lossy(super::Line::read(line).bytes).into_owned();
-    lines.iter().map(text).collect()
+    let text = |line: Vec<u8>| String::from_utf8_lossy(super::Line::read(&line).bytes).into_owned();
+    Tail::new(path, Filter::default()).all().unwrap().map(|line| text(line.unwrap())).collect()
 }
 
 #[test]
