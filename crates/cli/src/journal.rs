@@ -12,7 +12,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fstat, memfd_create};
 use rustix::io::Errno;
@@ -20,9 +20,9 @@ use rustix::net::{
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, sendmsg_addr, sendto,
 };
 
-pub(crate) use entry::{dropped, own, worker};
+pub(crate) use entry::{own, worker};
 
-use crate::report::{Out, Sink};
+use crate::report::{Level, Loss, Out, Sink};
 
 /// Where journald listens, in each of its namespaces.
 const SOCKET: &str = "/run/systemd/journal/socket";
@@ -39,15 +39,7 @@ pub(crate) struct Journal {
     app: String,
     socket: UnixDatagram,
     address: SocketAddrUnix,
-    trouble: Option<Trouble>,
-    lost: Arc<AtomicU64>,
-}
-
-/// Entries can't be sent.
-#[derive(Debug)]
-struct Trouble {
-    reason: Errno,
-    lost: u64,
+    loss: Loss,
 }
 
 impl Journal {
@@ -67,34 +59,23 @@ impl Journal {
             // The standard library has it closed in children.
             socket: UnixDatagram::unbound()?,
             address: address.clone(),
-            trouble: None,
-            lost: Arc::default(),
+            loss: Loss::default(),
         })
-    }
-
-    /// How many entries could not be sent.
-    pub(crate) fn lost(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.lost)
     }
 
     /// Sends an entry. Says before it how many were lost.
     fn put(&mut self, entry: &[u8]) {
-        if let Some(Trouble { reason, lost }) = &self.trouble {
-            let note = entry::dropped(&self.app, *lost, &reason.to_string());
-            match entry::each(&note).try_for_each(|note| self.send(note)) {
-                Ok(()) => self.trouble = None,
-                Err(reason) => return self.lose(reason),
+        let mut sent = Ok(());
+        if let Some(dropped) = self.loss.untold() {
+            let note = own(&self.app, Level::Warning, &dropped.to_string());
+            sent = entry::each(&note).try_for_each(|note| self.send(note));
+            if sent.is_ok() {
+                self.loss.told();
             }
         }
-        if let Err(reason) = self.send(entry) {
-            self.lose(reason);
+        if let Err(reason) = sent.and_then(|()| self.send(entry)) {
+            self.loss.lose(1, reason.to_string());
         }
-    }
-
-    fn lose(&mut self, reason: Errno) {
-        self.lost.fetch_add(1, Ordering::Relaxed);
-        let lost = 1 + self.trouble.take().map_or(0, |trouble| trouble.lost);
-        self.trouble = Some(Trouble { reason, lost });
     }
 
     fn send(&self, entry: &[u8]) -> rustix::io::Result<()> {
@@ -129,6 +110,10 @@ impl Out for Journal {
         for entry in entry::each(entries) {
             self.put(entry);
         }
+    }
+
+    fn lost(&self) -> Arc<AtomicU64> {
+        self.loss.all()
     }
 }
 

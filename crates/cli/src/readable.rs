@@ -1,5 +1,6 @@
 //! Sizes, durations and counts as people read them.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 /// Writes a duration with its two greatest units: `230ms`, `4.2s`, `3m 20s`, `2h 5m`, `12d 3h`.
@@ -36,8 +37,8 @@ pub(crate) fn bytes(bytes: u64) -> String {
 }
 
 /// Writes a count with its noun: `1 worker`, `4 workers`.
-pub(crate) fn count(count: usize, noun: &str) -> String {
-    let plural = if count == 1 { "" } else { "s" };
+pub(crate) fn count<N: Copy + Display + PartialEq + From<u8>>(count: N, noun: &str) -> String {
+    let plural = if count == N::from(1) { "" } else { "s" };
     format!("{count} {noun}{plural}")
 }
 

@@ -4,6 +4,7 @@
 //! entries with fields instead. Nothing here decides anything.
 
 pub(crate) mod json;
+mod loss;
 mod pretty;
 mod writer;
 
@@ -19,9 +20,10 @@ use crate::args::{LogFormat, OutputArgs};
 use crate::journal::{self, Journal};
 use crate::log::{self, LogFile, Meter};
 use crate::paint::{Paint, Tone};
-use crate::readable;
 use crate::screen;
 use crate::verdict::Verdict;
+use loss::Dropped;
+pub(crate) use loss::Loss;
 use pretty::{Pretty, Words};
 pub(crate) use writer::{Out, Sink, ended};
 use writer::{Streams, Writer};
@@ -82,8 +84,6 @@ struct Shared {
 struct Terminal {
     form: Form,
     writer: Writer,
-    /// How many lines the streams, or the journal, did not take.
-    lost: Arc<AtomicU64>,
 }
 
 /// How lines are written.
@@ -184,19 +184,17 @@ impl Reporter {
 
     /// What became of lines until now.
     pub(crate) fn account(&self) -> Account {
-        let terminal =
-            self.shared.terminal.as_ref().map_or(0, |terminal| {
-                terminal.writer.dropped_in_all() + terminal.lost.load(Ordering::Relaxed)
-            });
-        let (written, dropped) = &self.shared.before;
+        let shared = &*self.shared;
+        let (written, dropped) = &shared.before;
+        let terminal = shared.terminal.as_ref().map_or(0, |terminal| terminal.writer.lost());
         let (written, dropped) =
             (written.load(Ordering::Relaxed), dropped.load(Ordering::Relaxed) + terminal);
-        match &self.shared.log {
+        match &shared.log {
             None => Account { log: None, written, dropped, reason: None },
             Some(log) => Account {
                 log: Some(log.path.clone()),
                 written: written + log.meter.written(),
-                dropped: dropped + log.writer.dropped_in_all() + log.meter.lost(),
+                dropped: dropped + log.writer.lost(),
                 reason: log.meter.reason(),
             },
         }
@@ -254,23 +252,23 @@ impl Terminal {
         if format == LogFormat::Pretty
             && let Some(journal) = Journal::find(app)
         {
-            let note =
-                move |lines| (Sink::Stderr, journal::dropped(&name, lines, "the journal was not read"));
-            let lost = journal.lost();
-            let writer = Writer::start(QUEUE_LIMIT, journal, note)?;
-            return Ok(Self { form: Form::Entries, writer, lost });
+            let note = move |dropped: &Dropped| {
+                (Sink::Stderr, journal::own(&name, Level::Warning, &dropped.to_string()))
+            };
+            let writer = Writer::start(QUEUE_LIMIT, journal, "the journal was not read", note)?;
+            return Ok(Self { form: Form::Entries, writer });
         }
         let form = if format == LogFormat::Json { Form::Json } else { Form::Text };
-        let note = move |lines, why: &str| match form {
-            Form::Json => (Sink::Stdout, json::dropped(&name, lines)),
+        let note = move |dropped: &Dropped| match form {
+            Form::Json => (Sink::Stdout, json::dropped(&name, dropped.lines)),
             Form::Text | Form::Entries => {
                 let width = screen::width(&io::stderr());
-                (Sink::Stderr, pretty.dress(&Pretty::dropped(lines, why), width).into_bytes())
+                let words = Words::new(Tone::Warning, &dropped.to_string());
+                (Sink::Stderr, pretty.dress(&words, width).into_bytes())
             }
         };
         let out = Streams::new(io::stdout(), io::stderr(), note.clone());
-        let (lost, unread) = (out.lost(), move |lines| note(lines, "output is not being read"));
-        Ok(Self { form, writer: Writer::start(QUEUE_LIMIT, out, unread)?, lost })
+        Ok(Self { form, writer: Writer::start(QUEUE_LIMIT, out, "output is not being read", note)? })
     }
 
     fn output(&self, shared: &Shared, event: &Event<'_>) {
@@ -292,12 +290,11 @@ impl Terminal {
 impl Log {
     fn start(file: LogFile) -> io::Result<Self> {
         let (meter, path) = (file.meter(), file.path().to_path_buf());
-        let note = |lines| {
-            let lines = readable::count(usize::try_from(lines).unwrap_or(usize::MAX), "line");
-            let text = format!("\u{2026} {lines} dropped: the log was not written fast enough");
+        let note = |dropped: &Dropped| {
             let source = log::Source::Own(Level::Warning);
-            (Sink::Stdout, log::write(SystemTime::now(), source, text.as_bytes()))
+            (Sink::Stdout, log::write(SystemTime::now(), source, dropped.to_string().as_bytes()))
         };
-        Ok(Self { writer: Writer::start(QUEUE_LIMIT, file, note)?, meter, path })
+        let why = "the log was not written fast enough";
+        Ok(Self { writer: Writer::start(QUEUE_LIMIT, file, why, note)?, meter, path })
     }
 }

@@ -51,10 +51,8 @@ pub(super) fn render(status: &StatusView, paint: Paint, width: Option<usize>) ->
         let _ = writeln!(text, "  {}  {}", paint.tone(Tone::Warning, "strays    "), status.strays);
     }
     if status.output.dropped > 0 {
-        let mut dropped = format!(
-            "{} of the workers' output lost",
-            readable::count(usize::try_from(status.output.dropped).unwrap_or(usize::MAX), "line")
-        );
+        let mut dropped =
+            format!("{} of the workers' output lost", readable::count(status.output.dropped, "line"));
         if let (Some(reason), Some(log)) = (&status.output.reason, &status.output.log) {
             let _ = write!(dropped, "; {log} could not be written: {reason}");
         }
@@ -114,7 +112,7 @@ fn remarks(workers: &[WorkerView], has_exits: bool, paint: Paint, width: Option<
 /// What is wrong, if anything is.
 fn complaint(health: &HealthView) -> Option<String> {
     let reason = health.reason.as_deref().unwrap_or("unknown");
-    let checks = readable::count(usize::try_from(health.failures).unwrap_or(usize::MAX), "health check");
+    let checks = readable::count(health.failures, "health check");
     (health.failures > 0).then(|| format!("{checks} failed in a row: {reason}"))
 }
 

@@ -4,7 +4,6 @@ use std::fmt::Display;
 
 use allcores::primary::{Stream, WorkerRef};
 
-use crate::readable;
 use crate::report::Level;
 
 /// What our own entries are called by.
@@ -42,12 +41,6 @@ pub(crate) fn own(app: &str, level: Level, message: &str) -> Vec<u8> {
         Level::Detail => DEBUG,
     };
     Entry::new(message.as_bytes(), priority, OWN, app).finish()
-}
-
-/// How many lines were lost, and why.
-pub(crate) fn dropped(app: &str, lines: u64, why: &str) -> Vec<u8> {
-    let lines = readable::count(usize::try_from(lines).unwrap_or(usize::MAX), "line");
-    own(app, Level::Warning, &format!("\u{2026} {lines} dropped: {why}"))
 }
 
 /// The entries of a queue's bytes, one by one.

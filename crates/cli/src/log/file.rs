@@ -18,8 +18,7 @@ use rustix::io::Errno;
 use super::LogSettings;
 use super::aside::{self, Aside, Packer};
 use super::line::{self, Line, Source};
-use crate::readable;
-use crate::report::{Level, Out, Sink, ended};
+use crate::report::{Level, Loss, Out, Sink, ended};
 
 /// Each try to lock a log fails only if somebody else moved it away at the same moment.
 const TRIES: u32 = 1000;
@@ -31,8 +30,7 @@ const REST: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
     written: AtomicU64,
-    lost: AtomicU64,
-    /// Why they could not be, the last time.
+    /// Why some could not be written, the last time.
     reason: Mutex<Option<String>>,
 }
 
@@ -40,11 +38,6 @@ impl Meter {
     /// How many lines stand in the file.
     pub(crate) fn written(&self) -> u64 {
         self.written.load(Ordering::Relaxed)
-    }
-
-    /// How many could not be written.
-    pub(crate) fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
     }
 
     /// Why some could not be written, the last time.
@@ -60,7 +53,7 @@ type Complain = Arc<dyn Fn(&str) + Send + Sync>;
 pub(crate) struct LogFile {
     settings: LogSettings,
     current: Current,
-    trouble: Option<Trouble>,
+    loss: Loss,
     rests_until: Option<Instant>,
     last_aside: Option<SystemTime>,
     packer: Option<Packer>,
@@ -78,12 +71,6 @@ struct Current {
     begun: SystemTime,
     /// The last thing that was written ends in the middle of a line.
     is_cut: bool,
-}
-
-/// Something can't be written.
-struct Trouble {
-    reason: String,
-    lost: u64,
 }
 
 impl LogFile {
@@ -117,7 +104,7 @@ impl LogFile {
         Ok(Self {
             settings,
             current,
-            trouble: None,
+            loss: Loss::default(),
             rests_until: None,
             last_aside: None,
             packer,
@@ -193,14 +180,13 @@ impl LogFile {
         if self.current.is_cut {
             before.push(b'\n');
         }
-        if let Some(Trouble { reason, lost }) = &self.trouble {
-            let count = readable::count(usize::try_from(*lost).unwrap_or(usize::MAX), "line");
-            let text = format!("\u{2026} {count} dropped: {reason}");
-            before.extend(line::write(SystemTime::now(), Source::Own(Level::Warning), text.as_bytes()));
+        if let Some(dropped) = self.loss.untold() {
+            let (source, text) = (Source::Own(Level::Warning), dropped.to_string());
+            before.extend(line::write(SystemTime::now(), source, text.as_bytes()));
         }
         if !before.is_empty() {
             match self.write_all(&before) {
-                Ok(()) => self.trouble = None,
+                Ok(()) => drop(self.loss.told()),
                 Err((_, error)) => return self.lose(lines, &error),
             }
         }
@@ -235,18 +221,15 @@ impl LogFile {
 
     /// Counts what is lost. A line of which a part was written is one.
     fn lose(&mut self, lines: &[u8], error: &io::Error) {
+        let reason = error.to_string();
+        *self.meter.reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.clone());
         // Of the first a part may have been written: it is lost all the same.
-        let lost = ended(lines);
-        self.meter.lost.fetch_add(lost, Ordering::Relaxed);
-        *self.meter.reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
-        if self.trouble.is_none() {
+        if self.loss.lose(ended(lines), reason) {
             let path = self.settings.path.display();
             (self.complain)(&format!(
                 "the log {path} can't be written: {error}; lines are dropped, and counted"
             ));
         }
-        let before = self.trouble.take().map_or(0, |trouble| trouble.lost);
-        self.trouble = Some(Trouble { reason: error.to_string(), lost: before + lost });
     }
 }
 
@@ -265,6 +248,10 @@ impl Out for LogFile {
             self.current.begun = now;
         }
         self.put(lines);
+    }
+
+    fn lost(&self) -> Arc<AtomicU64> {
+        self.loss.all()
     }
 
     /// Opens the path anew: somebody has moved the file away.

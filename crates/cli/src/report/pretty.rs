@@ -158,7 +158,7 @@ impl Pretty {
     fn reload(event: &Event<'_>) -> (Level, Words) {
         match event {
             Event::Reloading { generation, slots } => {
-                let slots = readable::count(usize::from(*slots), "slot");
+                let slots = readable::count(*slots, "slot");
                 (Level::Info, Words::plain(&format!("reloading: generation {generation}, {slots}")))
             }
             Event::Watching { worker, time } => {
@@ -212,7 +212,7 @@ impl Pretty {
     fn crash_loop(slot: Slot, exits: u32, status: ExitStatus, last_output: &[Vec<u8>]) -> Words {
         let head = format!(
             "CRASH LOOP in slot {slot}: {} in a row ended early, the last by {status}",
-            readable::count(exits.try_into().unwrap_or(usize::MAX), "worker")
+            readable::count(exits, "worker")
         );
         let wrote = if last_output.is_empty() { "  it wrote nothing" } else { "  its last lines:" };
         let mut words = Words::new(Tone::Bad, &head).and(Words::plain(wrote));
@@ -232,12 +232,6 @@ impl Pretty {
                 Words::new(Tone::Bad, &verdict.message).and(Words::plain(&format!("  next: {next}")))
             }
         }
-    }
-
-    /// Tells how many workers' lines were lost, and why.
-    pub(super) fn dropped(lines: u64, why: &str) -> Words {
-        let lines = readable::count(usize::try_from(lines).unwrap_or(usize::MAX), "line");
-        Words::new(Tone::Warning, &format!("\u{2026} {lines} dropped: {why}"))
     }
 
     /// Words as they go to stderr, each line with the app's name before it, broken where a terminal has this width.

@@ -15,6 +15,8 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 
+use super::loss::{Dropped, Loss};
+
 /// Lines to one stream are written together, up to this many bytes at once.
 const CHUNK: usize = 64 * 1024;
 
@@ -33,20 +35,22 @@ pub(crate) trait Out: Send + 'static {
     /// Writes whole lines. What can't be written is its own affair.
     fn write(&mut self, sink: Sink, lines: &[u8]);
 
+    /// Where it counts the lines that it could not write.
+    fn lost(&self) -> Arc<AtomicU64>;
+
     /// Opens anew what it writes to.
     fn reopen(&mut self) {}
 }
 
-/// Puts into words how many lines could not be written, and why.
-type LossNote = Box<dyn Fn(u64, &str) -> (Sink, Vec<u8>) + Send>;
+/// Dresses what is said about lines that were dropped.
+type Note = Box<dyn Fn(&Dropped) -> (Sink, Vec<u8>) + Send + Sync>;
 
 /// Two streams. Where nobody reads one any more, what would go there is thrown away. What can't be written for another reason, as
 /// the disk is full, is counted, and said as soon as something can be written there again.
 pub(super) struct Streams {
     stdout: Stream,
     stderr: Stream,
-    note: LossNote,
-    lost: Arc<AtomicU64>,
+    note: Note,
 }
 
 /// One of them.
@@ -55,33 +59,18 @@ struct Stream {
     fd: Option<Box<dyn AsFd + Send>>,
     /// The last thing that was written ends in the middle of a line.
     is_cut: bool,
-    trouble: Option<Trouble>,
-}
-
-/// Something can't be written.
-#[derive(Clone, Copy)]
-struct Trouble {
-    reason: Errno,
-    lost: u64,
+    loss: Loss,
 }
 
 impl Streams {
     pub(super) fn new(
         stdout: impl AsFd + Send + 'static,
         stderr: impl AsFd + Send + 'static,
-        note: impl Fn(u64, &str) -> (Sink, Vec<u8>) + Send + 'static,
+        note: impl Fn(&Dropped) -> (Sink, Vec<u8>) + Send + Sync + 'static,
     ) -> Self {
-        Self {
-            stdout: Stream::new(stdout),
-            stderr: Stream::new(stderr),
-            note: Box::new(note),
-            lost: Arc::default(),
-        }
-    }
-
-    /// How many lines could not be written.
-    pub(super) fn lost(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.lost)
+        let lost = Arc::default();
+        let (stdout, stderr) = (Stream::new(stdout, &lost), Stream::new(stderr, &lost));
+        Self { stdout, stderr, note: Box::new(note) }
     }
 
     fn stream(&mut self, sink: Sink) -> &mut Stream {
@@ -93,52 +82,51 @@ impl Streams {
 
     /// Writes whole lines, and counts what is lost. Says whether nothing is.
     fn put(&mut self, sink: Sink, lines: &[u8]) -> bool {
-        let put = self.stream(sink).put(lines);
-        if let Err(trouble) = put {
-            self.lose(sink, trouble);
+        let stream = self.stream(sink);
+        let put = stream.put(lines);
+        if let Err((lost, reason)) = put {
+            stream.loss.lose(lost, reason.to_string());
         }
         put.is_ok()
-    }
-
-    fn lose(&mut self, sink: Sink, Trouble { reason, lost }: Trouble) {
-        self.lost.fetch_add(lost, Ordering::Relaxed);
-        let stream = self.stream(sink);
-        let before = stream.trouble.map_or(0, |trouble| trouble.lost);
-        stream.trouble = Some(Trouble { reason, lost: before + lost });
     }
 }
 
 impl Out for Streams {
     fn write(&mut self, sink: Sink, lines: &[u8]) {
-        let Some(Trouble { reason, lost }) = self.stream(sink).trouble else {
+        let Some(dropped) = self.stream(sink).loss.untold().cloned() else {
             self.put(sink, lines);
             return;
         };
-        let (to, note) = (self.note)(lost, &io::Error::from(reason).to_string());
+        let (to, note) = (self.note)(&dropped);
         if to != sink {
             // What is said elsewhere can't be tried first, and is said once it is over.
             if self.put(sink, lines) && self.stream(to).put(&note).is_ok() {
-                self.stream(sink).trouble = None;
+                self.stream(sink).loss.told();
             }
             return;
         }
-        match self.stream(sink).put(&note) {
+        let stream = self.stream(sink);
+        match stream.put(&note) {
             Ok(()) => {
-                self.stream(sink).trouble = None;
+                stream.loss.told();
                 self.put(sink, lines);
             }
-            Err(Trouble { reason, .. }) => self.lose(sink, Trouble { reason, lost: ended(lines) }),
+            Err((_, reason)) => drop(stream.loss.lose(ended(lines), reason.to_string())),
         }
+    }
+
+    fn lost(&self) -> Arc<AtomicU64> {
+        self.stdout.loss.all()
     }
 }
 
 impl Stream {
-    fn new(fd: impl AsFd + Send + 'static) -> Self {
-        Self { fd: Some(Box::new(fd)), is_cut: false, trouble: None }
+    fn new(fd: impl AsFd + Send + 'static, lost: &Arc<AtomicU64>) -> Self {
+        Self { fd: Some(Box::new(fd)), is_cut: false, loss: Loss::among(lost) }
     }
 
     /// Writes whole lines; why not all, and how many are lost. A line of which a part was written is one.
-    fn put(&mut self, lines: &[u8]) -> Result<(), Trouble> {
+    fn put(&mut self, lines: &[u8]) -> Result<(), (u64, Errno)> {
         let Some(fd) = self.fd.as_deref().map(AsFd::as_fd) else { return Ok(()) };
         let end: &[u8] = if self.is_cut { b"\n" } else { b"" };
         let put = write_chunk(fd, end).and_then(|()| {
@@ -155,7 +143,7 @@ impl Stream {
                 if written > 0 {
                     self.is_cut = lines[written - 1] != b'\n';
                 }
-                Err(Trouble { reason, lost: ended(&lines[written..]) })
+                Err((ended(&lines[written..]), reason))
             }
         }
     }
@@ -166,11 +154,10 @@ pub(super) struct Writer {
     queue: Arc<Queue>,
 }
 
-/// Puts a count of lost lines into words.
-type Note = Box<dyn Fn(u64) -> (Sink, Vec<u8>) + Send + Sync>;
-
 struct Queue {
     limit: usize,
+    /// Why lines are dropped that find it full.
+    why: &'static str,
     note: Note,
     state: Mutex<State>,
     pushed: Condvar,
@@ -182,9 +169,7 @@ struct State {
     chunks: VecDeque<Chunk>,
     /// Bytes in `chunks` and in the writing thread's hands.
     waiting: usize,
-    /// Lines, since it was told last.
-    dropped: u64,
-    all_dropped: u64,
+    loss: Loss,
     is_closed: bool,
     has_ended: bool,
 }
@@ -204,16 +189,18 @@ impl Chunk {
 }
 
 impl Writer {
-    /// Starts the thread. `note` puts into words how many lines were lost.
+    /// Starts the thread. `why` lines are dropped that find the queue full; `note` dresses what is said about that.
     pub(super) fn start(
         limit: usize,
         out: impl Out,
-        note: impl Fn(u64) -> (Sink, Vec<u8>) + Send + Sync + 'static,
+        why: &'static str,
+        note: impl Fn(&Dropped) -> (Sink, Vec<u8>) + Send + Sync + 'static,
     ) -> io::Result<Self> {
         let queue = Arc::new(Queue {
             limit,
+            why,
             note: Box::new(note),
-            state: Mutex::default(),
+            state: Mutex::new(State { loss: Loss::among(&out.lost()), ..State::default() }),
             pushed: Condvar::new(),
             drained: Condvar::new(),
         });
@@ -241,9 +228,9 @@ impl Writer {
         }
     }
 
-    /// How many lines were dropped until now.
-    pub(super) fn dropped_in_all(&self) -> u64 {
-        self.queue.lock().all_dropped
+    /// How many lines were dropped, or could not be written, until now.
+    pub(super) fn lost(&self) -> u64 {
+        self.queue.lock().loss.all().load(Ordering::Relaxed)
     }
 
     /// Waits until all that was handed in is written, and no longer than `patience`. Says whether it is.
@@ -274,7 +261,7 @@ impl Writer {
 
 impl State {
     fn is_done(&self) -> bool {
-        self.waiting == 0 && self.dropped == 0
+        self.waiting == 0 && self.loss.untold().is_none()
     }
 
     fn add(&mut self, sink: Sink, line: &[u8]) {
@@ -289,10 +276,10 @@ impl State {
         }
     }
 
-    /// Puts the count of lost lines where they would have been.
+    /// Puts what is said about lost lines where they would have been.
     fn add_note(&mut self, note: &Note) {
-        if self.dropped > 0 {
-            let (sink, text) = note(std::mem::take(&mut self.dropped));
+        if let Some(dropped) = self.loss.told() {
+            let (sink, text) = note(&dropped);
             self.add(sink, &text);
         }
     }
@@ -310,8 +297,7 @@ impl Queue {
         }
         // Alone, even a line longer than the limit gets through.
         if state.waiting > 0 && state.waiting + line.len() > limit {
-            state.dropped += 1;
-            state.all_dropped += 1;
+            state.loss.lose(1, self.why);
             return;
         }
         state.add_note(&self.note);

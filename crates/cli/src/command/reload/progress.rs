@@ -84,7 +84,7 @@ impl<'a> Progress<'a> {
                 format!("waiting for the reload under way, to generation {behind}")
             }
             ReloadNewsView::Began { generation, slots } => {
-                format!("generation {generation}, {}", readable::count(usize::from(*slots), "slot"))
+                format!("generation {generation}, {}", readable::count(*slots, "slot"))
             }
             ReloadNewsView::Worker { worker, generation, state } => {
                 let what = match state {

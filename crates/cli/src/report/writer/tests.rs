@@ -6,21 +6,17 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
-use super::{Out as _, Sink, Streams, Writer};
+use super::{Dropped, Out as _, Sink, Streams, Writer};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn note(lines: u64) -> (Sink, Vec<u8>) {
-    (Sink::Stdout, format!("[{lines}]").into_bytes())
-}
-
-fn loss(lines: u64, why: &str) -> (Sink, Vec<u8>) {
-    (Sink::Stdout, format!("[{lines} {why}]\n").into_bytes())
+fn note(dropped: &Dropped) -> (Sink, Vec<u8>) {
+    (Sink::Stdout, format!("[{dropped}]\n").into_bytes())
 }
 
 fn writer(limit: usize) -> (Writer, PipeReader, PipeReader) {
     let ((out, to_out), (err, to_err)): ((PipeReader, PipeWriter), _) = (pipe().unwrap(), pipe().unwrap());
-    (Writer::start(limit, Streams::new(to_out, to_err, loss), note).unwrap(), out, err)
+    (Writer::start(limit, Streams::new(to_out, to_err, note), "full", note).unwrap(), out, err)
 }
 
 fn all(mut pipe: PipeReader) -> String {
@@ -55,8 +51,9 @@ fn a_full_queue_drops_workers_lines_and_counts_them() {
     assert!(writer.finish(PATIENCE));
     drop(err);
     let text = reading.join().unwrap();
-    assert_eq!(text.trim_start_matches('x'), "[7]");
-    assert_eq!(text.len(), big.len() + 3);
+    let note = "[\u{2026} 7 lines dropped: full]\n";
+    assert_eq!(text.trim_start_matches('x'), note);
+    assert_eq!(text.len(), big.len() + note.len());
 }
 
 #[test]
@@ -67,7 +64,7 @@ fn our_own_lines_get_through_where_workers_lines_are_dropped() {
     writer.push(Sink::Stderr, b"important\n");
     let reading = thread::spawn(move || all(out));
     assert!(writer.finish(PATIENCE));
-    assert!(reading.join().unwrap().ends_with("x[1]"));
+    assert!(reading.join().unwrap().ends_with("x[\u{2026} 1 line dropped: full]\n"));
     assert_eq!(all(err), "important\n");
 }
 
@@ -92,7 +89,7 @@ fn a_closed_stream_swallows_its_lines_and_spares_the_other() {
 fn a_non_blocking_stream_is_waited_for() {
     let (out, to_out) = pipe().unwrap();
     rustix::io::ioctl_fionbio(&to_out, true).unwrap();
-    let writer = Writer::start(4 << 20, Streams::new(to_out, std::io::stderr(), loss), note).unwrap();
+    let writer = Writer::start(4 << 20, Streams::new(to_out, std::io::stderr(), note), "full", note).unwrap();
     writer.push_line(Sink::Stdout, &vec![b'x'; 1 << 20]);
     let reading = thread::spawn(move || all(out));
     assert!(writer.finish(PATIENCE));
@@ -103,7 +100,7 @@ fn a_non_blocking_stream_is_waited_for() {
 fn a_full_disk_loses_lines_that_are_counted_and_said_and_no_more() {
     let full = || OpenOptions::new().write(true).open("/dev/full").unwrap();
     let ((out, to_out), (err, to_err)) = (pipe().unwrap(), pipe().unwrap());
-    let mut streams = Streams::new(full(), full(), loss);
+    let mut streams = Streams::new(full(), full(), note);
     for _ in 0..2 {
         streams.write(Sink::Stdout, b"lost\nlost\n");
     }
@@ -120,13 +117,16 @@ fn a_full_disk_loses_lines_that_are_counted_and_said_and_no_more() {
     drop(streams);
     assert_eq!(all(err), "one\ntwo\n");
     let why = "No space left on device (os error 28)";
-    assert_eq!(all(out), format!("[1 {why}]\n[4 {why}]\none\ntwo\n"));
+    assert_eq!(
+        all(out),
+        format!("[\u{2026} 1 line dropped: {why}]\n[\u{2026} 4 lines dropped: {why}]\none\ntwo\n")
+    );
 }
 
 #[test]
 fn a_line_that_was_cut_off_does_not_spoil_the_next() {
     let (out, to_out) = pipe().unwrap();
-    let mut streams = Streams::new(to_out, std::io::stderr(), loss);
+    let mut streams = Streams::new(to_out, std::io::stderr(), note);
     // As a disk does that has room for a part of it.
     streams.write(Sink::Stdout, b"begun");
     streams.stdout.is_cut = true;
