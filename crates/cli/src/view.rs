@@ -7,7 +7,7 @@ mod upgrade;
 use std::time::SystemTime;
 
 use allcores::primary::{
-    AddressSnapshot, AppSnapshot, HealthSnapshot, LaneSnapshot, LastExit, Policy, ReloadSnapshot,
+    AddressSnapshot, AppSnapshot, HealthSnapshot, LaneSnapshot, LastExit, Policy, ReloadSnapshot, Stream,
     WorkerSnapshot,
 };
 use allcores::{ExitStatus, Rung, State, UnknownPolicy};
@@ -208,6 +208,14 @@ pub(crate) struct ErrorView {
 /// Writes a time as all times here are written.
 pub(crate) fn time(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()
+}
+
+/// What a stream is called.
+pub(crate) fn stream(stream: Stream) -> &'static str {
+    match stream {
+        Stream::Stdout => "stdout",
+        Stream::Stderr => "stderr",
+    }
 }
 
 impl StatusView {

@@ -9,7 +9,6 @@ use anyhow::{Context as _, anyhow};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify;
 use rustix::io::Errno;
-use serde::Serialize;
 
 use super::{ANSWER_PATIENCE, Printed, ask, is_reader_gone};
 use crate::args::LogsArgs;
@@ -18,7 +17,7 @@ use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::log::{self, Filter, Line, Source, Tail};
 use crate::paint::{Paint, Tone};
-use crate::report::Level;
+use crate::report::{Level, json};
 use crate::runtime_folder::{AppFolder, RuntimeFolder};
 use crate::screen;
 use crate::settings::AppName;
@@ -260,32 +259,6 @@ enum Kind {
     Raw,
 }
 
-#[derive(Serialize)]
-struct OutputView<'a> {
-    time: &'a str,
-    app: &'a str,
-    event: &'static str,
-    worker: WorkerView,
-    stream: &'static str,
-    line: std::borrow::Cow<'a, str>,
-    partial: bool,
-}
-
-#[derive(Serialize)]
-struct WorkerView {
-    id: u32,
-    slot: u16,
-}
-
-#[derive(Serialize)]
-struct NoteView<'a> {
-    time: Option<&'a str>,
-    app: &'a str,
-    event: &'static str,
-    level: Option<&'static str>,
-    text: std::borrow::Cow<'a, str>,
-}
-
 impl Style {
     fn new(args: &LogsArgs, logs: &[Log]) -> Self {
         let kind = match (args.json, args.raw) {
@@ -308,7 +281,7 @@ impl Style {
         let line = Line::read(line);
         match self.kind {
             Kind::Raw => Self::raw(out, &line),
-            Kind::Json => Self::json(out, app, &line),
+            Kind::Json => out.write_all(&json::of_line(app.as_str(), &line)),
             Kind::Words => self.words(out, app, &line),
         }
     }
@@ -317,39 +290,6 @@ impl Style {
         let Source::Worker { is_partial, .. } = line.source else { return Ok(()) };
         out.write_all(line.bytes)?;
         if is_partial { Ok(()) } else { out.write_all(b"\n") }
-    }
-
-    fn json(out: &mut impl Write, app: &AppName, line: &Line<'_>) -> io::Result<()> {
-        let text = String::from_utf8_lossy(line.bytes);
-        let written = match line.source {
-            Source::Worker { slot, id, stream, is_partial } => serde_json::to_writer(
-                &mut *out,
-                &OutputView {
-                    time: line.time,
-                    app: app.as_str(),
-                    event: "output",
-                    worker: WorkerView { id, slot },
-                    stream: if stream == Stream::Stdout { "stdout" } else { "stderr" },
-                    line: text,
-                    partial: is_partial,
-                },
-            ),
-            Source::Own(_) | Source::Foreign => serde_json::to_writer(
-                &mut *out,
-                &NoteView {
-                    time: Some(line.time).filter(|time| !time.is_empty()),
-                    app: app.as_str(),
-                    event: "note",
-                    level: match line.source {
-                        Source::Own(level) => Some(level.name()),
-                        _ => None,
-                    },
-                    text,
-                },
-            ),
-        };
-        written.map_err(io::Error::from)?;
-        out.write_all(b"\n")
     }
 
     /// The columns before a line: the app's name and the time.

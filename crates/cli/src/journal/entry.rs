@@ -5,6 +5,7 @@ use std::fmt::Display;
 use allcores::primary::{Stream, WorkerRef};
 
 use crate::report::Level;
+use crate::view;
 
 /// What our own entries are called by.
 const OWN: &str = "allcores";
@@ -21,14 +22,10 @@ struct Entry(Vec<u8>);
 /// A worker's line. As journald does with a stream's, a priority in front of it (`<3>`, sd-daemon(3)) is taken off.
 pub(crate) fn worker(app: &str, worker: &WorkerRef, stream: Stream, line: &[u8]) -> Vec<u8> {
     let (priority, message) = priority(line).unwrap_or((INFO, line));
-    let stream = match stream {
-        Stream::Stdout => "stdout",
-        Stream::Stderr => "stderr",
-    };
     let mut entry = Entry::new(message, priority, app, app);
     entry.text("ALLCORES_SLOT", worker.slot);
     entry.text("ALLCORES_WORKER_PID", worker.pid);
-    entry.text("ALLCORES_STREAM", stream);
+    entry.text("ALLCORES_STREAM", view::stream(stream));
     entry.finish()
 }
 

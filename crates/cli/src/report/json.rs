@@ -3,15 +3,17 @@
 use std::borrow::Cow;
 use std::time::SystemTime;
 
-use allcores::primary::{Event, Holder, Lack, Outcome, Reason, Stream, WorkerRef};
+use allcores::primary::{Event, Holder, Lack, Outcome, Reason};
 use serde::Serialize;
 
+use crate::log::{Line, Source};
 use crate::verdict::Verdict;
-use crate::view::{self, ExitView, FailureView, PolicyView, RungView};
+use crate::view::{self, ExitView, FailureView, PolicyView, RungView, WorkerRefView};
 
 #[derive(Serialize)]
 struct LineView<'a> {
-    time: String,
+    /// Only what stands in a log and is none of its lines has no time.
+    time: Option<Cow<'a, str>>,
     app: &'a str,
     #[serde(flatten)]
     event: EventView<'a>,
@@ -124,10 +126,14 @@ enum EventView<'a> {
     },
     Stopping,
     Output {
-        worker: WorkerRefView,
+        worker: WriterView,
         stream: &'static str,
         line: Cow<'a, str>,
         partial: bool,
+    },
+    Note {
+        level: Option<&'static str>,
+        text: Cow<'a, str>,
     },
     Dropped {
         lines: u64,
@@ -140,11 +146,13 @@ enum EventView<'a> {
     },
 }
 
+/// The worker that wrote a line. A log does not know its process.
 #[derive(Serialize)]
-struct WorkerRefView {
+struct WriterView {
     id: u32,
     slot: u16,
-    pid: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid: Option<u32>,
 }
 
 #[derive(Serialize)]
@@ -155,12 +163,12 @@ struct HolderView<'a> {
 
 /// Writes an event of the engine.
 pub(crate) fn event(app: &str, event: &Event<'_>) -> Vec<u8> {
-    line(app, event.into())
+    now(app, event.into())
 }
 
 /// Writes that workers' lines were lost.
 pub(crate) fn dropped(app: &str, lines: u64) -> Vec<u8> {
-    line(app, EventView::Dropped { lines })
+    now(app, EventView::Dropped { lines })
 }
 
 /// Writes the end of the run, always the last line.
@@ -175,13 +183,31 @@ pub(crate) fn stopped(app: &str, outcome: &Outcome, verdict: &Verdict) -> Vec<u8
         Outcome::NotExecutable { .. } => "not_executable",
     };
     let (message, next) = (verdict.message.as_str(), verdict.next.as_deref());
-    line(app, EventView::Stopped { outcome, exit_code: verdict.code.number(), message, next })
+    now(app, EventView::Stopped { outcome, exit_code: verdict.code.number(), message, next })
 }
 
-fn line(app: &str, event: EventView<'_>) -> Vec<u8> {
-    let line = LineView { time: view::time(SystemTime::now()), app, event };
+/// Writes a line of a log.
+pub(crate) fn of_line(app: &str, line: &Line<'_>) -> Vec<u8> {
+    let text = String::from_utf8_lossy(line.bytes);
+    let event = match line.source {
+        Source::Worker { slot, id, stream, is_partial: partial } => {
+            let (worker, stream) = (WriterView { id, slot, pid: None }, view::stream(stream));
+            EventView::Output { worker, stream, line: text, partial }
+        }
+        Source::Own(level) => EventView::Note { level: Some(level.name()), text },
+        Source::Foreign => EventView::Note { level: None, text },
+    };
+    let time = Some(line.time).filter(|time| !time.is_empty());
+    write(&LineView { time: time.map(Cow::Borrowed), app, event })
+}
+
+fn now(app: &str, event: EventView<'_>) -> Vec<u8> {
+    write(&LineView { time: Some(view::time(SystemTime::now()).into()), app, event })
+}
+
+fn write(line: &LineView<'_>) -> Vec<u8> {
     // These shapes have no map with keys that aren't strings, the one thing that can't be written.
-    let mut text = serde_json::to_vec(&line).unwrap_or_default();
+    let mut text = serde_json::to_vec(line).unwrap_or_default();
     text.push(b'\n');
     text
 }
@@ -272,20 +298,11 @@ impl<'a> From<&'a Event<'_>> for EventView<'a> {
             Event::Stopping => Self::Stopping,
             Event::Output { worker, stream, line, is_partial } => Self::Output {
                 partial: *is_partial,
-                worker: worker.into(),
-                stream: match stream {
-                    Stream::Stdout => "stdout",
-                    Stream::Stderr => "stderr",
-                },
+                worker: WriterView { id: worker.id.0, slot: worker.slot.0, pid: Some(worker.pid) },
+                stream: view::stream(*stream),
                 line: String::from_utf8_lossy(line),
             },
         }
-    }
-}
-
-impl From<&WorkerRef> for WorkerRefView {
-    fn from(worker: &WorkerRef) -> Self {
-        Self { id: worker.id.0, slot: worker.slot.0, pid: worker.pid }
     }
 }
 

@@ -6,7 +6,8 @@ use allcores::primary::{Event, Holder, Lack, Outcome, Policy, Reason, Stream, Wo
 use allcores::{ExitStatus, Rung, Slot, WorkerId};
 use serde_json::{Value, json};
 
-use super::{dropped, event, stopped};
+use super::{dropped, event, of_line, stopped};
+use crate::log::Line;
 use crate::verdict::Verdict;
 
 const WORKER: WorkerRef = WorkerRef { id: WorkerId(7), slot: Slot(2), pid: 123 };
@@ -107,6 +108,24 @@ fn workers_lines_are_text() {
     let shape = json!({"app": "web", "event": "output", "worker": {"id": 7, "slot": 2, "pid": 123},
         "stream": "stderr", "line": "a\"b\u{fffd}", "partial": true});
     assert_eq!(told(&output), shape);
+}
+
+#[test]
+fn lines_of_a_log_are_what_they_were_and_name_no_process() {
+    let line = |text: &str| String::from_utf8(of_line("web", &Line::read(text.as_bytes()))).unwrap();
+    assert_eq!(
+        line("2026-01-02T03:04:05.678Z 0:17 err+ GET /"),
+        "{\"time\":\"2026-01-02T03:04:05.678Z\",\"app\":\"web\",\"event\":\"output\",\"worker\":{\"id\":17,\"slot\":0},\
+         \"stream\":\"stderr\",\"line\":\"GET /\",\"partial\":true}\n"
+    );
+    assert_eq!(
+        line("2026-01-02T03:04:05.702Z - warning x"),
+        "{\"time\":\"2026-01-02T03:04:05.702Z\",\"app\":\"web\",\"event\":\"note\",\"level\":\"warning\",\"text\":\"x\"}\n"
+    );
+    assert_eq!(
+        line("panicked"),
+        "{\"time\":null,\"app\":\"web\",\"event\":\"note\",\"level\":null,\"text\":\"panicked\"}\n"
+    );
 }
 
 #[test]
