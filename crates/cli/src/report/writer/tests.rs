@@ -2,11 +2,12 @@
 
 use std::fs::OpenOptions;
 use std::io::{PipeReader, PipeWriter, Read as _, pipe};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use super::{Dropped, Out as _, Sink, Streams, Writer};
+use super::{Dropped, Out, Sink, Streams, Writer};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -73,6 +74,34 @@ fn a_reader_who_never_reads_is_waited_for_only_so_long() {
     let (writer, _out, _err) = writer(1 << 20);
     writer.push_line(Sink::Stdout, &vec![b'x'; 1 << 20]);
     assert!(!writer.finish(Duration::from_millis(10)));
+}
+
+/// As a log is that takes its time to be closed.
+struct Slow(mpsc::Receiver<()>);
+
+impl Out for Slow {
+    fn write(&mut self, _: Sink, _: &[u8]) {}
+
+    fn lost(&self) -> Arc<AtomicU64> {
+        Arc::default()
+    }
+}
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        self.0.recv().unwrap();
+    }
+}
+
+#[test]
+fn the_end_is_when_what_was_written_to_is_let_go_of() {
+    let (let_go, told) = mpsc::channel();
+    let writer = Writer::start(1 << 20, Slow(told), "full", note).unwrap();
+    writer.push(Sink::Stdout, b"last\n");
+    assert!(writer.flush(PATIENCE));
+    assert!(!writer.finish(Duration::from_millis(10)));
+    let_go.send(()).unwrap();
+    assert!(writer.finish(PATIENCE));
 }
 
 #[test]
