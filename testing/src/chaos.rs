@@ -9,6 +9,7 @@ mod model;
 mod plan;
 mod stage;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -49,6 +50,8 @@ pub struct Outcome {
     pub faults: Vec<String>,
     /// The primary's descriptors before and after.
     pub descriptors: (usize, usize),
+    /// Of which kinds there are more after than before, and how many.
+    pub more: BTreeMap<String, usize>,
     /// Its own memory in KiB before and after.
     pub memory_kib: (u64, u64),
 }
@@ -87,11 +90,12 @@ impl Outcome {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { actions, answered, with_worker, repeatable, faults, descriptors, memory_kib } = self;
+        let Self { actions, answered, with_worker, repeatable, faults, descriptors, more, memory_kib } = self;
         writeln!(f, "{} actions, {answered} requests answered", actions.len())?;
         writeln!(f, "{with_worker} lost with the killed or stopped worker that had accepted them")?;
         writeln!(f, "{repeatable} on kept connections, to be repeated by their clients")?;
         writeln!(f, "the primary's descriptors: {} before, {} after", descriptors.0, descriptors.1)?;
+        more.iter().try_for_each(|(kind, number)| writeln!(f, "  {number} more: {kind}"))?;
         writeln!(f, "its own memory: {} KiB before, {} KiB after", memory_kib.0, memory_kib.1)?;
         writeln!(f, "{} faults", faults.len())?;
         faults.iter().try_for_each(|fault| writeln!(f, "  {fault}"))

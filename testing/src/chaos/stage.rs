@@ -1,5 +1,6 @@
 //! The app that things are done to, its clients, and what is known of both.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -69,7 +70,8 @@ pub(crate) struct Stage {
     /// Processes that were stopped, and will be killed for it.
     hung: Vec<u32>,
     /// The primary's, when it had had its largest number of workers.
-    descriptors: usize,
+    /// What the primary had open before: how many of each kind.
+    descriptors: BTreeMap<String, usize>,
 }
 
 impl Stage {
@@ -87,13 +89,13 @@ impl Stage {
             answered: 0,
             faults: Vec::new(),
             hung: Vec::new(),
-            descriptors: 0,
+            descriptors: BTreeMap::new(),
         };
         for workers in [MOST, WORKERS] {
             stage.scale(workers)?;
         }
         stage.reload(&[], &[Some(0)])?;
-        stage.descriptors = proc::descriptors(stage.app.pid()).len();
+        stage.descriptors = kinds_of_descriptors(stage.app.pid());
         Ok(stage)
     }
 
@@ -101,7 +103,8 @@ impl Stage {
     pub(crate) fn begin(&mut self) -> anyhow::Result<Outcome> {
         let memory_kib = (proc::own_kib(self.app.pid()), 0);
         self.begin_loads()?;
-        Ok(Outcome { descriptors: (self.descriptors, 0), memory_kib, ..Outcome::default() })
+        let descriptors = (self.descriptors.values().sum(), 0);
+        Ok(Outcome { descriptors, memory_kib, ..Outcome::default() })
     }
 
     fn begin_loads(&mut self) -> anyhow::Result<()> {
@@ -260,18 +263,26 @@ impl Stage {
         let pid = self.app.pid();
         // What is open for a moment only, as while the primary looks into /proc, is no leak.
         let until = Instant::now() + PATIENCE;
-        let after = loop {
-            let now = proc::descriptors(pid).len();
-            if now <= self.descriptors + SLACK || Instant::now() >= until {
+        let before = outcome.descriptors.0;
+        let kinds = loop {
+            let now = kinds_of_descriptors(pid);
+            if now.values().sum::<usize>() <= before + SLACK || Instant::now() >= until {
                 break now;
             }
             std::thread::sleep(Duration::from_millis(20));
         };
+        let after = kinds.values().sum();
         outcome.descriptors.1 = after;
+        let number = |kind: &String| self.descriptors.get(kind).copied().unwrap_or_default();
+        outcome.more = kinds
+            .iter()
+            .filter(|(kind, now)| **now > number(kind))
+            .map(|(kind, now)| (kind.clone(), now - number(kind)))
+            .collect();
         outcome.memory_kib.1 = proc::own_kib(pid);
-        let (before, after) = outcome.descriptors;
         if after > before + SLACK {
-            self.faults.push(format!("the primary had {before} descriptors and has {after}"));
+            let more = &outcome.more;
+            self.faults.push(format!("the primary had {before} descriptors and has {after}: {more:?}"));
         }
         let (before, after) = outcome.memory_kib;
         if after > before + GROWTH_KIB {
@@ -366,4 +377,14 @@ fn bad(fault: Fault) -> Vec<String> {
         }
     };
     ["--ready-timeout", "2s", "--", "node", "-e", script].map(str::to_owned).to_vec()
+}
+
+/// How many descriptors a process has of each kind, as the kernel calls it but for numbers.
+fn kinds_of_descriptors(pid: u32) -> BTreeMap<String, usize> {
+    let mut kinds = BTreeMap::new();
+    for (_, what) in proc::descriptors(pid) {
+        let kind = what.replace(|letter: char| letter.is_ascii_digit(), "");
+        *kinds.entry(kind).or_default() += 1;
+    }
+    kinds
 }
