@@ -30,6 +30,8 @@ pub(crate) struct StatusView {
     pub(crate) upgrades: u32,
     pub(crate) generation: u32,
     pub(crate) reload: Option<UnderWayView>,
+    #[serde(default)]
+    pub(crate) failed_reload: Option<FailedReloadView>,
     #[schemars(with = "String")]
     pub(crate) policy: PolicyView,
     pub(crate) hint: Option<String>,
@@ -81,6 +83,13 @@ pub(crate) struct UnderWayView {
     pub(crate) queued: bool,
 }
 
+/// The last reload, if it has failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct FailedReloadView {
+    pub(crate) at: String,
+    pub(crate) reason: String,
+}
+
 /// One worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct WorkerView {
@@ -92,6 +101,11 @@ pub(crate) struct WorkerView {
     pub(crate) rung: Option<RungView>,
     pub(crate) since: String,
     pub(crate) restarts: u32,
+    #[serde(default)]
+    pub(crate) crash_loop: bool,
+    /// When the slot gets its next worker, while it waits for one.
+    #[serde(default)]
+    pub(crate) respawn_at: Option<String>,
     pub(crate) lanes: Vec<LaneView>,
     pub(crate) rss_bytes: Option<u64>,
     pub(crate) cpu_seconds: Option<f64>,
@@ -219,8 +233,8 @@ pub(crate) fn stream(stream: Stream) -> &'static str {
 }
 
 impl StatusView {
-    /// Puts together what the engine and the reporter know.
-    pub(crate) fn of(app: AppSnapshot, account: &Account) -> Self {
+    /// Puts together what the engine, the reporter, and who follows reloads know.
+    pub(crate) fn of(app: AppSnapshot, account: &Account, failed_reload: Option<FailedReloadView>) -> Self {
         Self {
             name: app.name,
             pid: app.pid,
@@ -228,6 +242,7 @@ impl StatusView {
             upgrades: app.upgrades,
             generation: app.generation,
             reload: app.reload.map(UnderWayView::from),
+            failed_reload,
             policy: PolicyView(app.policy),
             hint: app.hint,
             listening: app.listening,
@@ -275,6 +290,8 @@ impl From<WorkerSnapshot> for WorkerView {
             rung: worker.rung.map(RungView::from),
             since: time(worker.since),
             restarts: worker.restarts,
+            crash_loop: worker.is_crash_looping,
+            respawn_at: worker.respawn_at.map(time),
             lanes: worker.lanes.into_iter().map(LaneView::from).collect(),
             rss_bytes: worker.rss_bytes,
             cpu_seconds: worker.cpu.map(|cpu| cpu.as_secs_f64()),

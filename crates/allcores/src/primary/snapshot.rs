@@ -91,6 +91,10 @@ pub struct WorkerSnapshot {
     pub since: SystemTime,
     /// How many workers of this slot were replaced before it.
     pub restarts: u32,
+    /// Too many workers of this slot in a row have exited early.
+    pub is_crash_looping: bool,
+    /// When the slot gets its next worker, while it waits for one.
+    pub respawn_at: Option<SystemTime>,
     /// Its accept queues.
     pub lanes: Vec<LaneSnapshot>,
     /// Resident memory of the worker process, in bytes.

@@ -369,7 +369,8 @@ impl Commander {
     }
 
     fn seen(&self, snapshot: AppSnapshot) -> StatusView {
-        StatusView::of(snapshot, &self.reporter.account())
+        let failed_reload = self.tally().failed_reload();
+        StatusView::of(snapshot, &self.reporter.account(), failed_reload)
     }
 
     /// The options that the app was begun with.
@@ -539,7 +540,11 @@ impl Control for Commander {
         let mut last = self.last.lock().await;
         let environment = environment.or_else(|| self.source.now().environment());
         let fresh = self.read(environment.clone()).await;
-        let fresh = fresh.map_err(|failure| Refusal(failure.in_a_line()))?;
+        let fresh = fresh.map_err(|failure| {
+            let reason = failure.in_a_line();
+            self.tally().reload_failed(reason.clone(), SystemTime::now());
+            Refusal(reason)
+        })?;
         let given = Given {
             command: wish.command.as_ref().map(|command| command.iter().map(text).collect()),
             env: wish.env.iter().map(|(key, value)| (text(key), text(value))).collect(),

@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write as _};
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::{ANSWER_PATIENCE, ago, ask, print, print_json};
 use crate::args::StatusArgs;
@@ -14,7 +14,9 @@ use crate::readable;
 use crate::runtime_folder::RuntimeFolder;
 use crate::screen;
 use crate::table::{Cell, Column, Table};
-use crate::view::{ExitView, HealthView, LastExitView, RungView, StateView, StatusView, WorkerView};
+use crate::view::{
+    ExitView, FailedReloadView, HealthView, LastExitView, RungView, StateView, StatusView, WorkerView,
+};
 
 /// Asks the app and shows what it says.
 pub(super) async fn execute(args: &StatusArgs) -> Result<ExitCode, Failure> {
@@ -58,6 +60,11 @@ pub(super) fn render(status: &StatusView, paint: Paint, width: Option<usize>) ->
         }
         fact_line(&mut text, paint.tone(Tone::Warning, "dropped   "), &dropped, width);
     }
+    if let Some(FailedReloadView { at, reason }) = &status.failed_reload {
+        let when = ago(at).map(|age| format!("{} ago", readable::duration(age)));
+        let failed = format!("the last one failed {}: {reason}", when.as_ref().unwrap_or(at));
+        fact_line(&mut text, paint.tone(Tone::Warning, "reload    "), &failed, width);
+    }
     if let Some(hint) = &status.hint {
         fact_line(&mut text, paint.tone(Tone::Warning, "hint      "), hint, width);
     }
@@ -99,14 +106,32 @@ fn remarks(workers: &[WorkerView], has_exits: bool, paint: Paint, width: Option<
             let says = screen::wrap(&format!("says \u{201c}{status}\u{201d}"), name.len() + 2, width);
             let _ = writeln!(text, "{}: {says}", paint.tone(Tone::Dim, &name));
         }
+        let slot = format!("slot {}", worker.slot);
+        if let Some(outlook) = outlook(worker) {
+            let outlook = screen::wrap(&outlook, slot.len() + 2, width);
+            let _ = writeln!(text, "{}: {outlook}", paint.tone(Tone::Bad, &slot));
+        }
         if let Some(exit) = worker.last_exit.as_ref().filter(|_| !has_exits) {
-            let slot = format!("slot {}", worker.slot);
             let exit = format!("the worker before ended by {}", ended_by(exit));
             let exit = screen::wrap(&exit, slot.len() + 2, width);
             let _ = writeln!(text, "{}: {exit}", paint.tone(Tone::Dim, &slot));
         }
     }
     if text.is_empty() { text } else { format!("\n{text}") }
+}
+
+/// What becomes of a slot whose workers do not live.
+fn outlook(worker: &WorkerView) -> Option<String> {
+    let next = worker.respawn_at.as_deref().map(|at| {
+        let at = humantime::parse_rfc3339(at).ok();
+        let wait = at.and_then(|at| at.duration_since(SystemTime::now()).ok()).unwrap_or_default();
+        format!("it gets a new worker in {}", readable::duration(wait))
+    });
+    match (worker.crash_loop, next) {
+        (false, next) => next,
+        (true, None) => Some("crash loop: one worker after another has ended early".into()),
+        (true, Some(next)) => Some(format!("crash loop: one worker after another has ended early; {next}")),
+    }
 }
 
 /// What is wrong, if anything is.
@@ -232,7 +257,17 @@ mod tests {
         assert!(text.contains("hint        use shared"), "{text}");
         let worker = text.lines().find(|line| line.contains("SIGKILL, out of memory")).unwrap();
         assert!(text.contains("slot 0, worker 3: 1 health check failed in a row: it answered 500"), "{text}");
-        assert!(text.ends_with("slot 0, worker 3: says \u{201c}warm\u{201d}\n"), "{text}");
+        assert!(text.contains("slot 0, worker 3: says \u{201c}warm\u{201d}\n"), "{text}");
+        assert!(
+            text.contains(
+                "slot 1: crash loop: one worker after another has ended early; it gets a new worker in 0"
+            ),
+            "{text}"
+        );
+        assert!(
+            text.contains(" ago: too slow\n") && text.contains("  reload      the last one failed "),
+            "{text}"
+        );
         assert!(worker.contains("ready   adopted") && worker.contains("48.2 MiB"), "{text}");
     }
 

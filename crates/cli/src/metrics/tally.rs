@@ -10,6 +10,8 @@ use allcores::primary::{Event, Reason};
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
+use crate::view::{FailedReloadView, time};
+
 /// What has happened since the app began.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Tally {
@@ -17,6 +19,9 @@ pub(crate) struct Tally {
     pub(super) reloads: Reloads,
     /// How long the last reload took that succeeded.
     pub(super) last_reload: Option<Duration>,
+    /// The last reload, if it has failed.
+    #[serde(default)]
+    failed_reload: Option<FailedReload>,
     /// Addresses that workers asked for and could not have.
     pub(super) addresses_unavailable: u64,
     /// CPU time of the workers that run, as far as it is counted in their slots.
@@ -46,6 +51,13 @@ pub(crate) struct Reloads {
     pub(super) rolled_back: u64,
     /// Failed, and the old version could not be put back everywhere.
     pub(super) failed: u64,
+}
+
+/// Why and when the last reload failed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct FailedReload {
+    at: SystemTime,
+    reason: String,
 }
 
 /// How a worker ended.
@@ -157,11 +169,31 @@ impl Tally {
             Event::Reloaded { took, .. } => {
                 self.reloads.succeeded += 1;
                 self.last_reload = Some(*took);
+                self.failed_reload = None;
             }
-            Event::ReloadFailed { is_rolled_back: true, .. } => self.reloads.rolled_back += 1,
-            Event::ReloadFailed { is_rolled_back: false, .. } => self.reloads.failed += 1,
+            Event::ReloadFailed { is_rolled_back, failure } => {
+                let count = match is_rolled_back {
+                    true => &mut self.reloads.rolled_back,
+                    false => &mut self.reloads.failed,
+                };
+                *count += 1;
+                let reason =
+                    format!("worker {} (slot {}) was no good: {}", failure.id, failure.slot, failure.reason);
+                self.reload_failed(reason, now);
+            }
             _ => {}
         }
+    }
+
+    /// A reload has failed, be it before it began.
+    pub(crate) fn reload_failed(&mut self, reason: String, at: SystemTime) {
+        self.failed_reload = Some(FailedReload { at, reason });
+    }
+
+    /// The last reload, if it has failed.
+    pub(crate) fn failed_reload(&self) -> Option<FailedReloadView> {
+        let failed = self.failed_reload.as_ref()?;
+        Some(FailedReloadView { at: time(failed.at), reason: failed.reason.clone() })
     }
 
     /// Takes in how much CPU time a worker has used until now. What is known never shrinks, though a worker's may: with

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::report::Account;
 
-use super::{ConfigView, DescriptionView, StatusView};
+use super::{ConfigView, DescriptionView, FailedReloadView, StatusView, time};
 
 /// The time of everything in the sample: 2026-01-02T03:04:05.678Z.
 fn then() -> SystemTime {
@@ -52,6 +52,7 @@ pub(crate) fn web() -> StatusView {
     StatusView::of(
         snapshot(),
         &Account { log: Some("/var/log/web.log".into()), written: 7, dropped: 0, reason: None },
+        Some(FailedReloadView { at: time(then()), reason: "too slow".into() }),
     )
 }
 
@@ -60,6 +61,7 @@ fn the_json_of_a_status_is_stable() {
     let expected = json!({
         "name": "web", "pid": 4242, "version": "0.1.0", "upgrades": 2, "generation": 1, "policy": "auto", "hint": "use shared",
         "reload": {"generation": 2, "done": 1, "rolling_back": false, "queued": true},
+        "failed_reload": {"at": "2026-01-02T03:04:05.678Z", "reason": "too slow"},
         "listening": ["127.0.0.1:8080"],
         "addresses": [{"address": "127.0.0.1:8080", "policy": "round-robin", "pending": 2}],
         "target": 2, "strays": 0, "health": null,
@@ -68,14 +70,15 @@ fn the_json_of_a_status_is_stable() {
         "workers": [
             {
                 "id": 3, "slot": 0, "generation": 2, "pid": 4243, "state": "ready", "rung": "adopted",
-                "since": "2026-01-02T03:04:05.678Z", "restarts": 1,
+                "since": "2026-01-02T03:04:05.678Z", "restarts": 1, "crash_loop": false, "respawn_at": null,
                 "lanes": [{"address": "127.0.0.1:8080", "depth": 3}], "rss_bytes": 50_541_568, "cpu_seconds": 1.5,
                 "health": {"failures": 1, "reason": "it answered 500"}, "said_status": "warm",
                 "last_exit": {"code": null, "signal": "SIGKILL", "oom": true, "at": "2026-01-02T03:04:05.678Z"},
             },
             {
                 "id": 2, "slot": 1, "generation": 1, "pid": null, "state": "exited", "rung": null,
-                "since": "2026-01-02T03:04:05.678Z", "restarts": 0, "lanes": [], "rss_bytes": null,
+                "since": "2026-01-02T03:04:05.678Z", "restarts": 0, "crash_loop": true,
+                "respawn_at": "2026-01-02T03:04:05.678Z", "lanes": [], "rss_bytes": null,
                 "cpu_seconds": null, "health": null, "said_status": null, "last_exit": null,
             },
         ],

@@ -47,6 +47,7 @@ fn a_status_has_legal_values_in_every_field() {
         fields,
         [
             "addresses",
+            "failed_reload",
             "generation",
             "health",
             "hint",

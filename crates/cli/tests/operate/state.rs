@@ -314,3 +314,37 @@ fn an_app_that_can_not_be_kept_in_mind_is_not_started_and_it_is_said_why() {
     Run::from(command.output().unwrap()).code(11).has(&["No space left on device", "web.json"]);
     folder.allcores(&["ls"]).code(0).has(&["no app is running"]);
 }
+
+#[test]
+fn a_status_tells_of_a_failed_reload_and_of_a_crash_loop_for_as_long_as_there_is_one() {
+    let folder = Folder::new();
+    let script = folder.write("serve.sh", "exec $COMMAND");
+    let good = fs::read_to_string(&script).unwrap().replace(['[', ']', ',', '\''], "");
+    fs::write(&script, &good).unwrap();
+    let command =
+        format!("command = [\"sh\", \"{}\"]\nbackoff = \"1ms\"\nmax-restarts = 1", script.display());
+    folder.write("allcores.toml", &WEB.replace("command = $COMMAND", &command));
+    folder.allcores(&["start"]).code(0);
+    let before = folder.status("web");
+    assert!(before["failed_reload"].is_null() && before["workers"][0]["crash_loop"] == false, "{before}");
+    fs::write(&script, "exit 7").unwrap();
+    folder.allcores(&["reload", "web"]).code(8);
+    folder.allcores(&["status", "web"]).code(0).has(&["reload      the last one failed ", "exit code 7"]);
+    // The program of before serves, and the next one that is started is that of the file.
+    let worker = folder.status("web")["workers"][0]["pid"].as_i64().unwrap();
+    kill_process(Pid::from_raw(i32::try_from(worker).unwrap()).unwrap(), Signal::KILL).unwrap();
+    until("it does not wait", || {
+        let worker = folder.status("web")["workers"][0].clone();
+        worker["crash_loop"] == true && worker["respawn_at"].is_string()
+    });
+    folder.allcores(&["status", "web"]).code(0).has(&["slot 0: crash loop: ", "it gets a new worker in "]);
+    // The next program knows of both.
+    folder.allcores(&["upgrade", "web"]).code(0);
+    let after = folder.status("web");
+    assert!(after["failed_reload"]["reason"].as_str().unwrap().contains("exit code 7"), "{after}");
+    assert_eq!(after["workers"][0]["crash_loop"], true, "{after}");
+    fs::write(&script, &good).unwrap();
+    folder.allcores(&["reload", "web"]).code(0);
+    assert!(folder.status("web")["failed_reload"].is_null());
+    until("the loop does not end", || folder.status("web")["workers"][0]["crash_loop"] == false);
+}

@@ -56,6 +56,9 @@ impl Engine {
         let worker = self.workers.get(&view.id);
         let slot = slots.iter().find(|slot| slot.slot == view.slot);
         let used = view.pid.and_then(|pid| usage.get(&pid));
+        // Early exits are counted until the next worker exits late; one that serves for long enough will.
+        let has_recovered = view.state == State::Ready
+            && self.now().saturating_sub(view.started) >= self.settings.pool.min_uptime;
         let lanes = self.ports.lanes_of(view.id).map(|(address, depth)| LaneSnapshot { address, depth });
         WorkerSnapshot {
             id: view.id,
@@ -66,6 +69,8 @@ impl Engine {
             rung: worker.and_then(|worker| worker.rung),
             since: self.started_at + view.since,
             restarts: slot.map_or(0, |slot| slot.restarts),
+            is_crash_looping: !has_recovered && slot.is_some_and(|slot| slot.is_crash_looping),
+            respawn_at: slot.and_then(|slot| slot.waiting_until).map(|at| self.started_at + at),
             lanes: lanes.collect(),
             rss_bytes: used.map(|used| used.0),
             cpu: used.map(|used| used.1),
@@ -87,6 +92,8 @@ impl Engine {
             rung: None,
             since: self.started_at + exit.at,
             restarts: slot.restarts,
+            is_crash_looping: slot.is_crash_looping,
+            respawn_at: slot.waiting_until.map(|at| self.started_at + at),
             lanes: Vec::new(),
             rss_bytes: None,
             cpu: None,
