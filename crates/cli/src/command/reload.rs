@@ -107,17 +107,16 @@ async fn begin(
     Ok((proof, news))
 }
 
-/// Says why the app would not begin; the old version serves.
+/// Says why the app would not begin; nothing has changed.
 fn not_begun(folder: &AppFolder, error: RequestError) -> Failure {
     let is_refused = matches!(error, RequestError::Refused(_));
     let failure = explain(folder, "reload", error);
     if !is_refused {
         return failure;
     }
-    failure.ending(ExitCode::ReloadFailed).next(format!(
-        "put it right, and again: allcores reload {} (the old version serves on)",
-        folder.name()
-    ))
+    failure
+        .ending(ExitCode::ReloadFailed)
+        .next(format!("put it right, and again: allcores reload {} (nothing has changed)", folder.name()))
 }
 
 fn wish(args: &ReloadArgs) -> Result<Wish<'_>, Failure> {
@@ -185,7 +184,9 @@ fn report(name: &AppName, ended: &EndedView, status: Option<&StatusView>) -> Res
         }
         EndedView::Failed { failure, rolled_back } => {
             let FailureView { id, slot, reason, last_output, .. } = failure;
-            let kept = if *rolled_back {
+            let kept = if *rolled_back && status.is_some_and(|status| status.ready() == 0) {
+                "the old version goes on, of which no worker is ready"
+            } else if *rolled_back {
                 "the old version has served all the time, and serves"
             } else {
                 "what had been replaced could not be put back; each slot has kept what serves"
@@ -226,9 +227,29 @@ fn advice(name: &AppName, failure: &FailureView, status: Option<&StatusView>) ->
 
 #[cfg(test)]
 mod tests {
-    use super::advice;
+    use super::{advice, report};
     use crate::view::tests::web;
-    use crate::view::{FailureView, FaultView};
+    use crate::view::{EndedView, FailureView, FaultView, StateView};
+
+    #[test]
+    fn of_an_old_version_that_is_not_ready_it_is_not_said_that_it_serves() {
+        let failure = FailureView {
+            generation: 2,
+            id: 7,
+            slot: 0,
+            fault: FaultView::NotReady,
+            reason: String::new(),
+            missing: Vec::new(),
+            last_output: Vec::new(),
+        };
+        let ended = EndedView::Failed { failure, rolled_back: true };
+        let mut status = web();
+        let said =
+            |status: &_| report(&"web".parse().unwrap(), &ended, Some(status)).unwrap_err().to_string();
+        assert!(said(&status).contains("the old version has served all the time"), "{}", said(&status));
+        status.workers.iter_mut().for_each(|worker| worker.state = StateView::Online);
+        assert!(said(&status).contains("goes on, of which no worker is ready"), "{}", said(&status));
+    }
 
     #[test]
     fn who_does_not_listen_where_it_did_is_told_of_the_way_to_have_that() {
