@@ -17,7 +17,7 @@ use anyhow::{Context as _, anyhow, ensure};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use record::{Given, Record, SavedApp, SavedList};
+pub(crate) use record::{Given, Record, SavedApp, SavedList, Scaled};
 
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;

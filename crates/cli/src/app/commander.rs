@@ -31,7 +31,7 @@ use crate::report::Reporter;
 use crate::runtime_folder::AppFolder;
 use crate::service::Service;
 use crate::settings::{self, AppName};
-use crate::state_folder::{Given, StateFolder};
+use crate::state_folder::{Given, Scaled, StateFolder};
 use crate::view::{ConfigView, DescriptionView, StatusView};
 
 /// What a reload takes up. The rest is fixed for the life of the primary.
@@ -71,7 +71,7 @@ struct Now {
     config: Option<ConfigView>,
     /// How many of them the source asks for.
     workers: u16,
-    /// What reloads gave them, on top of the source.
+    /// What reloads and scaling gave them, on top of the source.
     given: Given,
     /// Variables that reloads gave them under a program that kept no values.
     given_before: BTreeSet<String>,
@@ -92,6 +92,8 @@ pub(super) struct SourceSaved {
     given_variables: BTreeSet<String>,
     #[serde(default)]
     given_environment: Option<String>,
+    #[serde(default)]
+    given_scaled: Option<Scaled>,
     /// With their values.
     #[serde(default)]
     given_env: BTreeMap<String, String>,
@@ -170,6 +172,7 @@ impl Source {
             command: saved.given_command.map(words),
             env: saved.given_env,
             environment: saved.given_environment,
+            scaled: saved.given_scaled,
         };
         let now = Now {
             command: saved.command,
@@ -200,6 +203,7 @@ impl Source {
                 .map(|command| command.into_iter().map(Into::into).collect()),
             given_variables: now.variables(),
             given_environment: now.given.environment.clone(),
+            given_scaled: now.given.scaled,
             given_env: now.given.env.clone(),
         }
     }
@@ -356,6 +360,26 @@ impl Commander {
     /// Changes the number of workers by so many, and does not wait.
     pub(super) fn scale_by(&self, difference: i16) {
         self.handle.scale_by(difference);
+        let commander = self.clone();
+        tokio::spawn(async move {
+            // Asked after it, so the number is the new one.
+            if let Ok(snapshot) = commander.handle.snapshot().await {
+                commander.scaled(snapshot.target).await;
+            }
+        });
+    }
+
+    /// Has the app started with so many workers the next time, too.
+    async fn scaled(&self, workers: u16) {
+        let is_given = {
+            let mut now = self.source.now();
+            let (before, said) = (now.given.scaled, now.workers);
+            now.given.scale(said, workers);
+            now.given.scaled != before
+        };
+        if is_given {
+            self.remember("this number of workers").await;
+        }
     }
 
     /// Opens the log anew.
@@ -440,7 +464,7 @@ impl Commander {
                     let is_given = commander.settle(next, outcome);
                     drop(over);
                     if is_given {
-                        commander.remember().await;
+                        commander.remember("what this reload was given").await;
                     }
                 }
                 let _ = tell.send(piece);
@@ -461,22 +485,23 @@ impl Commander {
             return false;
         }
         let Next { fresh, given } = next;
+        let before = now.given.clone();
         if let Some((app, workers)) = fresh {
             (now.command, now.layer, now.config) = (app.command, app.layer, app.config);
             // One that was asked for otherwise meanwhile stays, as long as the source says what it said.
             if std::mem::replace(&mut now.workers, workers) != workers {
+                now.given.scaled = None;
                 let handle = self.handle.clone();
                 // Whether it is done, the events tell.
                 tokio::spawn(async move { drop(handle.scale(workers).await) });
             }
         }
-        let before = now.given.clone();
         now.given.join(given);
         now.given != before
     }
 
-    /// Has the app started with what reloads gave it the next time, too.
-    async fn remember(&self) {
+    /// Has the app started with what reloads and scaling gave it the next time, too, of which `what` is new.
+    async fn remember(&self, what: &str) {
         let Some(state) = self.fixed.state.clone() else { return };
         let (name, source) = (self.fixed.name.clone(), Arc::clone(&self.source));
         let remember = move || -> Result<(), Failure> {
@@ -503,7 +528,7 @@ impl Commander {
         };
         if let Err(failure) = remembered {
             let text = failure.in_a_line();
-            self.notice(&format!("the next start may be without what this reload was given: {text}"));
+            self.notice(&format!("the next start may be without {what}: {text}"));
         }
     }
 }
@@ -531,7 +556,9 @@ impl Control for Commander {
     }
 
     async fn scale(&self, workers: u16) -> Result<StatusView, Refusal> {
-        self.handle.scale(workers).await.map(|snapshot| self.seen(snapshot))
+        let status = self.handle.scale(workers).await.map(|snapshot| self.seen(snapshot))?;
+        self.scaled(workers).await;
+        Ok(status)
     }
 
     async fn reload(&self, mut wish: Reload, environment: Option<String>) -> Result<Reloading, Refusal> {
@@ -549,6 +576,7 @@ impl Control for Commander {
             command: wish.command.as_ref().map(|command| command.iter().map(text).collect()),
             env: wish.env.iter().map(|(key, value)| (text(key), text(value))).collect(),
             environment: environment.clone(),
+            scaled: None,
         };
         let mut next = Next { fresh: None, given };
         let mut notices = Vec::new();

@@ -19,14 +19,14 @@ pub(super) async fn execute(args: &RunArgs, matches: &ArgMatches) -> Result<Exit
 }
 
 async fn run(args: &RunArgs, matches: &ArgMatches) -> Result<ExitCode, Failure> {
-    let told = if args.background {
+    let mut told = if args.background {
         // A session of its own: no terminal, and what is typed there, reaches it.
         rustix::process::setsid().context("begin a session of its own")?;
         background::told()?
     } else {
         None
     };
-    let given = told.as_ref().map(|told| told.record.given().clone()).unwrap_or_default();
+    let mut given = told.as_ref().map(|told| told.record.given().clone()).unwrap_or_default();
     let typed = Typed::of_run(args, matches).given(&given);
     let app = typed.resolve()?;
     let mut settings = settings::of_app(&app)?;
@@ -39,9 +39,17 @@ async fn run(args: &RunArgs, matches: &ArgMatches) -> Result<ExitCode, Failure> 
     let name: AppName = settings.name.parse().map_err(anyhow::Error::msg)?;
     let log = settings::log_of(&app.options, &name, args.background)?;
     let (output, metrics) = (app.options.output.clone(), app.options.metrics);
+    let said = settings.pool.workers;
+    if let Some(told) = &mut told
+        && let Some(workers) = told.workers
+    {
+        given.scale(said, workers);
+        told.record = told.record.clone().giving(given.clone());
+    }
+    let scaled = given.workers(said);
     let source = Source::new(typed, given, app, &settings);
     // As after a `scale`: what it is to be says something else.
-    settings.pool.workers = told.as_ref().and_then(|told| told.workers).unwrap_or(settings.pool.workers);
+    settings.pool.workers = scaled;
     let begin = Begin {
         settings,
         output: &output,

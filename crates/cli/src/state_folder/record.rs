@@ -38,7 +38,16 @@ pub(crate) struct Record {
     given: Given,
 }
 
-/// What reloads gave an app. It lies over what was typed, and the later over the earlier.
+/// A number of workers that an app was scaled to. It holds for as long as where it stands what the app is to be says what it
+/// said then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Scaled {
+    /// What it said.
+    from: u16,
+    to: u16,
+}
+
+/// What reloads and scaling gave an app. It lies over what was typed, and the later over the earlier.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Given {
@@ -46,14 +55,27 @@ pub(crate) struct Given {
     pub(crate) env: BTreeMap<String, String>,
     /// Of its config file.
     pub(crate) environment: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) scaled: Option<Scaled>,
 }
 
 impl Given {
+    /// How many workers there are to be, where it is said that so many are.
+    pub(crate) fn workers(&self, said: u16) -> u16 {
+        self.scaled.filter(|scaled| scaled.from == said).map_or(said, |scaled| scaled.to)
+    }
+
+    /// Another number of workers than is said, or the same.
+    pub(crate) fn scale(&mut self, said: u16, workers: u16) {
+        self.scaled = (workers != said).then_some(Scaled { from: said, to: workers });
+    }
+
     /// Lays what a later reload gave over it.
     pub(crate) fn join(&mut self, later: Self) {
         self.command = later.command.or(self.command.take());
         self.env.extend(later.env);
         self.environment = later.environment.or(self.environment.take());
+        self.scaled = later.scaled.or(self.scaled.take());
     }
 }
 

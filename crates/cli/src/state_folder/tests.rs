@@ -70,6 +70,7 @@ fn what_reloads_gave_is_part_of_a_record_that_older_programs_refuse() {
         command: command.map(|word| vec![word.to_owned()]),
         env: env.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
         environment: environment.map(str::to_owned),
+        scaled: None,
     };
     let mut given = of(Some("a"), &[("A", "1"), ("B", "1")], None);
     given.join(of(None, &[("B", "2=3"), ("C", "")], Some("test")));

@@ -498,6 +498,20 @@ fn what_was_saved_is_resurrected_as_it_was() {
     assert!(!run.out.contains("1 worker ready"), "that it began with one is over: {run:?}");
     assert_eq!(folder.status("web")["target"], 2);
     assert_eq!(folder.ask("A"), "one");
+    // It stays so, also under the next program, until somebody says otherwise.
+    folder.allcores(&["upgrade", "web"]).code(0);
+    folder.allcores(&["restart", "web", "--hard"]).code(0).has(&["web: 2 workers ready on "]);
+    folder.allcores(&["scale", "web", "3"]).code(0);
+    folder.allcores(&["reload", "web"]).code(0);
+    folder.allcores(&["restart", "web", "--hard"]).code(0).has(&["web: 3 workers ready on "]);
+    folder.allcores(&["scale", "web", "1"]).code(0);
+    folder.allcores(&["restart", "web", "--hard"]).code(0).has(&["web: 1 worker ready on "]);
+    folder.allcores(&["scale", "web", "2"]).code(0);
+    let file = folder.path().join("allcores.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.contains("workers = 1"), "{text}");
+    fs::write(&file, text.replace("workers = 1", "workers = 3")).unwrap();
+    folder.allcores(&["restart", "web", "--hard"]).code(0).has(&["web: 3 workers ready on "]);
 }
 
 #[test]
