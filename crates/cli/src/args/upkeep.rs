@@ -56,7 +56,7 @@ pub(crate) struct UpkeepArgs {
     /// Replace a worker that takes more memory: 512M, 2G
     ///
     /// What counts is the resident memory of all its processes.
-    #[arg(long, value_name = "SIZE", value_parser = values::size)]
+    #[arg(long, value_name = "SIZE", value_parser = values::memory)]
     pub(crate) max_memory: Option<u64>,
 
     /// Replace a worker that has lived for this long, more or less a tenth

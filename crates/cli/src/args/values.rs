@@ -404,5 +404,17 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
     number.checked_mul(factor).filter(|size| *size > 0).ok_or_else(wrong)
 }
 
+/// Reads how much memory a worker may have.
+pub(super) fn memory(text: &str) -> Result<u64, String> {
+    let size = size(text)?;
+    if size >= LEAST_MEMORY {
+        return Ok(size);
+    }
+    let number: String = text.chars().take_while(char::is_ascii_digit).collect();
+    Err(format!("less than 1 MiB, which no program does with: {number}M is meant, perhaps"))
+}
+
+const LEAST_MEMORY: u64 = 1 << 20;
+
 #[cfg(test)]
 mod tests;

@@ -158,7 +158,7 @@ impl Tally {
                 *self.slot(worker.slot).exits.entry(exit).or_default() += 1;
             }
             Event::SpawnFailed { slot, .. } => self.slot(*slot).start_failures += 1,
-            Event::Renewing { worker, reason } => {
+            Event::Renewing { worker, reason, .. } => {
                 *self.slot(worker.slot).renewals.entry(Renewal::of(*reason)).or_default() += 1;
             }
             Event::NotReady { worker, .. } => self.slot(worker.slot).not_ready += 1,

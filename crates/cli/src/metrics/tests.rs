@@ -69,7 +69,7 @@ fn reading() -> Reading {
         Event::Forked { worker: worker(2, 1) },
         exited(ExitStatus::Code(3), false, false),
         Event::SpawnFailed { slot, reason: "no such file" },
-        Event::Renewing { worker: worker(2, 1), reason: Reason::Memory },
+        Event::Renewing { worker: worker(2, 1), reason: Reason::Memory, memory: None },
         Event::Hung { worker: worker(2, 1), stalled: Duration::from_secs(1) },
         Event::Unhealthy { worker: worker(2, 1), reason: "it answered 500" },
         Event::Reloaded { generation: 2, took: Duration::from_millis(250) },

@@ -237,7 +237,7 @@ impl<'a> From<&'a Event<'_>> for EventView<'a> {
                 limit_seconds: limit.as_secs_f64(),
             },
             Event::Unhealthy { worker, reason } => Self::Unhealthy { worker: worker.into(), reason },
-            Event::Renewing { worker, reason } => Self::Renewing {
+            Event::Renewing { worker, reason, .. } => Self::Renewing {
                 worker: worker.into(),
                 reason: match reason {
                     Reason::Unresponsive => "unresponsive",

@@ -104,7 +104,7 @@ impl Pretty {
                 Level::Warning,
                 Words::new(Tone::Warning, &format!("{} is unhealthy: {reason}", name(worker))),
             ),
-            Event::Renewing { worker, reason } => {
+            Event::Renewing { worker, reason, memory } => {
                 let reason = match reason {
                     Reason::Unresponsive => "it does not answer",
                     Reason::Unhealthy => "it is not well",
@@ -112,7 +112,12 @@ impl Pretty {
                     Reason::Requests => "it has served --max-requests",
                     Reason::Lifetime => "it has lived for --max-lifetime",
                 };
-                (Level::Info, Words::plain(&format!("{} gets a successor: {reason}", name(worker))))
+                let figures = memory.map(|(used, limit)| {
+                    format!(": {} of {}", readable::bytes(used), readable::bytes(limit))
+                });
+                let text =
+                    format!("{} gets a successor: {reason}{}", name(worker), figures.unwrap_or_default());
+                (Level::Info, Words::plain(&text))
             }
             Event::Draining { worker } => (Level::Info, Words::plain(&format!("{} draining", name(worker)))),
             Event::Exited { worker, status, is_oom, is_expected, uptime, .. } => {

@@ -134,7 +134,7 @@ const OWN: [Case; 80] = [
 ];
 
 /// Errors of the command line itself: the library that reads it says what would do, or where to read on.
-const TYPED: [Case; 32] = [
+const TYPED: [Case; 34] = [
     ("frobnicate", 2, &["'frobnicate'"]),
     ("stats web", 2, &["'stats'", "'status'"]),
     ("status", 2, &["<NAME>"]),
@@ -158,6 +158,8 @@ const TYPED: [Case; 32] = [
     ("run --health-http healthz x", 2, &["'healthz'", "/healthz"]),
     ("run --health-tcp --health-http / x", 2, &["--health-tcp", "--health-http"]),
     ("run --max-memory big x", 2, &["'big'", "512M"]),
+    ("run --max-memory 5 x", 2, &["'5'", "less than 1 MiB", "5M is meant, perhaps"]),
+    ("run --max-memory 900K x", 2, &["less than 1 MiB"]),
     ("run --cgroup memory=1 x", 2, &["`memory`", "memory.max"]),
     ("run --cron-restart often x", 2, &["'often'", "--cron-restart"]),
     ("run --watch-ignore a[ x", 2, &["'a['", "--watch-ignore"]),

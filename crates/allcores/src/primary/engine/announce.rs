@@ -7,7 +7,7 @@ use allcores_core::pool::{Announcement, Verdict};
 use allcores_core::worker::{State, WorkerId};
 
 use super::Engine;
-use crate::primary::{Event, Outcome, Refusal, WorkerRef};
+use crate::primary::{Event, Outcome, Reason, Refusal, WorkerRef};
 
 impl Engine {
     pub(super) fn announce(&mut self, announcement: Announcement) {
@@ -62,7 +62,8 @@ impl Engine {
                 self.observe_worker(id, |worker| Event::Unhealthy { worker, reason: &reason });
             }
             Announcement::Renewing { id, reason } => {
-                self.observe_worker(id, |worker| Event::Renewing { worker, reason });
+                let memory = if reason == Reason::Memory { self.memory_of(id) } else { None };
+                self.observe_worker(id, |worker| Event::Renewing { worker, reason, memory });
             }
             Announcement::Stopping => (self.observe)(Event::Stopping),
             _ => self.announce_reload(announcement),
@@ -73,6 +74,13 @@ impl Engine {
         if let Some(worker) = self.workers.get(&id) {
             (self.observe)(event(worker.about));
         }
+    }
+
+    /// How much memory a worker has and may have.
+    fn memory_of(&self, id: WorkerId) -> Option<(u64, u64)> {
+        let pid = self.workers.get(&id)?.about.pid;
+        let (used, _) = *crate::proc::usage_by_session().get(&pid)?;
+        Some((used, self.settings.upkeep.max_memory?))
     }
 
     fn was_out_of_memory(&mut self, id: WorkerId) -> bool {

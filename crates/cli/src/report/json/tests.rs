@@ -46,7 +46,7 @@ fn steps_of_a_worker_name_it() {
     let unhealthy = Event::Unhealthy { worker: WORKER, reason: "it answered 500" };
     let shape = json!({"app": "web", "event": "unhealthy", "worker": worker, "reason": "it answered 500"});
     assert_eq!(told(&unhealthy), shape);
-    let renewing = Event::Renewing { worker: WORKER, reason: Reason::Memory };
+    let renewing = Event::Renewing { worker: WORKER, reason: Reason::Memory, memory: None };
     assert_eq!(
         told(&renewing),
         json!({"app": "web", "event": "renewing", "worker": worker, "reason": "memory"})

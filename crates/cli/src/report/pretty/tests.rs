@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use allcores::primary::{Event, Policy, Stream, WorkerRef};
+use allcores::primary::{Event, Policy, Reason, Stream, WorkerRef};
 use allcores::{ExitStatus, Rung, Slot, WorkerId};
 
 use super::{Level, Pretty};
@@ -68,4 +68,12 @@ fn a_crash_loop_shows_the_last_lines_and_what_to_do() {
         assert!(text.contains(part), "{text}");
     }
     assert!(text.lines().all(|line| line.starts_with("allcores  web: ")), "{text}");
+}
+
+#[test]
+fn a_worker_that_has_too_much_memory_is_said_to_have_how_much_of_how_much() {
+    let event =
+        Event::Renewing { worker: WORKER, reason: Reason::Memory, memory: Some((44_800_000, 536_870_912)) };
+    let text = said(&event).1;
+    assert!(text.ends_with("it has more memory than --max-memory: 42.7 MiB of 512.0 MiB\n"), "{text}");
 }
