@@ -252,7 +252,8 @@ fn exit_of(mut child: Child) -> Result<oneshot::Receiver<io::Result<ExitStatus>>
 fn ended(name: &AppName, status: ExitStatus, log: &Path, output: &[String]) -> Failure {
     let text = match status.code() {
         Some(0) => format!("start {name}: it was stopped before it was ready"),
-        _ => format!("start {name}: it ended before it was ready ({status})"),
+        Some(_) => format!("start {name}: it ended before it was ready"),
+        None => format!("start {name}: it ended before it was ready ({status})"),
     };
     Failure::new(code_of(status), anyhow!(with_output(text, log, output)))
         .next(format!("put it right, and again; to see it end before your eyes: allcores run instead of allcores start; the whole log: {}", log.display()))

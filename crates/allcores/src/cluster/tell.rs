@@ -58,7 +58,7 @@ impl Shared {
         use primary::Event as Seen;
         match *event {
             Seen::Respawning { slot, delay } => self.hub.push(Event::Respawning { slot, delay }),
-            Seen::CrashLoop { slot, exits, status, last_output } => {
+            Seen::CrashLoop { slot, exits, status, last_output, .. } => {
                 self.hub.push(Event::CrashLoop { slot, exits, status, last_output: last_output.to_vec() });
             }
             Seen::SpawnFailed { slot, reason } => {

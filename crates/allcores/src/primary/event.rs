@@ -136,6 +136,8 @@ pub enum Event<'a> {
         status: ExitStatus,
         /// The last lines of the last worker's output, without line ends.
         last_output: &'a [Vec<u8>],
+        /// A worker of the app was ready, once; else the primary gives up when all slots are like that.
+        has_served: bool,
     },
     /// A worker could not be started.
     SpawnFailed {

@@ -258,7 +258,7 @@ impl<'a> From<&'a Event<'_>> for EventView<'a> {
             Event::Respawning { slot, delay } => {
                 Self::Respawning { slot: slot.0, delay_seconds: delay.as_secs_f64() }
             }
-            Event::CrashLoop { slot, exits, status, last_output } => Self::CrashLoop {
+            Event::CrashLoop { slot, exits, status, last_output, .. } => Self::CrashLoop {
                 slot: slot.0,
                 exits: *exits,
                 status: (*status).into(),

@@ -72,8 +72,13 @@ impl Pretty {
     pub(super) fn event(event: &Event<'_>) -> Option<(Level, Words)> {
         let said = match event {
             Event::Output { .. } => return None,
-            Event::CrashLoop { slot, exits, status, last_output } => {
-                return Some((Level::Error, Self::crash_loop(*slot, *exits, *status, last_output)));
+            Event::CrashLoop { slot, exits, status, last_output, has_served } => {
+                let words = Self::crash_loop(*slot, *exits, *status, last_output);
+                // Else it may be given up, and then that is said.
+                let next =
+                    "  next: correct the cause; as long as the app runs, it is tried again, ever more seldom";
+                let words = if *has_served { words.and(Words::plain(next)) } else { words };
+                return Some((Level::Error, words));
             }
             Event::Forked { worker } => (Level::Detail, Words::plain(&format!("{} forked", name(worker)))),
             Event::Online { worker } => (Level::Info, Words::plain(&format!("{} online", name(worker)))),
@@ -224,9 +229,7 @@ impl Pretty {
         for line in last_output {
             words = words.and(Words::plain(&format!("  | {}", String::from_utf8_lossy(line))));
         }
-        words.and(Words::plain(
-            "  next: correct the cause; as long as the app runs, it is tried again, ever more seldom",
-        ))
+        words
     }
 
     /// The last word about a run.

@@ -50,7 +50,9 @@ impl Engine {
             }
             Announcement::Respawning { slot, delay } => (self.observe)(Event::Respawning { slot, delay }),
             Announcement::CrashLoop { slot, exits, status } => {
-                (self.observe)(Event::CrashLoop { slot, exits, status, last_output: &self.last_tail });
+                let has_served = self.pool.has_ever_been_ready();
+                let last_output = &self.last_tail;
+                (self.observe)(Event::CrashLoop { slot, exits, status, last_output, has_served });
             }
             Announcement::NotReady { id, lack } => {
                 let limit = self.settings.pool.ready_timeout;

@@ -80,7 +80,8 @@ fn troubles_say_what_is_known() {
 
     let last_output = [b"a".to_vec(), b"\xff".to_vec()];
     let status = ExitStatus::Code(1);
-    let crash_loop = Event::CrashLoop { slot: Slot(2), exits: 6, status, last_output: &last_output };
+    let crash_loop =
+        Event::CrashLoop { slot: Slot(2), exits: 6, status, last_output: &last_output, has_served: true };
     let shape = json!({"app": "web", "event": "crash_loop", "slot": 2, "exits": 6, "code": 1, "signal": null,
         "last_output": ["a", "\u{fffd}"]});
     assert_eq!(told(&crash_loop), shape);

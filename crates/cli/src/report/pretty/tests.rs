@@ -60,14 +60,20 @@ fn an_exit_says_why() {
 #[test]
 fn a_crash_loop_shows_the_last_lines_and_what_to_do() {
     let last_output = [b"Error: boom".to_vec()];
-    let event =
-        Event::CrashLoop { slot: Slot(0), exits: 6, status: ExitStatus::Code(1), last_output: &last_output };
-    let (level, text) = said(&event);
+    let event = |has_served| Event::CrashLoop {
+        slot: Slot(0),
+        exits: 6,
+        status: ExitStatus::Code(1),
+        last_output: &last_output,
+        has_served,
+    };
+    let (level, text) = said(&event(true));
     assert_eq!(level, Level::Error);
     for part in ["CRASH LOOP", "6 workers", "exit code 1", "| Error: boom", "next:"] {
         assert!(text.contains(part), "{text}");
     }
     assert!(text.lines().all(|line| line.starts_with("allcores  web: ")), "{text}");
+    assert!(!said(&event(false)).1.contains("next:"), "it may be given up");
 }
 
 #[test]
