@@ -16,7 +16,7 @@ use rustix::fs::MemfdFlags;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixDatagram;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::command::logs;
 use crate::exit_code::ExitCode;
@@ -24,7 +24,7 @@ use crate::failure::Failure;
 use crate::log;
 use crate::readable;
 use crate::runtime_folder::RuntimeFolder;
-use crate::screen::Parting;
+use crate::screen::{self, Parting};
 use crate::service::{NOTIFY_SOCKET, Word};
 use crate::settings::AppName;
 use crate::state_folder::{Record, StateFolder};
@@ -34,6 +34,9 @@ const SHOWN_LINES: usize = 20;
 
 /// How much of its end is looked at for them.
 const SHOWN_BYTES: u64 = 16 * 1024;
+
+/// After which time it is said what is waited for.
+const SILENCE: Duration = Duration::from_secs(3);
 
 /// An app that is ready.
 #[derive(Debug)]
@@ -98,7 +101,14 @@ pub(crate) async fn start(
     let child = spawn(record, command.args(record.arguments()))?;
     let pid = child.id();
     let parting = Parting::new(format!("{name} goes on (pid {pid}); to end it: allcores stop {name}"));
-    let end = wait(&ear, child, patience).await;
+    let end = wait(&ear, child, patience, |status| {
+        let status = status.map(|status| format!(" ({status})")).unwrap_or_default();
+        screen::tell(&format!(
+            "{name}: not all workers are ready so far{status}; waited for {} at most; to look: allcores status {name}",
+            readable::duration(patience)
+        ));
+    })
+    .await;
     parting.spare();
     let end = end?;
     let output = || last_lines(&log, before);
@@ -209,8 +219,15 @@ fn spawn(record: &Record, command: &mut Command) -> Result<Child, Failure> {
     })
 }
 
-async fn wait(ear: &Ear, child: Child, patience: Duration) -> Result<End, Failure> {
-    let deadline = Instant::now() + patience;
+/// Waits for the end. Says what is waited for, once, when that takes longer than one waits without a word.
+async fn wait(
+    ear: &Ear,
+    child: Child,
+    patience: Duration,
+    say: impl FnOnce(Option<&str>),
+) -> Result<End, Failure> {
+    let (begun, mut say) = (Instant::now(), Some(say));
+    let deadline = begun + patience;
     let mut gone = exit_of(child)?;
     let mut last = None;
     loop {
@@ -231,6 +248,11 @@ async fn wait(ear: &Ear, child: Child, patience: Duration) -> Result<End, Failur
                     last = words.into_iter().rev().find_map(Word::into_status).or(last);
                 }
                 return Ok(End::Gone { status, said: last });
+            }
+            () = sleep_until(begun + SILENCE), if say.is_some() => {
+                if let Some(say) = say.take() {
+                    say(last.as_deref());
+                }
             }
             _ = timeout_at(deadline, std::future::pending::<()>()) => {
                 return Ok(End::Patience { status: last });

@@ -226,8 +226,22 @@ fn an_app_that_ends_before_it_is_ready_is_a_failure_with_its_code_and_its_last_w
 fn an_app_that_takes_longer_than_the_patience_goes_on() {
     let folder = Folder::new();
     let run = start_command(&folder, &["--name", "slow", "--timeout", "300ms"], &["sleep", "1000"]).code(1);
-    run.has(&["not ready after 300ms", "it goes on trying", "allcores status slow", "allcores stop slow"]);
+    let run = run.has(&[
+        "not ready after 300ms",
+        "it goes on trying",
+        "allcores status slow",
+        "allcores stop slow",
+    ]);
+    assert!(!run.err.contains("not all workers are ready so far"), "{run:?}");
     assert_eq!(folder.status("slow")["workers"][0]["state"], "online");
+    folder.allcores(&["stop", "slow", "--now"]).code(0);
+}
+
+#[test]
+fn who_waits_for_long_is_told_for_what() {
+    let folder = Folder::new();
+    let run = start_command(&folder, &["--name", "slow", "--timeout", "4s"], &["sleep", "1000"]).code(1);
+    run.has(&["slow: not all workers are ready so far", "waited for 4s at most", "not ready after 4s"]);
     folder.allcores(&["stop", "slow", "--now"]).code(0);
 }
 
