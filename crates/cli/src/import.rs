@@ -12,14 +12,14 @@ use serde_json::{Map, Value};
 pub(crate) use read::read;
 use write::Table;
 
-use crate::settings::{AppName, MAX_NAME};
+use crate::settings::{AppName, MAX_NAME, interpreter};
 
 /// What became of an ecosystem file.
 #[derive(Debug)]
 pub(crate) struct Imported {
     /// The text of a config file.
     pub(crate) text: String,
-    /// The names of its apps.
+    /// The names of its apps; not of those that are written as comments.
     pub(crate) apps: Vec<String>,
     /// What is otherwise from now on, or is not there: app, option, why.
     pub(crate) notes: Vec<Note>,
@@ -78,6 +78,9 @@ const ABSENT: &[(&str, &str)] = &[
     ("watch_options", "`watch`, `watch-ignore` and `watch-delay` are all there is"),
 ];
 
+/// Why an app with `autorestart: false` is none here.
+const JOB: &str = "workers are kept running; what runs to its end and no more is for systemd timers, cron or a job of Kubernetes";
+
 /// Translates what an ecosystem file holds.
 ///
 /// # Errors
@@ -95,17 +98,23 @@ pub(crate) fn import(file: &Value) -> Result<Imported, String> {
         _ => return Err("it has no `apps`".into()),
     };
     let mut imported = Imported { text: String::new(), apps: Vec::new(), notes: Vec::new() };
+    let mut taken: Vec<String> = Vec::new();
     for (nth, app) in (1..).zip(apps) {
         // A file may be a single app.
         let app = if app.is_null() { file } else { app };
         let options = app.as_object().ok_or_else(|| format!("app {nth} of it is no object"))?;
-        let mut app = App::new(options, nth, &imported.apps)?;
+        let mut app = App::new(options, nth, &taken)?;
         app.translate()?;
-        imported.text.push_str(&app.table.finish());
         imported.notes.append(&mut app.notes);
-        imported.apps.push(app.name);
+        taken.push(app.name.clone());
+        if app.is_job() {
+            imported.text.push_str(&app.table.commented(&format!("autorestart: {JOB}")));
+        } else {
+            imported.text.push_str(&app.table.finish());
+            imported.apps.push(app.name);
+        }
     }
-    if imported.apps.is_empty() {
+    if taken.is_empty() {
         return Err("it has no app".into());
     }
     let others = file.as_object().into_iter().flat_map(Map::keys);
@@ -155,6 +164,11 @@ impl<'a> App<'a> {
         text_of(self.options, names)
     }
 
+    /// Whether it runs to its end, once: kept running, a migration would be repeated.
+    fn is_job(&self) -> bool {
+        self.options.get("autorestart") == Some(&Value::Bool(false))
+    }
+
     fn translate(&mut self) -> Result<(), String> {
         self.command()?;
         self.workers();
@@ -176,7 +190,7 @@ impl<'a> App<'a> {
         }
         let extension =
             script.rsplit('/').next().and_then(|file| file.rsplit_once('.')).map(|(_, last)| last);
-        let interpreter = match given.as_deref() {
+        let program = match given.as_deref() {
             Some("none" | "") => None,
             Some(given) if given.starts_with("node@") => {
                 self.note(
@@ -186,21 +200,11 @@ impl<'a> App<'a> {
                 Some("node".to_owned())
             }
             Some(given) => Some(given.to_owned()),
-            None => match extension {
-                Some("js" | "cjs" | "mjs") => Some("node"),
-                Some("ts" | "tsx") => Some("bun"),
-                Some("py") => Some("python3"),
-                Some("sh") => Some("bash"),
-                Some("rb") => Some("ruby"),
-                Some("php") => Some("php"),
-                Some("pl") => Some("perl"),
-                _ => None,
-            }
-            .map(str::to_owned),
+            None => extension.and_then(interpreter).map(str::to_owned),
         };
         let mut words: Vec<String> = Vec::new();
-        words.extend(interpreter.clone());
-        if interpreter.is_some() {
+        words.extend(program.clone());
+        if program.is_some() {
             words.extend(self.arguments(&[
                 "interpreter_args",
                 "interpreterArgs",
@@ -209,7 +213,7 @@ impl<'a> App<'a> {
             ])?);
         }
         // A program beside the file is not searched in PATH.
-        let is_program = interpreter.is_none() && !script.contains('/') && extension.is_some();
+        let is_program = program.is_none() && !script.contains('/') && extension.is_some();
         words.push(if is_program { format!("./{script}") } else { script });
         words.extend(self.arguments(&["args"])?);
         self.table.words("command", words);
@@ -270,10 +274,7 @@ impl<'a> App<'a> {
             "uid" | "user" => self.table.text("uid", &shown(value)),
             "gid" => self.table.text("gid", &shown(value)),
             "out_file" | "output" | "out" if !is_off => self.table.text("log-file", &shown(value)),
-            "autorestart" if is_off => self.note(
-                name,
-                "workers are kept running; what runs to its end and no more is for systemd timers, cron or a job of Kubernetes",
-            ),
+            "autorestart" if self.is_job() => self.note(name, &format!("written as a comment: {JOB}")),
             "instance_var" if shown(value) != "NODE_APP_INSTANCE" => {
                 self.note(name, "a worker knows its number by NODE_APP_INSTANCE and ALLCORES_SLOT");
             }

@@ -19,7 +19,7 @@ use anyhow::Context as _;
 
 pub(crate) use accounts::check_user;
 pub(crate) use name::{AppName, MAX_NAME};
-pub(crate) use program::{check_program, find_program, unit_path};
+pub(crate) use program::{check_program, find_program, interpreter, run_as, unit_path};
 
 use crate::args::{AppOptions, DemoArgs, LogArgs, LogFormat, PENDING, SecretSource, UpkeepArgs, Workers};
 use crate::config::{App, Places};

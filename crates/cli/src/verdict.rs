@@ -1,8 +1,11 @@
 //! Judges how a run ended: the exit code, why, and what to do next.
 
+use std::path::Path;
+
 use allcores::primary::{Holder, Outcome};
 
 use crate::exit_code::ExitCode;
+use crate::settings;
 
 /// The end of a run, for scripts and for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,13 +48,15 @@ impl Verdict {
             Outcome::CommandNotFound { program, reason } => Self {
                 code: ExitCode::CommandNotFound,
                 message: format!("can't run {program}: there is no such command"),
-                next: Some(reason.clone()),
+                next: Some(run_as(program).unwrap_or_else(|| reason.clone())),
             },
             Outcome::NotExecutable { program, reason } => Self::failed(
                 ExitCode::NotExecutable,
                 format!("can't run {program}: {reason}"),
-                "name a program, or an interpreter and the script for it; a file of your own needs chmod +x"
-                    .into(),
+                run_as(program).unwrap_or_else(|| {
+                    "name a program, or an interpreter and the script for it; a file of your own needs chmod +x"
+                        .into()
+                }),
             ),
         }
     }
@@ -59,6 +64,12 @@ impl Verdict {
     fn failed(code: ExitCode, message: String, next: String) -> Self {
         Self { code, message, next: Some(next) }
     }
+}
+
+/// What to do where the program is a file of this folder, which runs in another way.
+fn run_as(program: &str) -> Option<String> {
+    let command = settings::run_as(program, Path::new(""))?;
+    Some(format!("that is a file, and what runs it is `{command}`: allcores run -- {command}"))
 }
 
 /// Says why an address can't be had, and who has it.

@@ -32,6 +32,11 @@ pub(super) fn execute(args: &ImportArgs) -> Result<ExitCode, Failure> {
     for note in &imported.notes {
         screen::tell(&format!("{}: {}: {}", note.app, note.option, note.text));
     }
+    if imported.apps.is_empty() {
+        let text = "each of its apps runs to its end (`autorestart: false`), and allcores keeps running what it starts";
+        return Err(Failure::new(ExitCode::Config, anyhow!(text).context(tried()))
+            .next("have systemd timers, cron or a job of Kubernetes run them"));
+    }
     let Some(path) = args.output.as_deref() else { return super::print(text.as_bytes()) };
     let existing = if args.force { Existing::Goes } else { Existing::Stays };
     let written = whole::write(path, &text, existing);
@@ -45,14 +50,14 @@ pub(super) fn execute(args: &ImportArgs) -> Result<ExitCode, Failure> {
     // What was written is good, or this is a mistake of ours, and shown with its line.
     File::read(path).map_err(|failure| anyhow!("{failure}")).context("read what was written")?;
     let names = imported.apps.join(", ");
-    super::say(&format!("{}: {names}\n  next: {}\n", path.display(), next(path, &imported.apps[0])))
+    super::say(&format!("{}: {names}\n  next: {}\n", path.display(), next(path)))
 }
 
 /// What to run next, to be pasted into a shell.
-fn next(file: &Path, app: &str) -> String {
+fn next(file: &Path) -> String {
     // Else it would be taken for an app's name by `start`.
     let file = if start::is_path(file) { file.to_owned() } else { PathBuf::from(".").join(file) };
     let check = [OsStr::new("allcores"), "check".as_ref(), file.as_os_str()];
-    let start = [OsStr::new("allcores"), "start".as_ref(), file.as_os_str(), app.as_ref()];
+    let start = [OsStr::new("allcores"), "start".as_ref(), file.as_os_str()];
     format!("{} && {}", as_typed(&check), as_typed(&start))
 }

@@ -1,6 +1,6 @@
 //! `allcores start`: apps in the background, of a config file, of a command, or known from before.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -126,6 +126,7 @@ fn launches(args: &StartArgs, matches: &ArgMatches, state: &StateFolder) -> Resu
         return Ok(vec![of_command(args, &typed)?]);
     }
     let (file, names) = match args.what.split_first() {
+        Some((first, _)) if is_path(first) && is_script(first) => return Err(no_config_file(first)),
         Some((first, names)) if is_path(first) => (Some(PathBuf::from(first)), names),
         _ => (Some(PathBuf::from(DEFAULT_NAME)).filter(|path| path.exists()), &args.what[..]),
     };
@@ -152,10 +153,27 @@ pub(super) fn is_path(word: impl AsRef<Path>) -> bool {
         || word.extension().is_some_and(|extension| extension == "toml")
 }
 
+/// Whether a word leads to a program for an interpreter, which is not meant as a config file.
+fn is_script(word: &str) -> bool {
+    let extension = Path::new(word).extension().and_then(OsStr::to_str);
+    extension.and_then(settings::interpreter).is_some() && Path::new(word).is_file()
+}
+
+fn no_config_file(word: &str) -> Failure {
+    Failure::usage(anyhow!("start {word}: that is no config file, nor the name of an app"))
+        .next(format!("to run it: {}", start_of(word)))
+}
+
+/// What starts a command of one word, which may be a file that is here.
+fn start_of(word: &str) -> String {
+    let command = settings::run_as(word, Path::new(""));
+    format!("allcores start -- {}", command.as_deref().unwrap_or(word))
+}
+
 fn name_of(word: &str) -> Result<AppName, Failure> {
     word.parse().map_err(|reason: String| {
         Failure::usage(anyhow!("start {word}: {reason}"))
-            .next(format!("to run a command: allcores start -- {word}"))
+            .next(format!("to run a command: {}", start_of(word)))
     })
 }
 
@@ -216,7 +234,8 @@ fn unknown(name: &AppName, file: Option<&File>) -> Failure {
         ),
     };
     Failure::new(ExitCode::NotRunning, anyhow!(text)).next(format!(
-        "to run a command: allcores start -- {name}; `allcores ls` lists the apps that are known"
+        "to run a command: {}; `allcores ls` lists the apps that are known",
+        start_of(name.as_str())
     ))
 }
 

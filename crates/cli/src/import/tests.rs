@@ -86,24 +86,40 @@ fn options_that_both_have_come_along() {
 #[test]
 fn what_has_no_equivalent_is_told_with_its_reason() {
     let (keys, notes) = keys(&json!({
-        "namespace": "shop", "autorestart": false, "error_file": "e.log", "treekill": true, "pmx": false, "no_such_option": 1,
+        "namespace": "shop", "error_file": "e.log", "treekill": true, "pmx": false, "no_such_option": 1,
         "cron_restart": "0 4 * * *", "interpreter": "node@18.0.0",
     }));
     assert_eq!(keys, "cron-restart = \"0 4 * * *\"");
     let told: Vec<&str> = notes.iter().map(|note| note.option.as_str()).collect();
-    for option in [
-        "namespace",
-        "autorestart",
-        "error_file",
-        "treekill",
-        "no_such_option",
-        "cron_restart",
-        "interpreter",
-    ] {
+    for option in ["namespace", "error_file", "treekill", "no_such_option", "cron_restart", "interpreter"] {
         assert!(told.contains(&option), "{option}: {notes:?}");
     }
     assert!(!told.contains(&"pmx"), "what is off is nothing to miss");
     assert!(notes.iter().all(|note| note.app == "web" && note.text.len() > 10), "{notes:?}");
+}
+
+#[test]
+fn what_runs_to_its_end_is_a_comment_and_no_app_that_would_be_started_again_and_again() {
+    let imported = imported(&json!({ "apps": [
+        { "name": "web", "script": "server.js" },
+        { "name": "migrate", "script": "migrate.py", "autorestart": false, "env_stage": { "A": "b" } },
+        { "name": "migrate", "script": "other.js", "autorestart": true },
+    ] }));
+    assert_eq!(imported.apps, ["web", "migrate-3"]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("allcores.toml");
+    std::fs::write(&path, &imported.text).unwrap();
+    let file = File::read(&path).unwrap_or_else(|failure| panic!("{failure}\n{}", imported.text));
+    assert_eq!(file.apps().count(), 2);
+    for line in [
+        "# autorestart: workers are kept",
+        "# [apps.migrate]\n",
+        "# command = [\"python3\", \"migrate.py\"]\n",
+    ] {
+        assert!(imported.text.contains(line), "{}", imported.text);
+    }
+    let note = imported.notes.iter().find(|note| note.option == "autorestart").unwrap();
+    assert!(note.app == "migrate" && note.text.starts_with("written as a comment"), "{note:?}");
 }
 
 #[test]

@@ -52,6 +52,13 @@ impl Table {
     pub(super) fn finish(&self) -> String {
         format!("[apps.{}]\n{}{}\n", self.name, self.keys, self.environments)
     }
+
+    /// The same as a comment, and why.
+    pub(super) fn commented(&self, reason: &str) -> String {
+        let table = self.finish();
+        let lines = [reason].into_iter().chain(table.lines().filter(|line| !line.is_empty()));
+        lines.map(|line| format!("# {line}\n")).chain(["\n".to_owned()]).collect()
+    }
 }
 
 /// A key, in quotes where it needs them.

@@ -82,6 +82,33 @@ pub(crate) fn find_program(program: &OsStr, folder: &Path, path: Option<&OsStr>)
     Err(denied.unwrap_or_else(|| format!("{} is in no folder of PATH", program.display())))
 }
 
+/// The program that usually runs a script with this extension.
+pub(crate) fn interpreter(extension: &str) -> Option<&'static str> {
+    match extension {
+        "js" | "cjs" | "mjs" => Some("node"),
+        "ts" | "tsx" => Some("bun"),
+        "py" => Some("python3"),
+        "sh" => Some("bash"),
+        "rb" => Some("ruby"),
+        "php" => Some("php"),
+        "pl" => Some("perl"),
+        _ => None,
+    }
+}
+
+/// How to run what somebody has given as a command, where that is a file of this folder: `node server.js`, `./server`.
+pub(crate) fn run_as(word: &str, folder: &Path) -> Option<String> {
+    let file = folder.join(word);
+    let extension = file.extension().and_then(OsStr::to_str);
+    if !file.is_file() {
+        None
+    } else if let Some(interpreter) = extension.and_then(interpreter) {
+        Some(format!("{interpreter} {word}"))
+    } else {
+        (!word.contains('/') && may_run(&file).is_ok()).then(|| format!("./{word}"))
+    }
+}
+
 /// Whether a word leads to a program by itself.
 fn is_path(program: &OsStr) -> bool {
     program.as_bytes().contains(&b'/')

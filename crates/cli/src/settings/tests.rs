@@ -1,5 +1,6 @@
 //! That each option reaches the engine's settings as it was meant.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use allcores::Signal;
 use allcores::primary::{Health, HealthCheck, Output, Policy, PoolSettings, Settings, Upkeep};
 use clap::Parser as _;
 
-use super::{find_program, of_app, of_demo};
+use super::{find_program, of_app, of_demo, run_as};
 use crate::args::{Cli, Command};
 use crate::config::{App, Layer, Places};
 use crate::exit_code::ExitCode;
@@ -176,4 +177,25 @@ fn a_program_is_found_without_a_path_too() {
     assert!(found("sh", None).unwrap().is_absolute());
     assert_eq!(found("sh", Some("/no/such")).unwrap_err(), "sh is in no folder of PATH");
     assert!(found("/no/sh", None).unwrap_err().starts_with("/no/sh: No such file"));
+}
+
+#[test]
+fn a_file_that_was_given_as_a_command_is_run_by_its_interpreter_or_from_its_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    for (file, mode) in [("ok.js", 0o644), ("api.py", 0o755), ("server", 0o755), ("notes.txt", 0o644)] {
+        let path = folder.path().join(file);
+        std::fs::write(&path, "").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    for (word, command) in [
+        ("ok.js", Some("node ok.js")),
+        ("./ok.js", Some("node ./ok.js")),
+        ("api.py", Some("python3 api.py")),
+        ("server", Some("./server")),
+        ("./server", None),
+        ("notes.txt", None),
+        ("none.js", None),
+    ] {
+        assert_eq!(run_as(word, folder.path()).as_deref(), command, "{word}");
+    }
 }

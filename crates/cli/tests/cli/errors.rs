@@ -23,7 +23,7 @@ use crate::program::{Program, Run};
 type Case = (&'static str, i32, &'static [&'static str]);
 
 /// Errors in which the program itself says what to do next.
-const OWN: [Case; 80] = [
+const OWN: [Case; 84] = [
     // Apps that are not there.
     ("status web", 5, &["status of web: no app of this name is running", "allcores ls"]),
     ("describe web", 5, &["describe web: no app of this name", "allcores ls"]),
@@ -53,6 +53,12 @@ const OWN: [Case; 80] = [
     ("start nope", 5, &["start nope: there is no such app in allcores.toml", "allcores start -- nope"]),
     ("start none.toml", 10, &["read the config file none.toml: No such file", "name a file"]),
     ("start two.toml nope", 5, &["start nope", "two.toml"]),
+    ("start server.js", 5, &["start server.js", "to run a command: allcores start -- node server.js"]),
+    (
+        "start ./server.js",
+        2,
+        &["start ./server.js: that is no config file", "allcores start -- node ./server.js"],
+    ),
     ("start x:y", 2, &["start x:y: ':' can't be in a name", "allcores start -- x:y"]),
     ("start web -- x", 2, &["start web: there is a command too", "--name"]),
     ("start --name x", 2, &["start --name: there are 2 apps", "one at a time"]),
@@ -130,6 +136,8 @@ const OWN: [Case; 80] = [
     ("man nothing", 2, &["man nothing: there is no such command", "allcores help"]),
     // Commands that can't be run.
     ("run -w 1 -- no-such-server", 127, &["can't run no-such-server", "PATH"]),
+    ("run -w 1 -- server.js", 127, &["can't run server.js", "allcores run -- node server.js"]),
+    ("run -w 1 -- ./server.js", 126, &["can't run ./server.js", "allcores run -- node ./server.js"]),
     ("run -w 1 -- ./empty.toml", 126, &["can't run ./empty.toml", "Permission denied", "chmod +x"]),
 ];
 
@@ -191,6 +199,7 @@ fn plain_program(line: &str) -> Program {
         .file("allcores.toml", two)
         .file("two.toml", two)
         .file("empty.toml", "")
+        .file("server.js", "")
         .file("syntax.toml", "[apps.web")
         .file("wrong.toml", "[apps.web]\ncommnd = \"true\"\n")
         .file("folder.toml", "[apps.web]\ncommand = \"true\"\ncwd = \"/no/such\"\n")

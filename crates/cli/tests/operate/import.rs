@@ -52,12 +52,10 @@ fn an_ecosystem_file_becomes_apps_that_run_are_reloaded_scaled_logged_saved_and_
     ]);
     // As it says, so it is done.
     let (_, next) = run.out.split_once("next: ").unwrap();
-    assert_eq!(next.trim_end(), "allcores check allcores.toml && allcores start allcores.toml web");
+    assert_eq!(next.trim_end(), "allcores check allcores.toml && allcores start allcores.toml");
     folder.allcores(&["check", "allcores.toml"]).code(0).has(&["3 apps", "environments production"]);
-    folder.allcores(&["start", "allcores.toml", "web"]).code(0).has(&["web: 2 workers ready"]);
-
-    folder.allcores(&["start"]).code(0).has(&[
-        "web: runs already",
+    folder.allcores(&["start", "allcores.toml"]).code(0).has(&[
+        "web: 2 workers ready",
         "api: 1 worker ready",
         "job: 1 worker ready",
     ]);
@@ -96,6 +94,7 @@ fn what_can_not_be_imported_is_told_and_nothing_is_written() {
     at("throws.config.js", "throw new Error('no such module');");
     at("eco.toml", "");
     at("good.yml", "apps:\n  - name: web\n    script: server.js\n    instances: max\n");
+    at("jobs.json", "[{ \"script\": \"migrate.py\", \"autorestart\": false }]");
     at("there.toml", "mine");
     for (arguments, code, part) in [
         (&["import", "missing.json"][..], 10, "No such file"),
@@ -106,6 +105,7 @@ fn what_can_not_be_imported_is_told_and_nothing_is_written() {
         (&["import", "throws.config.js"], 10, "no such module"),
         (&["import", "eco.toml"], 10, "PM2 knows .json"),
         (&["import", "good.yml", "-o", "there.toml"], 1, "have it replaced: --force"),
+        (&["import", "jobs.json", "-o", "jobs.toml"], 10, "each of its apps runs to its end"),
         (&["import", "good.yml", "--force"], 2, "--output"),
     ] {
         folder.allcores(arguments).code(code).has(&[part]);
