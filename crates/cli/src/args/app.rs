@@ -132,7 +132,7 @@ pub(crate) struct AppOptions {
     /// Serve `/metrics` for Prometheus, `/ready` and `/live` here
     ///
     /// 9145 means port 9145 of this machine's own loopback. Whoever can connect may read.
-    #[arg(long, value_name = "ADDRESS", value_parser = values::metrics)]
+    #[arg(long, value_name = "ADDRESS", value_parser = values::local)]
     pub(crate) metrics: Option<SocketAddr>,
 
     #[command(flatten)]

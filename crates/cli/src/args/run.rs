@@ -91,8 +91,8 @@ pub(crate) struct DemoArgs {
     )]
     pub(crate) workers: Workers,
 
-    /// Where the demo listens
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8086", value_parser = values::listen)]
+    /// Where the demo listens; a port alone is one of 127.0.0.1
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8086", value_parser = values::local)]
     pub(crate) listen: SocketAddr,
 
     #[command(flatten)]

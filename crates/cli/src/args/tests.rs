@@ -46,6 +46,22 @@ fn a_negative_number_of_workers_is_no_option() {
 }
 
 #[test]
+fn a_port_alone_is_of_the_loopback_where_not_everybody_is_meant() {
+    for (typed, address) in
+        [("8087", "127.0.0.1:8087"), (":8087", "127.0.0.1:8087"), ("0.0.0.0:8087", "0.0.0.0:8087")]
+    {
+        let Ok(Command::Demo(args)) = parsed(&format!("allcores demo --listen {typed}")) else {
+            panic!("{typed}")
+        };
+        assert_eq!(args.listen.to_string(), address);
+        let Ok(Command::Run(args)) = parsed(&format!("allcores run --metrics {typed} x")) else {
+            panic!("{typed}")
+        };
+        assert_eq!(args.options.metrics.map(|address| address.to_string()).as_deref(), Some(address));
+    }
+}
+
+#[test]
 fn what_makes_no_sense_is_refused() {
     for line in [
         "allcores run",

@@ -107,8 +107,8 @@ pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
     Ok(address)
 }
 
-/// Reads the same; a port alone is one of the loopback.
-pub(super) fn metrics(text: &str) -> Result<SocketAddr, String> {
+/// Reads the same, for what is not meant for everybody: a port alone is one of the loopback.
+pub(super) fn local(text: &str) -> Result<SocketAddr, String> {
     let address = listen(text)?;
     let is_port_alone = text.strip_prefix(':').unwrap_or(text).parse::<u16>().is_ok();
     Ok(if is_port_alone { SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port()) } else { address })

@@ -166,7 +166,7 @@ fn the_demo_runs_this_program_again() {
     let Command::Demo(args) = Cli::try_parse_from(line).unwrap().command else { panic!() };
     let settings = of_demo(&args).unwrap();
     assert_eq!((settings.name.as_str(), settings.pool.workers), ("demo", 2));
-    assert_eq!(settings.command[1..], ["demo-worker", "0.0.0.0:8090"]);
+    assert_eq!(settings.command[1..], ["demo-worker", "127.0.0.1:8090"]);
 }
 
 #[test]
