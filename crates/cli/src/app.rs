@@ -108,7 +108,7 @@ pub(crate) async fn run(begin: Begin<'_>) -> Result<ExitCode, Failure> {
     let runtime_folder = RuntimeFolder::from_env()?;
     runtime_folder.prepare()?;
     let folder = runtime_folder.app(&name.parse::<AppName>().map_err(anyhow::Error::msg)?);
-    let claim = folder.claim("start")?;
+    let claim = folder.claim(if is_background { "start" } else { "run" })?;
     let listener = control::bind(&folder.socket()).map_err(|error| folder.unusable_socket(error))?;
     let state = told.as_ref().map(|told| told.state.clone());
     // Goes before the claim where the app can't be begun.

@@ -241,7 +241,8 @@ async fn is_background(app: &AppFolder, tried: &str) -> Result<bool, Failure> {
 
 fn not_running(app: &AppFolder, tried: &str) -> Failure {
     let name = app.name();
-    if let Some(left) = app.left().filter(|left| !left.is_empty()) {
+    let left = app.left();
+    if let Some(left) = left.as_ref().filter(|left| !left.is_empty()) {
         let text = format!("{tried} {name}: its primary was killed, and has left processes");
         return Failure::new(ExitCode::NotRunning, anyhow!("{text}: {}", readable::list(&left.pids())))
             .next(format!("end them: allcores stop {name}"));
@@ -254,6 +255,10 @@ fn not_running(app: &AppFolder, tried: &str) -> Failure {
     // Where the state folder can't be used, that is not what was asked for.
     let record = StateFolder::from_env().and_then(|state| state.record(name)).ok().flatten();
     match record {
+        Some(_) if left.is_some() => {
+            let text = format!("{tried} {name}: its primary was killed, and has left nothing");
+            Failure::new(ExitCode::NotRunning, anyhow!(text)).next(format!("start it: allcores start {name}"))
+        }
         Some(_) => Failure::new(ExitCode::NotRunning, anyhow!("{tried} {name}: {name} is stopped"))
             .next(format!("start it: allcores start {name}")),
         None => Failure::new(ExitCode::NotRunning, anyhow!("{tried} {name}: no app of this name is running"))

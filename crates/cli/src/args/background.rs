@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use allcores::Signal;
+use clap::Arg;
+use clap::builder::UnknownArgumentValueParser;
 
 use super::Leaving;
 use super::app::AppOptions;
@@ -20,15 +22,17 @@ Examples:
   allcores start -w 4 --name web -- node server.js
   allcores start web                              one that was stopped
 
-Every option of `allcores run` is one of `allcores start`, too.";
+Options are those of `allcores run`; FILE APP is its --config FILE --app APP.";
 
 /// Start apps in the background, and wait until they are ready
 ///
-/// Takes every option of `allcores run` besides its own. Each app gets a primary of its own, and nothing else stays in
+/// Takes the options of `allcores run` besides its own, and FILE APP for its `--config FILE --app APP`. Each app gets a primary of its own, and nothing else stays in
 /// the background. Ends when all workers are ready; or with the exit code that `allcores run` would have ended with, and
 /// the last lines of the app's log.
 #[derive(Debug, clap::Args)]
 #[command(
+    arg = of_run("config", "FILE"),
+    arg = of_run("app", "APP"),
     override_usage = "allcores start [OPTIONS] [FILE] [APP]...\n       allcores start [OPTIONS] -- COMMAND [ARGS]...",
     after_help = START_EXAMPLES,
     after_long_help = format!("{START_EXAMPLES}\n\n{}", ExitCode::help()),
@@ -62,6 +66,18 @@ pub(crate) struct StartArgs {
     /// The command to run, and its arguments
     #[arg(last = true, value_name = "COMMAND", help_heading = None::<&'static str>)]
     pub(crate) command: Vec<OsString>,
+}
+
+/// An option of `run` that is typed otherwise here.
+fn of_run(name: &'static str, value: &'static str) -> Arg {
+    Arg::new(name)
+        .long(name)
+        .value_name(value)
+        .hide(true)
+        .help("What to start is named without it")
+        .value_parser(UnknownArgumentValueParser::suggest(
+            "name the file and its apps: allcores start FILE APP",
+        ))
 }
 
 /// Replace the workers of apps, or with --hard the whole apps
@@ -109,7 +125,7 @@ pub(crate) struct DeleteArgs {
 
 /// Show how an app was made: command, folder, options, files
 ///
-/// Of variables, only the names are shown.
+/// Of variables, only the names are shown. Of an app that was stopped, what `start` would start again.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -10,6 +10,7 @@ use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::readable;
 use crate::runtime_folder::{AppFolder, RuntimeFolder};
+use crate::screen;
 use crate::target::{self, All};
 use crate::view::{MessageView, ReachedView, SignalView, WorkerRefView};
 
@@ -29,8 +30,15 @@ pub(super) async fn signal(args: &SignalArgs) -> Result<ExitCode, Failure> {
 pub(super) async fn send(args: &SendArgs) -> Result<ExitCode, Failure> {
     let folder = RuntimeFolder::from_env()?.find(&args.name)?;
     let wish = MessageView { message: message(&args.message)?, slot: args.slot };
+    if is_meant_as_json(&args.message) && serde_json::from_str::<&RawValue>(&args.message).is_err() {
+        screen::tell("warning: the message begins as JSON does and is none: it is sent as a string");
+    }
     let reached = ask(&folder, "send to", ANSWER_PATIENCE, Client::new(&folder).send(&wish)).await?;
     tell(&folder, "sent to", &reached)
+}
+
+fn is_meant_as_json(text: &str) -> bool {
+    text.trim_start().starts_with(['{', '['])
 }
 
 /// JSON as it is, and anything else as a string.

@@ -66,7 +66,7 @@ pub(super) async fn stop(folder: &AppFolder, now: bool, patience: Duration) -> R
             Presence::Left(_) => match end(folder, now, rest).await? {
                 Left::Ended => return Ok(ExitCode::Success),
                 Left::Nobody if is_anothers => continue,
-                Left::Nobody => return Err(not_running(folder, "stop")),
+                Left::Nobody => return say(&format!("{name}: it was killed, and had left nothing\n")),
                 Left::ToAnother => None,
             },
             Presence::Held { lock } => {

@@ -142,13 +142,14 @@ const OWN: [Case; 84] = [
 ];
 
 /// Errors of the command line itself: the library that reads it says what would do, or where to read on.
-const TYPED: [Case; 34] = [
+const TYPED: [Case; 35] = [
     ("frobnicate", 2, &["'frobnicate'"]),
     ("stats web", 2, &["'stats'", "'status'"]),
     ("status", 2, &["<NAME>"]),
     ("status a/b", 2, &["'a/b'", "'/' can't be in a name", "letters, digits"]),
     ("status web --jsno", 2, &["'--jsno'", "'--json'"]),
     ("run", 2, &["<COMMAND>"]),
+    ("start --config allcores.toml --app web", 2, &["--config", "allcores start FILE APP"]),
     ("run -w 0 x", 2, &["'0'", "at least one worker", "1 or more"]),
     ("run -w many x", 2, &["'many'", "`auto`, a number like 4"]),
     ("run -w 1000 x", 2, &["'1000'", "more than 256"]),

@@ -65,6 +65,11 @@ fn pid(status: &Value) -> u64 {
     status["pid"].as_u64().unwrap()
 }
 
+fn kill(pid: u64) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}
+
 /// A field of /proc/PID/stat, from 3 on.
 fn stat(pid: u64, field: usize) -> String {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
@@ -88,7 +93,6 @@ fn an_app_is_started_listed_stopped_started_again_and_deleted() {
         (&["stop", "web"][..], "stop web"),
         (&["status", "web"], "status of web"),
         (&["scale", "web", "2"], "scale web"),
-        (&["describe", "web"], "describe web"),
         (&["signal", "USR2", "web"], "signal web"),
         (&["upgrade", "web"], "upgrade web"),
         (&["reload", "web"], "reload web"),
@@ -97,13 +101,48 @@ fn an_app_is_started_listed_stopped_started_again_and_deleted() {
         folder.allcores(arguments).code(5).has(&[&text, "next: start it: allcores start web"]);
     }
 
+    // How it would be made again.
+    folder.allcores(&["describe", "web"]).code(0).has(&[
+        "variables.py",
+        "primary    stopped",
+        "kill-timeout  1s",
+    ]);
+    let described: Value =
+        serde_json::from_str(&folder.allcores(&["describe", "web", "--json"]).code(0).out).unwrap();
+    assert_eq!((&described["stopped"], &described["killed"]), (&true.into(), &false.into()), "{described}");
+    assert_eq!((described["config"]["app"].as_str(), &described["pid"]), (Some("web"), &Value::Null));
+
     // By its name alone, from anywhere.
     fs::rename(folder.path().join("allcores.toml"), folder.path().join("moved.toml")).unwrap();
     folder.allcores(&["start", "web"]).code(10).has(&["allcores.toml"]);
     fs::rename(folder.path().join("moved.toml"), folder.path().join("allcores.toml")).unwrap();
     let again = folder.command(&["start", "web"]).current_dir("/").output().unwrap();
     Run::from(again).code(0).has(&["web: 1 worker ready"]);
-    assert_ne!(pid(&folder.status("web")), first);
+    let second = pid(&folder.status("web"));
+    assert_ne!(second, first);
+
+    // One that was killed is called so, until what it has left is cleared up.
+    kill(second);
+    let deadline = Instant::now() + LONG;
+    let is_cleared = || {
+        let listed: Value = serde_json::from_str(&folder.allcores(&["ls", "--json"]).code(0).out).unwrap();
+        listed[0]["killed"] == true && listed[0].get("left").is_none_or(|left| *left == serde_json::json!([]))
+    };
+    while !is_cleared() {
+        assert!(Instant::now() < deadline, "its workers do not go");
+    }
+    let killed = "its primary was killed, and has left nothing";
+    for (arguments, tried) in [
+        (&["status", "web"][..], "status of web"),
+        (&["scale", "web", "2"], "scale web"),
+        (&["reload", "web"], "reload web"),
+    ] {
+        folder.allcores(arguments).code(5).has(&[&format!("error: {tried}: {killed}"), "allcores start web"]);
+    }
+    folder.allcores(&["describe", "web"]).code(0).has(&["primary    killed"]);
+    folder.allcores(&["stop", "web"]).code(0).has(&["web: it was killed, and had left nothing"]);
+    folder.allcores(&["ls"]).code(0).has(&["web", "stopped"]);
+    folder.allcores(&["start", "web"]).code(0).has(&["web: 1 worker ready"]);
     folder.allcores(&["delete", "web", "--logs"]).code(0).has(&["web: deleted"]);
     folder.allcores(&["ls"]).code(0).has(&["no app is running"]);
     assert!(!folder.path().join("state/logs/web.log").exists());
@@ -487,9 +526,7 @@ fn what_a_reload_was_given_holds_at_the_next_start() {
     folder.allcores(&["resurrect"]).code(0);
     holds();
     folder.allcores(&["reload", "web", "--env", "A=again"]).code(0);
-    let pid = i32::try_from(pid(&folder.status("web"))).unwrap();
-    let pid = rustix::process::Pid::from_raw(pid).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    kill(pid(&folder.status("web")));
     let elsewhere = || Run::from(folder.command(&["start", "web"]).current_dir("/").output().unwrap());
     let deadline = Instant::now() + LONG;
     while elsewhere().code(0).out.contains("runs already") {
@@ -671,6 +708,10 @@ fn workers_are_sent_messages_and_signals_all_or_one() {
         return;
     }
     folder.allcores(&["send", "node", "{\"flush\": true}"]).code(0).has(&["node: sent to 2 workers"]);
+    folder
+        .allcores(&["send", "node", "{bad", "--slot", "1"])
+        .code(0)
+        .has(&["slot 1", "it is sent as a string"]);
     folder.allcores(&["send", "node", "hello", "--slot", "1"]).code(0).has(&["1 worker: slot 1"]);
     folder.allcores(&["signal", "USR2", "node", "--slot", "0"]).code(0).has(&["SIGUSR2 sent to 1 worker"]);
     each_answers(&folder, |answer| match answer["slot"].as_str() {
