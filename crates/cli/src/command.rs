@@ -46,6 +46,7 @@ use crate::readable;
 use crate::runtime_folder::AppFolder;
 use crate::screen;
 use crate::state_folder::StateFolder;
+use crate::target;
 
 /// How long an app may take to answer a question.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
@@ -261,8 +262,11 @@ fn not_running(app: &AppFolder, tried: &str) -> Failure {
         }
         Some(_) => Failure::new(ExitCode::NotRunning, anyhow!("{tried} {name}: {name} is stopped"))
             .next(format!("start it: allcores start {name}")),
-        None => Failure::new(ExitCode::NotRunning, anyhow!("{tried} {name}: no app of this name is running"))
-            .next("`allcores ls` lists the apps that are"),
+        None => {
+            let meant = target::suggestion(name);
+            let text = format!("{tried} {name}: no app of this name is running{meant}");
+            Failure::new(ExitCode::NotRunning, anyhow!(text)).next("`allcores ls` lists the apps that are")
+        }
     }
 }
 

@@ -18,6 +18,7 @@ mod schema;
 pub(crate) use complaint::Places;
 pub(crate) use file::File;
 pub(crate) use layer::{Layer, Shown};
+pub(crate) use nearest::nearest;
 pub(crate) use resolve::{App, Typed, no_environments};
 pub(crate) use saved::{LayerSaved, TypedSaved};
 pub(crate) use schema::schema;

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use anyhow::anyhow;
 use clap_complete::{ArgValueCompleter, CompletionCandidate};
 
+use crate::config::nearest;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::runtime_folder::{AppFolder, Presence, RuntimeFolder};
@@ -85,6 +86,13 @@ pub(crate) fn completer() -> ArgValueCompleter {
         let names = known().into_iter().chain([ALL.to_owned()]);
         names.filter(|name| name.starts_with(&begun)).map(CompletionCandidate::new).collect()
     })
+}
+
+/// The end of a sentence that says that there is no such app: which one may have been meant.
+pub(crate) fn suggestion(name: &AppName) -> String {
+    let known = known();
+    let meant = nearest(name.as_str(), known.iter().map(String::as_str));
+    meant.map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default()
 }
 
 /// The names of apps that run, and of those that were started before. A shell that completes has no use for errors.

@@ -76,10 +76,20 @@ fn run_as(program: &str) -> Option<String> {
 pub(crate) fn address_unavailable(address: &str, reason: &str, holder: Option<&Holder>) -> String {
     match holder {
         Some(Holder { pid, command }) => {
-            format!("{address} can't be had: {reason} (held by process {pid}: {command})")
+            let holder = match app_of(command) {
+                Some(app) => format!("the app {app}, process {pid}"),
+                None => format!("process {pid}: {command}"),
+            };
+            format!("{address} can't be had: {reason} (held by {holder})")
         }
         None => format!("{address} can't be had: {reason}"),
     }
+}
+
+/// The app whose primary runs as this command, where `allcores start` has started it.
+fn app_of(command: &str) -> Option<&str> {
+    let (program, arguments) = command.split_once(" run --background --name ")?;
+    arguments.split(' ').next().filter(|_| program.ends_with("allcores"))
 }
 
 #[cfg(test)]
@@ -123,5 +133,8 @@ mod tests {
         for part in ["[::]:80", "in use", "7", "nginx -g x"] {
             assert!(verdict.message.contains(part), "{}", verdict.message);
         }
+        let command = "/usr/bin/allcores run --background --name web -- node server.js".into();
+        let told = super::address_unavailable("[::]:80", "in use", Some(&Holder { pid: 7, command }));
+        assert_eq!(told, "[::]:80 can't be had: in use (held by the app web, process 7)");
     }
 }

@@ -13,12 +13,13 @@ use super::{ANSWER_PATIENCE, ask, say};
 use crate::args::StartArgs;
 use crate::background::{self, Started};
 use crate::client::Client;
-use crate::config::{App, DEFAULT_NAME, File, Typed};
+use crate::config::{App, DEFAULT_NAME, File, Typed, nearest};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::runtime_folder::{AppFolder, RuntimeFolder};
 use crate::settings::{self, AppName};
 use crate::state_folder::{Record, StateFolder};
+use crate::target;
 
 /// What an app is to be started from.
 struct Launch {
@@ -127,7 +128,9 @@ fn launches(args: &StartArgs, matches: &ArgMatches, state: &StateFolder) -> Resu
     }
     let (file, names) = match args.what.split_first() {
         Some((first, _)) if is_path(first) && is_script(first) => return Err(no_config_file(first)),
-        Some((first, names)) if is_path(first) => (Some(PathBuf::from(first)), names),
+        Some((first, names)) if is_path(first) && !is_app(first, state) => {
+            (Some(PathBuf::from(first)), names)
+        }
         _ => (Some(PathBuf::from(DEFAULT_NAME)).filter(|path| path.exists()), &args.what[..]),
     };
     let file = file.map(|path| File::read(&path)).transpose()?;
@@ -151,6 +154,12 @@ pub(super) fn is_path(word: impl AsRef<Path>) -> bool {
     let word = word.as_ref();
     word.as_os_str().as_bytes().contains(&b'/')
         || word.extension().is_some_and(|extension| extension == "toml")
+}
+
+/// Whether a word is the name of an app though it looks like a file's: there is no such file.
+fn is_app(word: &str, state: &StateFolder) -> bool {
+    let is_known = |name: AppName| state.record(&name).is_ok_and(|record| record.is_some());
+    !Path::new(word).exists() && word.parse().is_ok_and(is_known)
 }
 
 /// Whether a word leads to a program for an interpreter, which is not meant as a config file.
@@ -233,7 +242,12 @@ fn unknown(name: &AppName, file: Option<&File>) -> Failure {
             "start {name}: no app of this name was started before, and there is no {DEFAULT_NAME} here"
         ),
     };
-    Failure::new(ExitCode::NotRunning, anyhow!(text)).next(format!(
+    let apps = file.into_iter().flat_map(File::apps).map(AppName::as_str);
+    let meant = match nearest(name.as_str(), apps) {
+        Some(meant) => format!("; did you mean `{meant}`?"),
+        None => target::suggestion(name),
+    };
+    Failure::new(ExitCode::NotRunning, anyhow!("{text}{meant}")).next(format!(
         "to run a command: {}; `allcores ls` lists the apps that are known",
         start_of(name.as_str())
     ))

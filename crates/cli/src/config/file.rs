@@ -109,7 +109,7 @@ impl File {
 fn read(path: &Path) -> Result<String, Failure> {
     let failed = |error: anyhow::Error| {
         Failure::new(ExitCode::Config, error)
-            .next("name a file that is there, or write one: docs/reference/config.md")
+            .next("name a file that can be read, or write one: docs/reference/config.md")
     };
     let context = || format!("read the config file {}", path.display());
     let mut bytes = Vec::new();
@@ -123,7 +123,8 @@ fn read(path: &Path) -> Result<String, Failure> {
     String::from_utf8(bytes).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
         let line = String::from_utf8_lossy(&error.as_bytes()[..good]).matches('\n').count() + 1;
-        failed(anyhow!("line {line} is not UTF-8").context(context()))
+        Failure::new(ExitCode::Config, anyhow!("line {line} is not UTF-8").context(context()))
+            .next("save it as UTF-8: TOML has no other encoding")
     })
 }
 

@@ -4,7 +4,7 @@
 const ALIKE: f64 = 0.7;
 
 /// Finds the known word that is most like another, if any is.
-pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase().replace('_', "-");
     let likeness = known.into_iter().map(|known| (strsim::jaro(&word, &known.to_lowercase()), known));
     let best = likeness.max_by(|(one, _), (other, _)| one.total_cmp(other))?;

@@ -23,7 +23,7 @@ use crate::program::{Program, Run};
 type Case = (&'static str, i32, &'static [&'static str]);
 
 /// Errors in which the program itself says what to do next.
-const OWN: [Case; 84] = [
+const OWN: [Case; 85] = [
     // Apps that are not there.
     ("status web", 5, &["status of web: no app of this name is running", "allcores ls"]),
     ("describe web", 5, &["describe web: no app of this name", "allcores ls"]),
@@ -51,6 +51,7 @@ const OWN: [Case; 84] = [
     ("resurrect", 1, &["resurrect: no list was saved", "allcores save"]),
     // What to start.
     ("start nope", 5, &["start nope: there is no such app in allcores.toml", "allcores start -- nope"]),
+    ("start wib", 5, &["start wib: there is no such app in allcores.toml", "did you mean `web`?"]),
     ("start none.toml", 10, &["read the config file none.toml: No such file", "name a file"]),
     ("start two.toml nope", 5, &["start nope", "two.toml"]),
     ("start server.js", 5, &["start server.js", "to run a command: allcores start -- node server.js"]),
@@ -81,7 +82,7 @@ const OWN: [Case; 84] = [
         10,
         &["wrong.toml has 2 mistakes", "2:1: unknown key `commnd`; did you mean `command`?", "no `command`"],
     ),
-    ("check binary.toml", 10, &["read the config file binary.toml: line 2 is not UTF-8", "name a file"]),
+    ("check binary.toml", 10, &["read the config file binary.toml: line 2 is not UTF-8", "save it as UTF-8"]),
     (
         "check large.toml",
         10,
