@@ -26,9 +26,9 @@ Options are those of `allcores run`; FILE APP is its --config FILE --app APP.";
 
 /// Start apps in the background, and wait until they are ready
 ///
-/// Takes the options of `allcores run` besides its own, and FILE APP for its `--config FILE --app APP`. Each app gets a primary of its own, and nothing else stays in
-/// the background. Ends when all workers are ready; or with the exit code that `allcores run` would have ended with, and
-/// the last lines of the app's log.
+/// Takes the options of `allcores run` besides its own, and FILE APP for its `--config FILE --app APP`. Each app gets a
+/// primary of its own, and nothing else stays in the background. Ends when all workers are ready; or with the exit code that
+/// `allcores run` would have ended with, and the last lines of the app's log.
 #[derive(Debug, clap::Args)]
 #[command(
     arg = of_run("config", "FILE"),
