@@ -3,6 +3,7 @@
 //! Knows the program's command line and its JSON lines, and nothing of what is inside it.
 
 use std::ffi::{OsStr, OsString};
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
@@ -110,6 +111,12 @@ impl App {
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.environment.push((name.into(), value.into()));
         self
+    }
+
+    /// Tells it by the variables `HOST` and `PORT`, which servers of our fixtures go by, where to listen.
+    #[must_use]
+    pub fn address(self, address: SocketAddr) -> Self {
+        self.env("HOST", address.ip().to_string()).env("PORT", address.port().to_string())
     }
 
     /// Sets the working directory.

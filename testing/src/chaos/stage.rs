@@ -49,8 +49,7 @@ pub(crate) fn app(binary: &Path, policy: &str, address: SocketAddr) -> anyhow::R
         .binary(binary)
         .policy(policy)
         .workers(WORKERS)
-        .env("HOST", address.ip().to_string())
-        .env("PORT", address.port().to_string());
+        .address(address);
     let options =
         ["--min-uptime=100ms", "--backoff=10ms", HANG, MEMORY, "--drain-timeout=2s", "--kill-timeout=3s"];
     let health = ["--health-http=/health", "--health-interval=1s", "--health-timeout=10s"];

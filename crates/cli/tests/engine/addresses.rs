@@ -110,7 +110,7 @@ fn keeps_flows(runtime: Runtime, script: &str) {
     let _turn = machine::together();
     let address = address::unused();
     let app = app::script(runtime, script).workers(WORKERS);
-    let app = app.env("HOST", address.ip().to_string()).env("PORT", address.port().to_string());
+    let app = app.address(address);
     let app = app.start().unwrap();
     app.wait_ready(WORKERS.into()).unwrap();
     let mut by_pid = BTreeMap::new();
@@ -146,7 +146,7 @@ fn datagrams_do_not_go_to_a_worker_that_has_closed_its_socket_for_long() {
     let _turn = machine::together();
     let address = address::unused();
     let app = app::script(python, "bad/closes-udp.py").workers(2);
-    let app = app.env("HOST", address.ip().to_string()).env("PORT", address.port().to_string());
+    let app = app.address(address);
     let app = app.start().unwrap();
     app.wait_ready(2).unwrap();
     // Until it is not looked any more whether it only tried to bind: what is closed by then is found otherwise.

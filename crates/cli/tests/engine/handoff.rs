@@ -59,7 +59,7 @@ fn program(node: Runtime, folder: &Path, address: SocketAddr, text: &str) -> App
     let script = folder.join("server.js");
     std::fs::write(&script, format!("'use strict';\n{listen}\n{text}\n")).unwrap();
     let app = app::command([node.program().unwrap(), script.into()]);
-    app.env("HOST", address.ip().to_string()).env("PORT", address.port().to_string())
+    app.address(address)
 }
 
 /// How many accepted connections wait for a worker at the app's one address.

@@ -22,7 +22,7 @@ pub(crate) fn server(runtime: Runtime, folder: &Path, address: SocketAddr) -> Ap
     let name = if runtime == Runtime::Python { "health/server.py" } else { "health/server.js" };
     let program = runtime.program().unwrap();
     let app = app::command([program, fixture(name).into_os_string()]).folder(folder);
-    app.env("HOST", address.ip().to_string()).env("PORT", address.port().to_string())
+    app.address(address)
 }
 
 fn touch(folder: &Path, name: &str) {

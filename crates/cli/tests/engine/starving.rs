@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// An app of workers that serve one connection each, for as long as its client likes.
 fn of_two(python: Runtime, address: SocketAddr) -> App {
     let app = app::script(python, "python-one/server.py").workers(2);
-    app.env("HOST", address.ip().to_string()).env("PORT", address.port().to_string())
+    app.address(address)
 }
 
 /// A client that was passed on, because it waited for a worker whose client stays, who is returned too.

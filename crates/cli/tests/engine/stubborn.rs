@@ -18,7 +18,7 @@ fn clients_of_one_that_ignores_the_stop_signal_have_their_answers_whole() {
     let _turn = machine::together();
     let address = address::unused();
     let app = app::script(python, "python-stubborn/server.py").workers(1);
-    let app = app.env("HOST", address.ip().to_string()).env("PORT", address.port().to_string());
+    let app = app.address(address);
     let app = app.option("--drain-timeout=100ms").option("--kill-timeout=2s").start().unwrap();
     app.wait_ready(1).unwrap();
     let clients: Vec<_> = (0..8)

@@ -51,7 +51,7 @@ fn serves_after_it_has_tried(runtime: Runtime, script: &str, workers: u16) {
     let _turn = machine::together();
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().unwrap()));
     let app = app::script(runtime, script).workers(workers).env("SERVES", "1");
-    let app = app.env("HOST", address.ip().to_string()).env("PORT", address.port().to_string());
+    let app = app.address(address);
     let app = app.start().unwrap();
     app.wait_ready(workers.into()).unwrap();
     listens_only_at(&app, &[address.to_string()]);

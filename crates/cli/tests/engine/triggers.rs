@@ -19,7 +19,7 @@ fn app_in(folder: &tempfile::TempDir, node: Runtime) -> App {
     fs::copy(fixture("node-http/server.js"), folder.path().join("server.js")).unwrap();
     let address = address::unused();
     let app = app::command([node.program().unwrap(), "server.js".into()]).folder(folder.path()).workers(2);
-    app.env("HOST", address.ip().to_string()).env("PORT", address.port().to_string())
+    app.address(address)
 }
 
 fn count(app: &RunningApp, kind: &str) -> usize {

@@ -63,7 +63,7 @@ fn ended(output: Output) -> (Option<i32>, String, String) {
 /// Has an app listen where nobody else does.
 fn somewhere(app: App) -> App {
     let address = address::unused();
-    app.env("HOST", address.ip().to_string()).env("PORT", address.port().to_string())
+    app.address(address)
 }
 
 /// An app of node, by its source.

@@ -13,7 +13,7 @@ use allcores_testing::skip;
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
-use crate::support::{NOBODY, app, as_nobody, at, bad, bad_python, ended, has, public};
+use crate::support::{NOBODY, app, as_nobody, bad, bad_python, ended, has, public};
 
 /// What a person sees of an app that ends by itself.
 #[track_caller]
@@ -144,7 +144,7 @@ fn a_port_that_takes_privilege_is_refused_to_others_and_said_to_be() {
     address.set_port(80);
     let address = SocketAddr::V4(address);
     for server in [
-        at(app([python.into_os_string(), bad("hang.py").into()]), address),
+        app([python.into_os_string(), bad("hang.py").into()]).address(address),
         app(["sleep", "1000"]).option(format!("--listen={address}")),
     ] {
         let text = screen(server.wrapper(wrapper.clone()).owner(NOBODY), 6);

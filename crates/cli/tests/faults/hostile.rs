@@ -11,7 +11,7 @@ use allcores_testing::load::Load;
 use allcores_testing::process::Event;
 use allcores_testing::runtimes::{Runtime, fixture, require};
 
-use crate::support::{LONG, app, at, bad, bad_node, has, status_line, stop};
+use crate::support::{LONG, app, bad, bad_node, has, status_line, stop};
 
 /// What the primary of this build may have been in memory at most, in MiB, where nobody may have it keep anything.
 const SMALL: u64 = 48;
@@ -41,7 +41,7 @@ impl Beside {
         let node = require(Runtime::Node)?.program().unwrap();
         let address = unused();
         let command = [bad("hostile/node.py").into(), fixture("node-http/server.js").into_os_string()];
-        let app = at(app::<OsString>(command), address).env("NODE", node).env("HOSTILE", hostile);
+        let app = app::<OsString>(command).address(address).env("NODE", node).env("HOSTILE", hostile);
         Some(Self::ready(change(app.policy(policy)).env("PYTHONDONTWRITEBYTECODE", "1"), address))
     }
 

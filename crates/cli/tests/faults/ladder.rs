@@ -17,8 +17,7 @@ use allcores_testing::process::Event;
 use allcores_testing::runtimes::{Runtime, require};
 
 use crate::support::{
-    LONG, app, at, bad, bad_node, bad_python, get, get_from, has, python, ready, served_by_each, stop,
-    wait_since,
+    LONG, app, bad, bad_node, bad_python, get, get_from, has, python, ready, served_by_each, stop, wait_since,
 };
 
 /// Claims that two workers share the address by this rung.
@@ -33,7 +32,7 @@ fn by(rung: &str, app: App, address: SocketAddr) {
 }
 
 fn shell(script: String, address: SocketAddr) -> App {
-    at(app(["sh".to_owned(), "-c".to_owned(), script]), address)
+    app(["sh".to_owned(), "-c".to_owned(), script]).address(address)
 }
 
 fn script(file: &str) -> String {
@@ -157,7 +156,7 @@ fn port_0_is_another_port_in_each_adopted_worker() {
                 sock = raw.listener()\n\
                 print('at', sock.getsockname()[1], flush=True)\n\
                 raw.serve(sock, {})";
-    let app = at(app([python(), "-c".into(), code.into()]), ([127, 0, 0, 1], 0).into());
+    let app = app([python(), "-c".into(), code.into()]).address(([127, 0, 0, 1], 0).into());
     let app = app.env("BAD", bad("")).workers(2).start().unwrap();
     app.wait_count("output", 2, LONG).unwrap();
     let ports = told(&app);
@@ -360,7 +359,7 @@ fn inside_another_allcores_it_says_that_it_cannot_adopt() {
     ];
     let folder = tempfile::tempdir().unwrap();
     let variable = format!("--env=ALLCORES_RUNTIME_DIR={}", folder.path().display());
-    let app = at(app::<OsString>(inner), address).workers(1).option(variable).start().unwrap();
+    let app = app::<OsString>(inner).address(address).workers(1).option(variable).start().unwrap();
     let at_address =
         |event: &Event| event.kind() == "listening" && event.value["address"] == address.to_string();
     app.wait_for(at_address, LONG).unwrap();

@@ -17,14 +17,14 @@ use allcores_testing::skip;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{
-    LONG, NOBODY, all_processes, app, as_nobody, at, bad, bad_node, bad_python, command_line, ended, ends,
-    get, has, nothing_is_left, python, ready, status_line, stop, wait_since,
+    LONG, NOBODY, all_processes, app, as_nobody, bad, bad_node, bad_python, command_line, ended, ends, get,
+    has, nothing_is_left, python, ready, status_line, stop, wait_since,
 };
 
 /// An app whose workers answer `/sleep?ms=N` after that time.
 fn sleepy(address: std::net::SocketAddr) -> App {
     let command = Runtime::Python.command(address).unwrap();
-    at(app(command), address).folder(Runtime::Python.cwd()).workers(2)
+    app(command).address(address).folder(Runtime::Python.cwd()).workers(2)
 }
 
 /// An app whose workers do nothing.
@@ -240,7 +240,7 @@ fn servers_of_another_user_are_adopted() {
         skip!("workers can't be another user here");
     };
     let address = unused();
-    let app = at(app([python.into_os_string(), bad("hang.py").into()]), address);
+    let app = app([python.into_os_string(), bad("hang.py").into()]).address(address);
     let app = app.option("--uid=65534").option("--gid=65534").workers(2).start().unwrap();
     for worker in ready(&app, 2) {
         crate::support::get_from(address, "/", worker.worker_pid().unwrap());
@@ -258,7 +258,7 @@ fn a_listener_that_its_program_has_bound_to_a_device_stays_so() {
                 listener.listen()\n\
                 print(listener.getsockopt(socket.SOL_SOCKET, 25, 16).strip(b'\\0'), flush=True)\n\
                 time.sleep(86400)";
-    let app = at(app([python(), "-c".into(), code.into()]), unused()).workers(1).start().unwrap();
+    let app = app([python(), "-c".into(), code.into()]).address(unused()).workers(1).start().unwrap();
     wait_since(&app, 0, |event| event.kind() == "output" && event.value["line"] == "b'lo'");
     let is_told = |event: &Event| event.value["text"].to_string().contains("SO_BINDTODEVICE");
     wait_since(&app, 0, |event| event.kind() == "notice" && is_told(event));
@@ -416,7 +416,7 @@ fn a_node_worker_that_is_held_up_by_a_connection_gets_its_signal_before_it_is_ki
 /// A server behind a shell, as behind `npm start`: the kernel tells only the shell that the primary is gone.
 fn behind_a_shell(address: std::net::SocketAddr) -> App {
     let script = format!("'{}' '{}' & wait", python().to_str().unwrap(), bad("hang.py").display());
-    at(app(["sh", "-c", &script]), address).workers(2)
+    app(["sh", "-c", &script]).address(address).workers(2)
 }
 
 /// The process that answers at an address.
@@ -485,7 +485,7 @@ fn who_is_to_stop_what_another_ends_already_waits_for_that() {
     let address = unused();
     let script =
         format!("trap '' TERM; '{}' '{}' & wait", python().to_str().unwrap(), bad("hang.py").display());
-    let app = at(app(["sh", "-c", &script]), address).workers(1).start().unwrap();
+    let app = app(["sh", "-c", &script]).address(address).workers(1).start().unwrap();
     ready(&app, 1);
     app.signal(Signal::KILL).unwrap();
     app.wait(LONG).unwrap();

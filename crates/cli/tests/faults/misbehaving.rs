@@ -336,7 +336,7 @@ fn a_slow_server_in_a_session_of_its_own_keeps_its_listener() {
     let address = unused();
     let python = crate::support::python();
     let command = ["setsid".into(), "--fork".into(), "--wait".into(), python, bad("slow-accept.py").into()];
-    let app = crate::support::at(app::<std::ffi::OsString>(command), address).env("ACCEPT_MS", "2500");
+    let app = app::<std::ffi::OsString>(command).address(address).env("ACCEPT_MS", "2500");
     let app = app.workers(1).start().unwrap();
     ready(&app, 1);
     // While it does not accept, nobody else seems to have the socket open: that is not a reason to close it.
@@ -431,7 +431,7 @@ fn a_hung_worker_is_shown_as_such_until_its_replacement_is_ready() {
         crate::support::python().display(),
         bad("hang.py").display()
     );
-    let app = crate::support::at(app(["sh", "-c", &script]), address);
+    let app = app(["sh", "-c", &script]).address(address);
     let app = app.workers(2).option("--hang-timeout=1s").start().unwrap();
     ready(&app, 2);
     let position = app.position();

@@ -16,8 +16,8 @@ use allcores_testing::runtimes::{Runtime, fixture, require};
 use allcores_testing::skip;
 
 use crate::support::{
-    LONG, NOBODY, app, as_nobody, at, bad, bad_node, bad_python, get, has, public, python, ready,
-    served_by_each, stop, wait_since,
+    LONG, NOBODY, app, as_nobody, bad, bad_node, bad_python, get, has, public, python, ready, served_by_each,
+    stop, wait_since,
 };
 
 /// Runs allcores where these system calls are refused.
@@ -49,14 +49,15 @@ fn without_pidfd_getfd_node_in_a_shell_is_adopted() {
     }
     let address = unused();
     let script = format!("node {}; exit $?", bad("channel.js").display());
-    both_are_adopted(denied(at(app(["sh", "-c", &script]), address), "pidfd_getfd"), address);
+    both_are_adopted(denied(app(["sh", "-c", &script]).address(address), "pidfd_getfd"), address);
 }
 
 #[test]
 fn without_pidfd_getfd_what_is_watched_before_it_is_bound_is_left_alone_and_that_is_said() {
     let address = unused();
     let script = fixture("python-epoll/server.py");
-    let app = denied(at(app([python(), script.into()]), address), "pidfd_getfd").workers(1).start().unwrap();
+    let app =
+        denied(app([python(), script.into()]).address(address), "pidfd_getfd").workers(1).start().unwrap();
     let notice = app.wait_for(|event| event.kind() == "notice", LONG).unwrap();
     has(
         notice.value["text"].as_str().unwrap(),
@@ -168,7 +169,7 @@ fn where_no_filter_can_be_had_it_is_said_and_node_needs_none() {
 fn as_another(script: &str, address: SocketAddr) -> Option<App> {
     let (wrapper, python) = (as_nobody()?, public("python3")?);
     let command: [OsString; 2] = [python.into(), bad(script).into()];
-    Some(at(app(command), address).wrapper(wrapper).owner(NOBODY))
+    Some(app(command).address(address).wrapper(wrapper).owner(NOBODY))
 }
 
 #[test]
@@ -259,7 +260,7 @@ fn without_privilege_node_and_shells_become_workers() {
     ] {
         let address = unused();
         let app =
-            at(app(command), address).wrapper(wrapper.clone()).owner(NOBODY).workers(2).start().unwrap();
+            app(command).address(address).wrapper(wrapper.clone()).owner(NOBODY).workers(2).start().unwrap();
         ready(&app, 2);
         let listening = app.wait_count("listening", 2, LONG).unwrap();
         assert!(listening.iter().all(|event| event.value["rung"] == rung), "{listening:?}");

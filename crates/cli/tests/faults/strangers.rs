@@ -17,12 +17,12 @@ use allcores_testing::process::Event;
 use allcores_testing::skip;
 
 use crate::support::{
-    LONG, NOBODY, app, as_nobody, at, bad, bad_python, get, public, ready, served_by_each, status_line, stop,
+    LONG, NOBODY, app, as_nobody, bad, bad_python, get, public, ready, served_by_each, status_line, stop,
 };
 
 /// An app whose primary is root and whose workers are nobody.
 fn as_workers(command: [&Path; 2], address: SocketAddr) -> App {
-    at(app(command), address).option("--uid=65534").option("--gid=65534").workers(1)
+    app(command).address(address).option("--uid=65534").option("--gid=65534").workers(1)
 }
 
 /// A variable that a process was started with.
@@ -127,7 +127,7 @@ fn without_privilege_no_worker_gains_any_by_what_it_executes() {
         skip!("no other user can be tried as");
     };
     let address = unused();
-    let app = at(app([python, bad("hang.py")]), address).wrapper(wrapper).owner(NOBODY).workers(1);
+    let app = app([python, bad("hang.py")]).address(address).wrapper(wrapper).owner(NOBODY).workers(1);
     let app = app.start().unwrap();
     let worker = ready(&app, 1)[0].worker_pid().unwrap();
     assert_eq!(status_line(worker, "NoNewPrivs"), "1");

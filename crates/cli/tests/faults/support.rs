@@ -27,17 +27,12 @@ pub(crate) fn app<S: Into<OsString>>(command: impl IntoIterator<Item = S>) -> Ap
 
 /// An app of a python script in `tests/fixtures/bad`, told to listen at `address`.
 pub(crate) fn bad_python(script: &str, address: SocketAddr) -> App {
-    at(app([python(), bad(script).into()]), address)
+    app([python(), bad(script).into()]).address(address)
 }
 
 /// An app of a node script in `tests/fixtures/bad`, told to listen at `address`.
 pub(crate) fn bad_node(script: &str, address: SocketAddr) -> App {
-    at(app([OsString::from("node"), bad(script).into()]), address)
-}
-
-/// Tells an app's servers where to listen.
-pub(crate) fn at(app: App, address: SocketAddr) -> App {
-    app.env("HOST", address.ip().to_string()).env("PORT", address.port().to_string())
+    app([OsString::from("node"), bad(script).into()]).address(address)
 }
 
 /// A file of `tests/fixtures/bad`.

@@ -67,7 +67,7 @@ fn a_grandchild_may_say_that_the_worker_is_ready() {
     let line =
         format!("{} {}; exit $?", python.program().unwrap().display(), fixture("health/server.py").display());
     let app = app::command(["sh", "-c", &line]).folder(folder.path());
-    let app = app.env("HOST", address.ip().to_string()).env("PORT", address.port().to_string());
+    let app = app.address(address);
     one_gets_everything_until_the_other_is_ready(app, folder.path(), address);
 }
 

@@ -48,7 +48,7 @@ fn a_thousand_respawns_leave_no_descriptor_behind() {
     let address = address::unused();
     let command = [python.program().unwrap(), "-ISc".into(), LISTENER.into()];
     let app = app::command(command).workers(WORKERS).option("--min-uptime=1ms").option("--backoff=1ms");
-    let app = app.env("HOST", address.ip().to_string()).env("PORT", address.port().to_string());
+    let app = app.address(address);
     let app = app.option("--max-restarts=100000").start().unwrap();
     app.wait_ready(WORKERS.into()).unwrap();
     let before = (kinds(app.pid()), proc::resident_kib(app.pid()));
@@ -103,7 +103,7 @@ fn a_node_worker_has_the_channel_and_else_what_node_has_alone() {
 
     let address = address::unused();
     let app = app::command([program, script.into()]).workers(4);
-    let app = app.env("HOST", address.ip().to_string()).env("PORT", address.port().to_string());
+    let app = app.address(address);
     let app = app.start().unwrap();
     let mut serving = 0;
     app.wait_for(

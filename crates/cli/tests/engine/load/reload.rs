@@ -100,10 +100,7 @@ fn reloading_busy_node26_loses_nothing() {
 fn watched_before_it_is_bound(how: &str, policy: &str) {
     let _turn = machine::alone();
     let address = address::unused();
-    let app = app::script(Runtime::Python, "python-epoll/server.py")
-        .env("HOST", address.ip().to_string())
-        .env("PORT", address.port().to_string())
-        .env("EPOLL", how);
+    let app = app::script(Runtime::Python, "python-epoll/server.py").address(address).env("EPOLL", how);
     let app = app.workers(3).policy(policy).start().unwrap();
     app.wait_ready(3).unwrap();
     let all = pids(&app);

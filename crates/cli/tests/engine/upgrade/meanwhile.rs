@@ -223,7 +223,7 @@ while True:
 fn lingering() -> Option<(RunningApp, Vec<TcpStream>)> {
     let address: SocketAddr = address::unused();
     let app = python(LINGERS)?.workers(2).policy("shared").option("--drain-timeout=60s");
-    let app = app.env("HOST", address.ip().to_string()).env("PORT", address.port().to_string());
+    let app = app.address(address);
     let app = app.start().unwrap();
     app.wait_ready(2).unwrap();
     let clients = (0..2).map(|_| TcpStream::connect(address).unwrap()).collect();
