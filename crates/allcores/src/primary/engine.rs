@@ -42,6 +42,7 @@ mod inquiry;
 mod look;
 mod notify;
 mod orders;
+mod pace;
 mod picture;
 mod relays;
 mod reload;
@@ -134,6 +135,7 @@ pub(super) struct Engine {
     /// The time of the pool's present turn.
     turn: Duration,
     handoffs: handoff::Handoffs,
+    pace: pace::Pace,
     farewells: farewell::Farewells,
     hints: hints::Hints,
     out_of_memory_kills: Option<u64>,
@@ -189,6 +191,7 @@ impl Engine {
             oom_exits: BTreeSet::new(),
             turn: Duration::ZERO,
             handoffs: handoff::Handoffs::default(),
+            pace: pace::Pace::new(),
             farewells: farewell::Farewells::default(),
             hints: hints::Hints::default(),
             out_of_memory_kills: crate::proc::out_of_memory_kills(),

@@ -11,7 +11,13 @@ use crate::bench::metric::Metric;
 use crate::bench::record::Sample;
 use crate::bench::{Arguments, duration};
 
-const CLIENTS: usize = 8;
+/// Of node: few, and more than can be served at once.
+const CLIENTS: [usize; 2] = [8, 64];
+
+/// Of the Rust server.
+const FEW: usize = CLIENTS[0];
+
+const OF_RUST: &str = "Rust, 2 workers, 8 clients";
 
 pub(super) const CASE: Case = Case {
     name: "handoff",
@@ -29,7 +35,7 @@ pub(super) const CASE: Case = Case {
             metric: COST,
             ours: "allcores lanes",
             than: "allcores round-robin",
-            group: "Rust",
+            group: OF_RUST,
         },
     ],
     remarks: "\
@@ -39,35 +45,37 @@ The plain server is one process of the same program, which uses all cores by its
 
 fn plan(arguments: &Arguments) -> Plan {
     let time = duration(arguments.given.seconds);
-    let contender = |name: &str, way, server: &Server, workers| {
+    let contender = |name: &str, way, server: &Server, workers, clients| {
         let setting = Setting { way, server: server.clone(), workers };
         Contender::serving(name, setting, move |contestant: &Contestant, _| {
-            let load = Load::new(contestant.address).clients(CLIENTS);
+            let load = Load::new(contestant.address).clients(clients);
             // Until node has compiled what is called for each connection: the longer, the more workers share a core.
             load::warm_up(&load, time * 2)?;
             Ok(Sample::only(load::closed_loop(&load, time, contestant)?))
         })
     };
     let node = Server::Node(arguments.node_server.clone());
-    let of_node = |workers| {
+    let of_node = |(workers, clients)| {
         [
             ("allcores round-robin", Way::allcores("round-robin")),
             ("node:cluster round robin", Way::Peer(Peer::NodeClusterRoundRobin)),
         ]
-        .map(|(name, way)| contender(name, way, &node, workers).group(format!("node, {workers} workers")))
+        .map(|(name, way)| {
+            let group = format!("node, {workers} workers, {clients} clients");
+            contender(name, way, &node, workers, clients).group(group)
+        })
     };
     let of_rust = ["round-robin", "sticky", "shared", "lanes"].map(|policy| {
         let name = format!("allcores {policy}");
-        contender(&name, Way::allcores(policy), &Server::Example("hello"), 2).group("Rust, 2 workers")
+        contender(&name, Way::allcores(policy), &Server::Example("hello"), 2, FEW).group(OF_RUST)
     });
-    let plain = contender("plain axum, 1 process", Way::Plain, &Server::Example("axum-hello"), 1);
-    let contenders = of_node(2).into_iter().chain(of_node(4)).chain(of_rust);
+    let plain = contender("plain axum, 1 process", Way::Plain, &Server::Example("axum-hello"), 1, FEW);
+    let all = CLIENTS.into_iter().flat_map(|clients| [2, 4].map(|workers| (workers, clients)));
+    let contenders = all.flat_map(of_node).chain(of_rust);
     Plan {
-        title: format!(
-            "answers at once; one connection per request, {CLIENTS} clients; what the primary spends on each"
-        ),
+        title: "answers at once; one connection per request; what the primary spends on each".into(),
         packages: &["allcores-example-hello", "axum-hello"],
-        contenders: contenders.chain([plain.group("Rust, 2 workers")]).collect(),
+        contenders: contenders.chain([plain.group(OF_RUST)]).collect(),
         left_out: Vec::new(),
         each: load::time_of(time) + time * 2,
     }

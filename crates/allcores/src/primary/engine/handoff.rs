@@ -42,6 +42,7 @@ impl Engine {
     /// Accepts where the primary does so itself, and hands over what can be.
     pub(super) fn hand_off(&mut self) {
         let now = self.now();
+        self.pace.look(now);
         for delivery in self.ports.hand_off(now) {
             self.deliver(delivery, false);
         }
@@ -157,6 +158,9 @@ impl Engine {
             let _ = self.take_turn(id, seq) || self.take_word(id, seq, is_accepted);
             return;
         };
+        if !handed.is_relief {
+            self.pace.note_answer(now.saturating_sub(handed.since));
+        }
         if is_accepted {
             self.handoffs.taken_at.insert(id, now);
             self.ports.accepted(handed.lane, id, handed.ticket, now);

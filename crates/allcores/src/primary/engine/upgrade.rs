@@ -401,6 +401,8 @@ impl Engine {
             Err(reason) => return reason,
         };
         let failed = |error: io::Error| format!("executing {path}: {error}");
+        // How it is scheduled, the next program would take for what somebody else wants.
+        self.pace.be_prompt();
         let executed = execute(&wish.executable, &state, &manifest);
         let _ = manifest.set_carried(false);
         failed(executed)

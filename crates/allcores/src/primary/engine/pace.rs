@@ -1,0 +1,188 @@
+//! Whether the primary takes a core from a worker when there is something for it to do.
+//!
+//! It does, as a rule: it has little to do, and clients wait for that. While it hands connections to workers that answer at
+//! once it need not. Each of them has more to do than what the primary would bring, and to be interrupted for it costs
+//! both. So then it waits until a core is free, and finds several answers at once. See docs/adr/0024.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags};
+
+use crate::sys::scheduling;
+
+/// How often that is decided.
+const INTERVAL: Duration = Duration::from_millis(50);
+
+/// How many answers in that time are many: a thousand in a second.
+const MANY: u32 = 50;
+
+/// How long a worker takes to answer that is held up by what it does, be it that it collects garbage.
+const LATE: Duration = Duration::from_millis(10);
+
+/// Of so many answers one may be late.
+const SELDOM: u32 = 64;
+
+/// For how long the primary may have to wait for a core, on average: a few requests' time. Who runs then is somebody who takes
+/// more.
+const LONGEST_WAIT: Duration = Duration::from_micros(200);
+
+/// How long either is remembered.
+const MEMORY: Duration = Duration::from_secs(1);
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Pace {
+    is_patient: bool,
+    looked_at: Duration,
+    /// Answers since, and those of them that came late.
+    answers: u32,
+    late: u32,
+    prompt_until: Duration,
+    waits: Option<Waits>,
+}
+
+/// Where the kernel tells how long this thread has waited for a core (`schedstat` in proc_pid(5): the second field, in nanoseconds),
+/// and how often it has been given one (the third); and what it told last.
+#[derive(Debug)]
+struct Waits {
+    file: OwnedFd,
+    last: (u64, u64),
+}
+
+impl Pace {
+    /// That of this thread, which is prompt.
+    pub(super) fn new() -> Self {
+        Self {
+            is_patient: false,
+            looked_at: Duration::ZERO,
+            answers: 0,
+            late: 0,
+            prompt_until: Duration::ZERO,
+            waits: Waits::open().ok(),
+        }
+    }
+
+    /// A worker has answered for a connection that it was handed so long before.
+    pub(super) fn note_answer(&mut self, after: Duration) {
+        self.answers = self.answers.saturating_add(1);
+        self.late += u32::from(after >= LATE);
+    }
+
+    /// Decides, if it is time to.
+    pub(super) fn look(&mut self, now: Duration) {
+        if now.saturating_sub(self.looked_at) < INTERVAL {
+            return;
+        }
+        self.looked_at = now;
+        let (answers, late) = (std::mem::take(&mut self.answers), std::mem::take(&mut self.late));
+        let wait = if self.is_patient { self.waits.as_mut().and_then(Waits::next) } else { None };
+        if late > answers / SELDOM || wait.is_some_and(|wait| wait > LONGEST_WAIT) {
+            self.prompt_until = now + MEMORY;
+        }
+        if answers < MANY || now < self.prompt_until {
+            self.be_prompt();
+        } else if !self.is_patient {
+            // From here on.
+            let _ = self.waits.as_mut().and_then(Waits::next);
+            self.is_patient = scheduling::be_patient().is_ok();
+        }
+    }
+
+    /// Ends the patience, if there is any.
+    pub(super) fn be_prompt(&mut self) {
+        if std::mem::take(&mut self.is_patient) {
+            let _ = scheduling::be_prompt();
+        }
+    }
+}
+
+impl Waits {
+    fn open() -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = rustix::fs::open("/proc/thread-self/schedstat", flags, Mode::empty())?;
+        Ok(Self { file, last: (0, 0) })
+    }
+
+    /// How long each wait for a core has been since this was last asked. `None` if there were too few to say anything.
+    fn next(&mut self) -> Option<Duration> {
+        let mut text = [0; 96];
+        let length = rustix::io::pread(&self.file, &mut text, 0).ok()?;
+        let mut fields = std::str::from_utf8(&text[..length]).ok()?.split_ascii_whitespace().skip(1);
+        let (waited, turns) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+        let before = std::mem::replace(&mut self.last, (waited, turns));
+        let turns = u64::checked_sub(turns, before.1).filter(|turns| *turns >= 10)?;
+        Some(Duration::from_nanos(u64::checked_sub(waited, before.0)? / turns))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    /// On a thread whose scheduling is ours to change.
+    fn on_a_prompt_thread(test: impl FnOnce(Pace) + Send + 'static) {
+        let thread = std::thread::spawn(|| {
+            scheduling::be_prompt().unwrap();
+            // What the machine does meanwhile is not what is tested.
+            test(Pace { waits: None, ..Pace::new() });
+        });
+        thread.join().unwrap();
+    }
+
+    fn take(pace: &mut Pace, answers: u32, late: u32) {
+        for number in 0..answers {
+            pace.note_answer(if number < late { LATE } else { Duration::ZERO });
+        }
+    }
+
+    #[test]
+    fn it_is_patient_while_many_answer_at_once() {
+        on_a_prompt_thread(|mut pace| {
+            take(&mut pace, MANY, 0);
+            pace.look(at(60));
+            assert!(pace.is_patient);
+            // Not before an interval is over.
+            pace.look(at(80));
+            assert!(pace.is_patient);
+            take(&mut pace, MANY - 1, 0);
+            pace.look(at(120));
+            assert!(!pace.is_patient, "too few to be worth it");
+        });
+    }
+
+    #[test]
+    fn where_workers_are_held_up_it_is_prompt_for_a_second() {
+        on_a_prompt_thread(|mut pace| {
+            take(&mut pace, 10 * SELDOM, 10);
+            pace.look(at(100));
+            assert!(pace.is_patient, "one in so many says nothing");
+            take(&mut pace, 10 * SELDOM, 11);
+            pace.look(at(200));
+            assert!(!pace.is_patient);
+            for (time, is_patient) in [(1100, false), (1199, false), (1250, true)] {
+                take(&mut pace, 10 * SELDOM, 0);
+                pace.look(at(time));
+                assert_eq!(pace.is_patient, is_patient, "at {time} ms");
+            }
+        });
+    }
+
+    #[test]
+    fn how_long_it_has_waited_is_told_by_the_kernel() {
+        let Ok(mut waits) = Waits::open() else {
+            allcores_testing::skip!("the kernel does not tell how long threads wait for a core");
+        };
+        let _ = waits.next();
+        assert_eq!(waits.next(), None, "too few turns to say anything");
+        for _ in 0..20 {
+            std::thread::sleep(at(1));
+        }
+        assert!(waits.next().is_some());
+    }
+}
