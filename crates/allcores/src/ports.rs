@@ -623,7 +623,7 @@ impl Ports {
         }
     }
 
-    /// A worker has closed one of its listeners by choice. An address that every worker has closed is closed.
+    /// A worker has closed one of its listeners by choice. An address that every worker has closed is closed, if we have bound it.
     pub(crate) fn give_up(&mut self, worker: WorkerId, id: LaneId, now: Duration) {
         let Some((key, lane)) = self.locate(id) else { return };
         self.groups.take_back(id, worker, now);

@@ -231,9 +231,10 @@ impl Group {
         self.lanes.iter().flat_map(|lane| &lane.users).any(|user| is_meant(*user))
     }
 
-    /// Nobody listens there, and nobody is to any more.
+    /// Nobody listens there, and nobody is to any more. What somebody else has bound is never left: he may have it still, and then
+    /// we could not bind it again for who listens there after all.
     pub(super) fn is_left(&self) -> bool {
-        self.standing == Standing::Unwanted && !self.is_used()
+        self.standing == Standing::Unwanted && self.given.is_none() && !self.is_used()
     }
 
     /// Where a lane stands among its group's.

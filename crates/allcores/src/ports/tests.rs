@@ -383,6 +383,29 @@ async fn there_are_lanes_beside_a_socket_that_was_passed_to_us_at_an_address_tha
 }
 
 #[tokio::test]
+async fn a_socket_that_was_passed_to_us_can_be_had_again_though_all_have_closed_it() {
+    let passed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = Address::Tcp { socket: passed.local_addr().unwrap(), is_only_v6: false };
+    let mut ports = empty();
+    // Who has passed it keeps it.
+    ports.take_in(&address, passed.try_clone().unwrap().into(), Some("web".into())).unwrap();
+    let listen = |ports: &mut Ports, worker| {
+        let profile = Profile::default();
+        let lane = ports.obtain(&applicant(worker), &address, 0, &profile, |_, _| true).unwrap();
+        ports.listen(lane, 5).unwrap();
+        lane
+    };
+    let lane = listen(&mut ports, 1);
+    ports.give_up(WorkerId(1), lane, Duration::ZERO);
+    assert_eq!(listen(&mut ports, 1), lane);
+    // The next version does not listen there, and the one after it does.
+    ports.release(WorkerId(1), Duration::from_secs(1));
+    ports.close_unused(|_| true);
+    assert_eq!(listen(&mut ports, 1), lane);
+    assert_eq!(ports.given().map(|(_, name, is_used)| (name, is_used)).collect::<Vec<_>>(), [("web", true)]);
+}
+
+#[tokio::test]
 async fn all_addresses_are_maintained_in_their_turn() {
     if !allow_open_files(2048) {
         return;
