@@ -194,10 +194,11 @@ impl Engine {
     }
 
     /// Finds lanes that stand still because their worker has closed them: nobody will accept what waits there. So are those
-    /// looked at whose path a worker has removed, which it may still be found by, and UDP sockets in which something waits.
+    /// looked at whose path a worker has removed, which it may still be found by, and UDP sockets in which something waits. Not while
+    /// the app stops: workers close what they have then.
     fn find_deserted(&mut self) {
         let now = self.now();
-        if self.clock.next_look.is_none_or(|next| now < next) {
+        if self.pool.is_stopping() || self.clock.next_look.is_none_or(|next| now < next) {
             return;
         }
         let stalls = self.ports.stalled(SUSPICIOUS, now).into_iter().map(|stall| (stall.worker, stall.lane));

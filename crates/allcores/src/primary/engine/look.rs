@@ -77,6 +77,10 @@ impl Engine {
     pub(super) fn take_look(&mut self, look: &Look) {
         if look.purpose == Purpose::Suspicion {
             self.clock.note_looked(look.since);
+            // Who stops closes what it has, and leaves it to whoever is next.
+            if self.pool.is_stopping() {
+                return;
+            }
         }
         if let Purpose::Trial(id) = look.purpose
             && !self.is_tried_by(id)
@@ -102,3 +106,6 @@ impl Engine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,7 +23,7 @@ use crate::sys::Watch;
 use crate::sys::socket::{Sender, receive_from};
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 /// How long nothing is heard after each word: who speaks without end waits for its own socket, and nobody else does.
 const PAUSE: Duration = Duration::from_millis(1);

@@ -11,7 +11,8 @@ use super::*;
 use crate::primary::launch::Launcher;
 use crate::primary::{Host, Output, Reload, Settings, Upkeep};
 
-fn settings(uid: Option<u32>) -> Settings {
+/// Those of an app that is never started.
+pub(in crate::primary::engine) fn settings(uid: Option<u32>) -> Settings {
     Settings {
         name: "test".into(),
         command: vec![OsString::from("true")],
