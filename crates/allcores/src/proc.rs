@@ -245,30 +245,58 @@ pub(crate) fn all_processes() -> impl Iterator<Item = u32> {
 /// Whether each thread of `pid` stands still after SIGSTOP; true if it is gone. The signal is sent long before: a
 /// thread that has no CPU, or is within a system call, finishes what it has begun first.
 pub(crate) fn is_stopped(pid: u32) -> bool {
-    all_threads(pid, |state| matches!(state, 'T' | 't' | 'Z' | 'X'))
+    all_threads(pid, |thread| matches!(thread.state, 'T' | 't' | 'Z' | 'X'))
 }
 
 /// Whether each thread of `pid` waits for something, or stands still; true if it is gone.
 pub(crate) fn is_asleep(pid: u32) -> bool {
-    all_threads(pid, |state| matches!(state, 'S' | 'I' | 'T' | 't' | 'Z' | 'X'))
+    all_threads(pid, |thread| matches!(thread.state, 'S' | 'I' | 'T' | 't' | 'Z' | 'X'))
 }
 
 /// Whether a process has ended, though its end may not have been taken yet.
 pub(crate) fn has_ended(pid: u32) -> bool {
-    all_threads(pid, |state| matches!(state, 'Z' | 'X'))
+    all_threads(pid, Thread::has_ended)
 }
 
-fn all_threads(pid: u32, is_meant: impl Fn(char) -> bool) -> bool {
+/// Whether a process has ended or is about to: it shows no descriptors any more well before it is seen to have ended, the longer
+/// the more it has to close.
+pub(crate) fn is_ending(pid: u32) -> bool {
+    all_threads(pid, |thread| thread.is_exiting)
+}
+
+fn all_threads(pid: u32, is_meant: impl Fn(&Thread) -> bool) -> bool {
     match fs::read_dir(folder_of(pid).join("task")) {
-        Ok(tasks) => tasks.flatten().all(|task| state_of(&task.path()).is_none_or(&is_meant)),
+        Ok(tasks) => {
+            tasks.flatten().all(|task| Thread::read(&task.path()).is_none_or(|thread| is_meant(&thread)))
+        }
         Err(error) => is_gone(&error),
     }
 }
 
-/// What a process or thread does, by its folder; `None` if it is gone.
-fn state_of(folder: &Path) -> Option<char> {
-    let stat = fs::read_to_string(folder.join("stat")).ok()?;
-    stat.rsplit_once(") ")?.1.chars().next()
+/// What a process or thread does.
+struct Thread {
+    /// As `ps` shows it.
+    state: char,
+    /// It has begun to end, or has.
+    is_exiting: bool,
+}
+
+impl Thread {
+    /// Reads it, by its folder; `None` if it is gone.
+    fn read(folder: &Path) -> Option<Self> {
+        // Linux's include/linux/sched.h.
+        const PF_EXITING: u32 = 0x4;
+        let stat = fs::read_to_string(folder.join("stat")).ok()?;
+        let mut fields = stat.rsplit_once(") ")?.1.split_ascii_whitespace();
+        let state = fields.next()?.chars().next()?;
+        // The ninth of all: two come before the state.
+        let flags: u32 = fields.nth(5)?.parse().ok()?;
+        Some(Self { state, is_exiting: flags & PF_EXITING != 0 })
+    }
+
+    fn has_ended(&self) -> bool {
+        matches!(self.state, 'Z' | 'X')
+    }
 }
 
 /// Children that we have right now, adopted orphans among them.

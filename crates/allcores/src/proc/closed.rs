@@ -12,7 +12,7 @@ use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Processes, all_sockets_of, descriptors, folder_of, has_ended, inode_of_link, is_gone, state_of};
+use super::{Processes, Thread, all_sockets_of, descriptors, folder_of, inode_of_link, is_ending, is_gone};
 
 /// What one process had while another was looked at, and that one while this was, is found the second time.
 const BETWEEN: Duration = Duration::from_millis(50);
@@ -79,8 +79,8 @@ pub(crate) fn closed_by(mut asked: Vec<(u32, HashSet<u64>)>, workers: &[u32]) ->
         }
         drop_strangers(&mut asked, workers, processes.get_or_init(Processes::read));
     }
-    // A process closes everything before it is seen to have ended.
-    asked.retain(|(leader, _)| !has_ended(*leader));
+    // Who ends closes nothing by choice.
+    asked.retain(|(leader, _)| !is_ending(*leader));
     asked
         .into_iter()
         .flat_map(|(leader, missing)| missing.into_iter().map(move |one| (leader, one)))
@@ -130,7 +130,7 @@ fn sights_in(folder: &Path) -> Box<dyn Iterator<Item = Option<u64>>> {
                 })
                 .flatten(),
         ),
-        Err(error) if is_gone(&error) || matches!(state_of(folder), Some('Z' | 'X')) => {
+        Err(error) if is_gone(&error) || Thread::read(folder).is_some_and(|thread| thread.has_ended()) => {
             Box::new(iter::empty())
         }
         Err(_) => Box::new(iter::once(None)),
@@ -155,9 +155,11 @@ fn may_hold_others(owner: &Path, descriptor: RawFd, link: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader};
     use std::net::TcpListener;
     use std::os::fd::AsRawFd;
     use std::process::{Child, Command, Stdio};
+    use std::time::Instant;
 
     use super::*;
 
@@ -193,6 +195,42 @@ mod tests {
     }
 
     #[test]
+    fn who_is_about_to_end_and_shows_nothing_any_more_has_closed_nothing_by_choice() {
+        let may = Command::new("unshare").args(["--pid", "true"]).stderr(Stdio::null()).status();
+        if !may.is_ok_and(|status| status.success()) {
+            allcores_testing::skip!("no namespace of processes can be made here");
+        }
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        // The first process of a namespace ends when all others there have gone: when their parent, who is none of them, has
+        // taken their ends. This one never does.
+        let script = "sleep 60 & first=$!; sleep 60 & echo $first; exec sleep 60";
+        let mut parent = Command::new("unshare")
+            .args(["--pid", "sh", "-c", script])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(parent.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let first: u32 = line.trim().parse().unwrap();
+        let closed = || closed_by(vec![(first, HashSet::from([inode(&socket)]))], &[first]);
+        let before = closed();
+        let pid = rustix::process::Pid::from_raw(first.cast_signed()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while fs::read_dir(folder_of(first).join("fd")).unwrap().next().is_some() {
+            assert!(Instant::now() < deadline);
+            std::thread::yield_now();
+        }
+        let has_ended = super::super::has_ended(first);
+        let after = closed();
+        parent.kill().unwrap();
+        parent.wait().unwrap();
+        assert_eq!(before, [(first, inode(&socket))]);
+        assert!(!has_ended, "it has more to do");
+        assert!(after.is_empty(), "{after:?}");
+    }
+
+    #[test]
     fn what_somebody_else_has_is_open_and_what_another_worker_has_is_closed() {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let (mut child, mut other) = (worker(None), worker(Some(&socket)));
@@ -211,7 +249,7 @@ mod tests {
         use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
         use std::os::unix::process::CommandExt;
         if !rustix::process::geteuid().is_root() {
-            return;
+            allcores_testing::skip!("we are not root: no process of another user can be had");
         }
         let [kept, closed] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
         let input = Stdio::from(std::os::fd::OwnedFd::from(kept.try_clone().unwrap()));
@@ -245,7 +283,7 @@ mod tests {
             .unwrap();
         let fdinfo = fs::read_to_string(format!("/proc/self/fdinfo/{}", theirs.as_raw_fd())).unwrap();
         if !fdinfo.contains("scm_fds") {
-            return;
+            allcores_testing::skip!("the kernel does not tell of descriptors on their way");
         }
         let mut child = Command::new("setsid")
             .args(["sleep", "60"])
