@@ -96,7 +96,7 @@ pub enum Event<'a> {
         worker: WorkerRef,
         /// Why.
         reason: Reason,
-        /// How much memory it has and may have, in bytes, where that is why.
+        /// How much memory it was found to have, and may have, in bytes, where that is why.
         memory: Option<(u64, u64)>,
     },
     /// A worker began to drain.

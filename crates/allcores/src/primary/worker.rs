@@ -144,6 +144,8 @@ pub(super) struct Worker {
     pub(super) refused: Refused,
     /// How it is, in its own words.
     pub(super) said_status: Option<String>,
+    /// How much memory it was last found to have, of how much it may, where that was too much.
+    pub(super) excess: Option<(u64, u64)>,
     /// Watches its process. Told of its end, it ends by itself.
     pub(super) process: Option<Task>,
     pub(super) tasks: Vec<Task>,
@@ -505,6 +507,7 @@ impl Worker {
             has_come: false,
             refused: Refused::default(),
             said_status: None,
+            excess: None,
             process: None,
             tasks: Vec::new(),
         }

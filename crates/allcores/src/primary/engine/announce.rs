@@ -64,7 +64,8 @@ impl Engine {
                 self.observe_worker(id, |worker| Event::Unhealthy { worker, reason: &reason });
             }
             Announcement::Renewing { id, reason } => {
-                let memory = if reason == Reason::Memory { self.memory_of(id) } else { None };
+                let excess = self.workers.get(&id).and_then(|worker| worker.excess);
+                let memory = excess.filter(|_| reason == Reason::Memory);
                 self.observe_worker(id, |worker| Event::Renewing { worker, reason, memory });
             }
             Announcement::Stopping => (self.observe)(Event::Stopping),
@@ -76,13 +77,6 @@ impl Engine {
         if let Some(worker) = self.workers.get(&id) {
             (self.observe)(event(worker.about));
         }
-    }
-
-    /// How much memory a worker has and may have.
-    fn memory_of(&self, id: WorkerId) -> Option<(u64, u64)> {
-        let pid = self.workers.get(&id)?.about.pid;
-        let (used, _) = *crate::proc::usage_by_session().get(&pid)?;
-        Some((used, self.settings.upkeep.max_memory?))
     }
 
     fn was_out_of_memory(&mut self, id: WorkerId) -> bool {
@@ -113,3 +107,6 @@ impl Engine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

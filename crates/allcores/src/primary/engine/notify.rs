@@ -252,11 +252,13 @@ impl Engine {
     pub(super) fn look_at_memory(&mut self) {
         let Some(limit) = self.settings.upkeep.max_memory else { return };
         let usage = proc::usage_by_session();
-        let is_over = |pid: u32| usage.get(&pid).is_some_and(|(bytes, _)| *bytes > limit);
         let ready = self.pool.workers().filter(|view| view.state == State::Ready);
-        let over: Vec<WorkerId> =
-            ready.filter(|view| view.pid.is_some_and(is_over)).map(|view| view.id).collect();
-        for id in over {
+        let used = ready.filter_map(|view| Some((view.id, usage.get(&view.pid?)?.0)));
+        let over: Vec<(WorkerId, u64)> = used.filter(|(_, bytes)| *bytes > limit).collect();
+        for (id, bytes) in over {
+            if let Some(worker) = self.workers.get_mut(&id) {
+                worker.excess = Some((bytes, limit));
+            }
             self.tell(Input::Renew { id, reason: Reason::Memory });
         }
     }

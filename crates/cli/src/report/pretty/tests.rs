@@ -79,7 +79,7 @@ fn a_crash_loop_shows_the_last_lines_and_what_to_do() {
 #[test]
 fn a_worker_that_has_too_much_memory_is_said_to_have_how_much_of_how_much() {
     let event =
-        Event::Renewing { worker: WORKER, reason: Reason::Memory, memory: Some((44_800_000, 536_870_912)) };
+        Event::Renewing { worker: WORKER, reason: Reason::Memory, memory: Some((560_000_000, 536_870_912)) };
     let text = said(&event).1;
-    assert!(text.ends_with("it has more memory than --max-memory: 42.7 MiB of 512.0 MiB\n"), "{text}");
+    assert!(text.ends_with("it has more memory than --max-memory: 534.0 MiB of 512.0 MiB\n"), "{text}");
 }
