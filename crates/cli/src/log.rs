@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::whole;
+
 pub(crate) use aside::{asides, is_odd, real};
 pub(crate) use file::{LogFile, Meter, check, delete, open};
 pub(crate) use line::{Line, Source, write};
@@ -33,11 +35,5 @@ pub(crate) struct LogSettings {
 
 /// What to do about a log that can't be opened.
 pub(crate) fn remedy(path: &Path) -> String {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists());
-    match folder {
-        Some(folder) => {
-            format!("make its folder: mkdir -p {}; or name another file: --log-file", folder.display())
-        }
-        None => "name another file: --log-file".into(),
-    }
+    whole::remedy(path, "name another file: --log-file")
 }

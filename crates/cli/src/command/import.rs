@@ -42,8 +42,8 @@ pub(super) fn execute(args: &ImportArgs) -> Result<ExitCode, Failure> {
     let written = whole::write(path, &text, existing);
     written.map_err(|error| {
         let next = match error.kind() {
-            io::ErrorKind::AlreadyExists => "remove it, or have it replaced: --force",
-            _ => "write another file: --output; or have it printed, without --output",
+            io::ErrorKind::AlreadyExists => "remove it, or have it replaced: --force".to_owned(),
+            _ => whole::remedy(path, "write another file: --output; or have it printed, without --output"),
         };
         Failure::from(anyhow::Error::new(error).context(format!("write {}", path.display()))).next(next)
     })?;

@@ -159,6 +159,7 @@ fn write(path: &Path, text: &str, args: &StartupArgs) -> Result<(), Failure> {
     made.and_then(|()| whole::write(path, text, Existing::Goes))
         .with_context(|| format!("write the unit {}", path.display()))
         .map_err(|error| {
-            Failure::from(error).next("write it elsewhere: --output-folder; or look at it: --print")
+            let otherwise = "write it elsewhere: --output-folder; or look at it: --print";
+            Failure::from(error).next(whole::remedy(path, otherwise))
         })
 }

@@ -100,7 +100,16 @@ const OWN: [Case; 85] = [
         &["log.toml:3:1: log-file = ", "no/x.log\": No such file", "mkdir -p", "--log-file"],
     ),
     ("startup none", 10, &["allcores.toml: there is no app none", "`web`, `api`"]),
-    ("startup --output-folder /no/such", 1, &["write the unit /no/such/", "No such file", "--print"]),
+    (
+        "startup --output-folder /no/such",
+        1,
+        &[
+            "write the unit /no/such/allcores-",
+            "No such file",
+            "make its folder: mkdir -p /no/such; or",
+            "--print",
+        ],
+    ),
     // Files of others'.
     ("import", 10, &["the ecosystem file ecosystem.config.js: No such file", "allcores import FILE"]),
     ("import bad.json", 10, &["the ecosystem file bad.json: EOF", "line 1", "correct it"]),
@@ -110,7 +119,7 @@ const OWN: [Case; 85] = [
     ("import none.json", 10, &["none.json: No such file", "allcores import FILE"]),
     ("import object.json", 10, &["import object.json: it has no `apps`", "an array"]),
     ("import good.json -o two.toml", 1, &["write two.toml: File exists", "--force"]),
-    ("import good.json -o /no/such", 1, &["write /no/such", "--output"]),
+    ("import good.json -o /no/such", 1, &["write /no/such: No such file", "mkdir -p /no;", "--output"]),
     // Options that this machine does not have.
     ("run --cwd /no/such x", 2, &["--cwd /no/such: No such file", "a folder that exists"]),
     ("run --watch /no/such x", 2, &["--watch /no/such: No such file", "a folder or a file that exists"]),
