@@ -287,8 +287,8 @@ impl Opened {
     fn open_again(log: LogSettings) -> Self {
         Self::open(log).unwrap_or_else(|failure| {
             let (complain, complaints) = mpsc::unbounded_channel();
-            let _ =
-                complain.send(format!("nothing is logged until the next upgrade: {}", failure.in_a_line()));
+            let why = failure.with_next_in_a_line();
+            let _ = complain.send(format!("nothing is logged until the next upgrade: {why}"));
             Self { file: None, complaints }
         })
     }

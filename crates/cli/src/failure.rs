@@ -70,6 +70,14 @@ impl Failure {
         lines.filter(|line| !line.starts_with(' ')).collect::<Vec<_>>().join("; ")
     }
 
+    /// The same with what to do next.
+    pub(crate) fn with_next_in_a_line(&self) -> String {
+        match &self.next {
+            Some(next) => format!("{}; next: {next}", self.in_a_line()),
+            None => self.in_a_line(),
+        }
+    }
+
     /// Says which variable could name another folder, or what else to do about one that can't be used.
     pub(crate) fn of_folder(self, variable: &str) -> Self {
         let next = if is_full(&self.error) {
@@ -150,6 +158,8 @@ mod tests {
             "error: a\n  next: mend it\nerror: b\n  next: mend it\nerror: c\n  excerpt"
         );
         assert_eq!((all.code(), all.in_a_line().as_str()), (ExitCode::Config, "a; b; c"));
+        assert_eq!(failure("a").with_next_in_a_line(), "a; next: mend it");
+        assert_eq!(Failure::usage(anyhow!("a")).with_next_in_a_line(), "a");
         Failures::default().none().unwrap();
     }
 

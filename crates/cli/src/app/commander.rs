@@ -527,7 +527,7 @@ impl Commander {
             Err(error) => Err(anyhow::Error::new(error).context("start a thread to keep it in mind").into()),
         };
         if let Err(failure) = remembered {
-            let text = failure.in_a_line();
+            let text = failure.with_next_in_a_line();
             self.notice(&format!("the next start may be without {what}: {text}"));
         }
     }

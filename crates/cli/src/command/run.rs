@@ -15,7 +15,7 @@ use crate::sockets;
 
 /// Runs the app until it has ended.
 pub(super) async fn execute(args: &RunArgs, matches: &ArgMatches) -> Result<ExitCode, Failure> {
-    run(args, matches).await.inspect_err(|failure| service::not_begun(&failure.in_a_line()))
+    run(args, matches).await.inspect_err(|failure| service::not_begun(&failure.with_next_in_a_line()))
 }
 
 async fn run(args: &RunArgs, matches: &ArgMatches) -> Result<ExitCode, Failure> {

@@ -311,7 +311,9 @@ fn an_app_that_can_not_be_kept_in_mind_is_not_started_and_it_is_said_why() {
         env!("CARGO_BIN_EXE_allcores"),
     );
     let mut command = folder.command_of("unshare".as_ref(), &["--mount", "sh", "-c", &script]);
-    Run::from(command.output().unwrap()).code(11).has(&["No space left on device", "web.json"]);
+    let said =
+        ["web.json: No space left on device", "next: make room there, or name a folder on another disk"];
+    Run::from(command.output().unwrap()).code(11).has(&said);
     folder.allcores(&["ls"]).code(0).has(&["no app is running"]);
 }
 
