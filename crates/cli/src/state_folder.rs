@@ -102,6 +102,15 @@ impl StateFolder {
         (log.exists() || !log::asides(&log).is_empty()).then_some(log)
     }
 
+    /// The apps that have a log at their usual place, by name, whether they are known or not.
+    pub(crate) fn logs_left(&self) -> Result<Vec<AppName>, Failure> {
+        let mut names = names(&self.logs, |file| log::log_of(file).strip_suffix(".log"))?;
+        names.dedup();
+        // What is no regular file is nobody's log any more once nobody writes to it.
+        names.retain(|name| self.log_left(name).is_some_and(|log| !log::is_odd(&log)));
+        Ok(names)
+    }
+
     /// Whether anything was ever kept.
     pub(crate) fn is_there(&self) -> bool {
         self.path.exists()
@@ -132,15 +141,7 @@ impl StateFolder {
 
     /// The apps that were started in the background and not deleted, by name.
     pub(crate) fn names(&self) -> Result<Vec<AppName>, Failure> {
-        let entries = match fs::read_dir(self.records()) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.with_context(|| format!("read {}", self.records().display())),
-        };
-        let name = |entry: fs::DirEntry| entry.file_name().to_str()?.strip_suffix(".json")?.parse().ok();
-        let mut names: Vec<AppName> =
-            entries.map_err(unusable)?.filter_map(|entry| name(entry.ok()?)).collect();
-        names.sort();
-        Ok(names)
+        names(&self.records(), |file| file.strip_suffix(".json"))
     }
 
     /// How an app was started; `None` if that is not known.
@@ -164,6 +165,18 @@ impl StateFolder {
     fn saved_file(&self) -> PathBuf {
         self.path.join("saved.json")
     }
+}
+
+/// The names that the files of a folder have, in their order.
+fn names(folder: &Path, name: impl Fn(&str) -> Option<&str>) -> Result<Vec<AppName>, Failure> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.with_context(|| format!("read {}", folder.display())).map_err(unusable)?,
+    };
+    let name = |entry: fs::DirEntry| name(entry.file_name().to_str()?)?.parse().ok();
+    let mut names: Vec<AppName> = entries.filter_map(|entry| name(entry.ok()?)).collect();
+    names.sort();
+    Ok(names)
 }
 
 fn unusable(error: anyhow::Error) -> Failure {

@@ -119,6 +119,8 @@ pub(crate) struct DeleteArgs {
     pub(crate) leaving: Leaving,
 
     /// Delete their logs too
+    ///
+    /// With `all`, also those that apps have left which failed to start, or were deleted before.
     #[arg(long)]
     pub(crate) logs: bool,
 }

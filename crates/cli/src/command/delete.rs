@@ -1,7 +1,7 @@
 //! `allcores delete`: stops apps and forgets them.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{not_running, say, stop};
 use crate::args::DeleteArgs;
@@ -16,7 +16,7 @@ use crate::target::Target;
 /// Deletes the apps.
 pub(super) async fn execute(args: &DeleteArgs) -> Result<ExitCode, Failure> {
     let (state, runtime) = (StateFolder::from_env()?, RuntimeFolder::from_env()?);
-    let mut names = Vec::new();
+    let (mut names, mut left) = (Vec::new(), BTreeSet::new());
     for target in &args.leaving.names {
         match target {
             Target::App(name) => names.push(name.clone()),
@@ -25,12 +25,16 @@ pub(super) async fn execute(args: &DeleteArgs) -> Result<ExitCode, Failure> {
                 names.extend(state.names()?);
                 let saved = state.saved()?.map(|list| list.apps).unwrap_or_default();
                 names.extend(saved.iter().map(|app| app.record.name().clone()));
+                if args.logs {
+                    left.extend(state.logs_left()?);
+                }
             }
         }
     }
     let mut met = BTreeSet::new();
     names.retain(|name| met.insert(name.clone()));
-    if names.is_empty() {
+    left.retain(|name| !met.contains(name));
+    if names.is_empty() && left.is_empty() {
         // As after `ls`: it is as it was asked for.
         screen::tell("no app is known; nothing to delete");
     }
@@ -38,6 +42,9 @@ pub(super) async fn execute(args: &DeleteArgs) -> Result<ExitCode, Failure> {
     for name in names {
         let deleted = delete(&runtime.find(&name)?, &state, args).await;
         failures.extend(deleted.err());
+    }
+    for name in left {
+        failures.extend(delete_left(&runtime.find(&name)?, &state).err());
     }
     Failure::of_all(failures)
 }
@@ -61,16 +68,36 @@ async fn delete(folder: &AppFolder, state: &StateFolder, args: &DeleteArgs) -> R
     };
     let log = log.filter(|_| args.logs);
     if let Some(log) = &log {
-        log::delete(log).map_err(|error| {
-            let next = "remove its logs yourself, once no app writes to them";
-            Failure::from(error).next(format!("{name} is stopped and forgotten; {next}"))
-        })?;
+        delete_log(log, &format!("{name} is stopped and forgotten; "))?;
     }
     match (was_known || was_running || was_left, log) {
         (true, _) => say(&format!("{name}: deleted\n")).map(drop),
-        (false, Some(_)) => say(&format!("{name}: its log is deleted\n")).map(drop),
+        (false, Some(_)) => say_log_is_deleted(folder),
         (false, None) => Err(not_running(folder, "delete")),
     }
+}
+
+/// Deletes the log of an app that is not known: it failed to start, or was deleted without its log. One that runs by now is in
+/// the foreground, and not meant by `all`.
+fn delete_left(folder: &AppFolder, state: &StateFolder) -> Result<(), Failure> {
+    match forget(folder, state)? {
+        Some(Forgotten { log: Some(log), .. }) => {
+            delete_log(&log, "")?;
+            say_log_is_deleted(folder)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// `done` is what was done before.
+fn delete_log(log: &Path, done: &str) -> Result<(), Failure> {
+    log::delete(log).map_err(|error| {
+        Failure::from(error).next(format!("{done}remove its logs yourself, once no app writes to them"))
+    })
+}
+
+fn say_log_is_deleted(folder: &AppFolder) -> Result<(), Failure> {
+    say(&format!("{}: its log is deleted\n", folder.name())).map(drop)
 }
 
 /// What was forgotten.

@@ -75,7 +75,8 @@ async fn find(args: &LogsArgs) -> Result<(Vec<Log>, Vec<Failure>), Failure> {
             Target::App(name) => drop(names.insert(name.clone(), true)),
             Target::All => {
                 let running = runtime.apps()?.into_iter().filter(AppFolder::is_running);
-                for name in running.map(|folder| folder.name().clone()).chain(state.names()?) {
+                let running = running.map(|folder| folder.name().clone());
+                for name in running.chain(state.names()?).chain(state.logs_left()?) {
                     names.entry(name).or_default();
                 }
             }

@@ -95,6 +95,14 @@ pub(crate) fn asides(log: &Path) -> Vec<Aside> {
     found
 }
 
+/// The name of the log that a file of this name is, or was put aside of.
+pub(crate) fn log_of(file: &str) -> &str {
+    match file.strip_suffix(PACKED).unwrap_or(file).rsplit_once('.') {
+        Some((log, stamp)) if is_stamp(stamp) => log,
+        _ => file,
+    }
+}
+
 /// Finds what a packer had begun when its process ended. Nobody goes on with it: what it was made of is packed anew.
 pub(super) fn drafts(log: &Path) -> Vec<PathBuf> {
     let is_draft = |rest: &str| rest.strip_suffix(DRAFT).is_some_and(is_stamp);
@@ -218,7 +226,7 @@ mod tests {
     use std::path::Path;
     use std::time::{Duration, SystemTime};
 
-    use super::{MultiGzDecoder, asides, drafts, name_for, pack, retain};
+    use super::{MultiGzDecoder, asides, drafts, log_of, name_for, pack, retain};
 
     fn then() -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_millis(1_767_323_045_678)
@@ -249,6 +257,16 @@ mod tests {
             fs::write(name, "").unwrap();
         }
         assert_eq!(names(&log), ["web.log.20260102T030405678Z", "web.log.20260102T030405679Z"]);
+    }
+
+    #[test]
+    fn a_file_that_was_put_aside_names_its_log() {
+        for file in ["web.log", "web.log.20260102T030405678Z", "web.log.20260102T030405678Z.gz"] {
+            assert_eq!(log_of(file), "web.log");
+        }
+        for file in ["web.log.gz", "web.log.1", "web.log.20260102T030405678Z.gz.part", ""] {
+            assert_eq!(log_of(file), file);
+        }
     }
 
     #[test]

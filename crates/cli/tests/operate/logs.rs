@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use allcores_testing::extent;
@@ -167,6 +168,45 @@ fn the_log_of_an_app_that_is_not_known_is_shown_and_deleted() {
     fs::write(&draft, "half").unwrap();
     folder.allcores(&["delete", "web", "--logs"]).code(0).has(&["web: its log is deleted"]);
     assert!(asides(&folder).is_empty() && folder.log("web").is_empty() && !draft.exists());
+}
+
+#[test]
+fn logs_of_apps_that_are_not_known_are_among_all() {
+    let folder = Folder::new();
+    let command =
+        ["start", "--name", "bad", "--backoff", "1ms", "--", "sh", "-c", "echo no database; exit 7"];
+    folder.allcores(&command).code(3);
+    folder.allcores(&["logs", "--out"]).code(0).has(&["0 | no database"]);
+    start(&folder, &["-w", "1"]);
+    folder.allcores(&["delete", "web"]).code(0);
+    // What is packed is all that is left of it.
+    let logs = folder.path().join("state/logs");
+    fs::rename(logs.join("web.log"), logs.join("web.log.20260102T030405678Z")).unwrap();
+    let shown = folder.allcores(&["logs", "all"]).code(0).has(&["allcores  stopped", "0 | no database"]);
+    assert!(shown.out.lines().all(|line| line.starts_with("bad ") || line.starts_with("web ")), "{shown:?}");
+
+    // Who runs in the foreground is none of `all`, and goes on.
+    fs::write(logs.join("front.log"), "").unwrap();
+    let config = folder.write(
+        "allcores.toml",
+        "[apps.front]\ncommand = $COMMAND\nworkers = 1\nenv = { HOST = \"$HOST\", PORT = $PORT }\n",
+    );
+    let mut command = folder.command(&["run", "--config", config.to_str().unwrap()]);
+    let mut front = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let deadline = Instant::now() + LONG;
+    while folder.allcores(&["status", "front"]).code != Some(0) {
+        assert!(Instant::now() < deadline, "it does not run");
+    }
+    let deleted = folder.allcores(&["delete", "all", "--logs"]).code(0);
+    assert_eq!(deleted.out, "bad: its log is deleted\nweb: its log is deleted\n");
+    assert!(front.try_wait().unwrap().is_none());
+    let left: Vec<_> = fs::read_dir(logs).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["front.log"]);
+    folder.allcores(&["stop", "front"]).code(0);
+    assert!(front.wait().unwrap().success());
+    folder.allcores(&["delete", "all", "--logs"]).code(0).has(&["front: its log is deleted"]);
+    folder.allcores(&["delete", "all", "--logs"]).code(0).has(&["nothing to delete"]);
+    folder.allcores(&["logs"]).code(5);
 }
 
 #[test]
