@@ -74,7 +74,7 @@ pub(crate) struct LogsArgs {
     pub(crate) slot: Option<u16>,
 
     /// Only what workers have written to stdout
-    #[arg(long, conflicts_with = "err")]
+    #[arg(long)]
     pub(crate) out: bool,
 
     /// Only what workers have written to stderr

@@ -129,9 +129,9 @@ fn unreadable(name: &AppName, path: &Path) -> Failure {
 }
 
 fn filter(args: &LogsArgs) -> Filter {
-    let stream = if args.out { Some(Stream::Stdout) } else { args.err.then_some(Stream::Stderr) };
+    let streams = [args.out.then_some(Stream::Stdout), args.err.then_some(Stream::Stderr)];
     let since = args.since.map(|moment| view::time(moment.time()));
-    Filter { slot: args.slot, stream, since }
+    Filter { slot: args.slot, streams: streams.into_iter().flatten().collect(), since }
 }
 
 fn show(args: &LogsArgs, logs: &mut [Log], style: &Style, out: &mut impl Write) -> anyhow::Result<()> {

@@ -24,8 +24,8 @@ const HEAD: usize = 256;
 pub(crate) struct Filter {
     /// Only those of workers of this slot.
     pub(crate) slot: Option<u16>,
-    /// Only those of this stream.
-    pub(crate) stream: Option<Stream>,
+    /// Only those of these streams, if any are named.
+    pub(crate) streams: Vec<Stream>,
     /// Only those from this time on, as [`Line::time`].
     pub(crate) since: Option<String>,
 }
@@ -36,9 +36,9 @@ impl Filter {
         let is_from = match line.source {
             Source::Worker { slot, stream, .. } => {
                 self.slot.is_none_or(|wanted| wanted == slot)
-                    && self.stream.is_none_or(|wanted| wanted == stream)
+                    && (self.streams.is_empty() || self.streams.contains(&stream))
             }
-            Source::Own(_) | Source::Foreign => self.slot.is_none() && self.stream.is_none(),
+            Source::Own(_) | Source::Foreign => self.slot.is_none() && self.streams.is_empty(),
         };
         is_from && self.since.as_ref().is_none_or(|since| time >= since.as_str())
     }
@@ -405,7 +405,9 @@ mod tests {
         append(&log, &write(at(0), err, b"error"));
         let chosen = |filter| all(&mut Tail::new(&log, filter));
         assert_eq!(chosen(Filter { slot: Some(1), ..Filter::default() }), ["one", "error"]);
-        assert_eq!(chosen(Filter { stream: Some(Stream::Stderr), ..Filter::default() }), ["error"]);
+        let of = |streams: &[Stream]| Filter { streams: streams.to_vec(), ..Filter::default() };
+        assert_eq!(chosen(of(&[Stream::Stderr])), ["error"]);
+        assert_eq!(chosen(of(&[Stream::Stdout, Stream::Stderr])), ["zero", "one", "error"]);
         assert_eq!(chosen(Filter::default()), ["zero", "one", "own", "thread 'main' panicked", "error"]);
     }
 

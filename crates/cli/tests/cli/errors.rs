@@ -152,7 +152,7 @@ const OWN: [Case; 85] = [
 ];
 
 /// Errors of the command line itself: the library that reads it says what would do, or where to read on.
-const TYPED: [Case; 35] = [
+const TYPED: [Case; 34] = [
     ("frobnicate", 2, &["'frobnicate'"]),
     ("stats web", 2, &["'stats'", "'status'"]),
     ("status", 2, &["<NAME>"]),
@@ -186,7 +186,6 @@ const TYPED: [Case; 35] = [
     ("scale web 0", 2, &["'0'", "from 1 to 256", "+N or -N"]),
     ("signal FOO web", 2, &["FOO", "TERM, HUP or SIGUSR1"]),
     ("logs --since lately", 2, &["'lately'", "10m"]),
-    ("logs --out --err", 2, &["--out", "--err"]),
     ("reload", 2, &["<NAME>"]),
 ];
 

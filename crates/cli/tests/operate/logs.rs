@@ -134,6 +134,7 @@ fn lines_are_chosen_by_number_slot_and_time_also_when_the_app_is_stopped() {
     assert!(!slot.is_empty() && slot.iter().all(|line| line.starts_with("1 | 1 ")), "{slot:?}");
     assert!(shown(&["--since", "2100-01-01T00:00:00Z"]).is_empty());
     assert!(shown(&["--err"]).is_empty());
+    assert_eq!(shown(&["--out", "--err", "-n", "1000"]), shown(&["--out", "-n", "1000"]));
     let timed = shown(&["-n", "1", "--time"]);
     assert!(timed[0].starts_with("20") && timed[0].as_bytes()[23] == b'Z', "{timed:?}");
     folder.allcores(&["logs", "wed"]).code(5).has(&["wed"]);
