@@ -74,6 +74,12 @@ impl<const N: usize> Table<N> {
         self.shown[at]
     }
 
+    /// How much of a width the first column and another leave for one more. The first has a third of it, or what it needs.
+    pub(crate) fn room(&self, width: usize, other: usize) -> usize {
+        let kept = self.width_of(0).min(width / 3) + self.width_of(other) + 2 * GAP.len();
+        width.saturating_sub(kept)
+    }
+
     fn width_of(&self, at: usize) -> usize {
         self.rows.iter().map(|row| row[at].text.chars().count()).max().unwrap_or(0)
     }

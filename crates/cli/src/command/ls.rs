@@ -123,10 +123,35 @@ async fn ask(folder: AppFolder) -> Option<App> {
     }
 }
 
-/// What is left out where it does not fit: CPU, MEMORY, RESTARTS, PID. `status` has them.
-const EXPENDABLE: [usize; 4] = [5, 4, 3, 1];
+/// What is left out where it does not fit: CPU, MEMORY, RESTARTS, PID, UPTIME. `status` has them.
+const EXPENDABLE: [usize; 5] = [5, 4, 3, 1, 6];
+
+/// What stays, with NAME and where an app listens.
+const READY: usize = 2;
+
+/// How much there is room for of what stands in the last column.
+#[derive(Clone, Copy)]
+struct Room {
+    /// For one address: columns make room for it.
+    address: usize,
+    /// For all of several.
+    addresses: usize,
+    /// For why an app does not answer, or what it has left.
+    text: usize,
+}
 
 fn render(apps: &[App], paint: Paint, width: Option<usize>) -> String {
+    let whole = Room { address: usize::MAX, addresses: usize::MAX, text: usize::MAX };
+    let mut table = table(apps, whole);
+    if let Some(width) = width {
+        let address = table.room(width, READY);
+        table = self::table(apps, Room { address, addresses: width / 3, text: address.min(width / 2) });
+        table.fit(Some(width), &EXPENDABLE);
+    }
+    table.render(paint)
+}
+
+fn table(apps: &[App], room: Room) -> Table<8> {
     let columns = [
         Column::Left("NAME"),
         Column::Right("PID"),
@@ -137,24 +162,25 @@ fn render(apps: &[App], paint: Paint, width: Option<usize>) -> String {
         Column::Right("UPTIME"),
         Column::Left("LISTENING"),
     ];
-    let mut table = Table::new(columns, apps.iter().map(|app| row(app, width)).collect());
-    table.fit(width, &EXPENDABLE);
-    table.render(paint)
+    Table::new(columns, apps.iter().map(|app| row(app, room)).collect())
 }
 
-/// How much of a line the addresses of an app may take.
-fn addresses(status: &StatusView, width: Option<usize>) -> String {
+/// The addresses of an app; or the first, and how many others there are. What has no room of it is not its port.
+fn addresses(status: &StatusView, room: Room) -> String {
     let all = status.listening.join(", ");
-    match (status.listening.as_slice(), width) {
-        ([first, others @ ..], Some(width)) if !others.is_empty() && all.len() > width / 3 => {
-            format!("{} +{}", screen::cut(first, width / 3), others.len())
-        }
-        (_, Some(width)) => screen::cut(&all, width / 3),
-        (_, None) => all,
-    }
+    let [first, others @ ..] = status.listening.as_slice() else { return all };
+    let others = match others.len() {
+        0 => String::new(),
+        _ if all.len() <= room.addresses => return all,
+        count => format!(" +{count}"),
+    };
+    let port = first.rfind(':').filter(|at| first[at + 1..].starts_with(|char: char| char.is_ascii_digit()));
+    let (host, port) = first.split_at(port.unwrap_or(first.len()));
+    let host = screen::cut(host, room.address.saturating_sub(port.len() + others.len()));
+    format!("{host}{port}{others}")
 }
 
-fn row(app: &App, width: Option<usize>) -> [Cell; 8] {
+fn row(app: &App, room: Room) -> [Cell; 8] {
     let none = || Cell::new("-", Tone::Dim);
     match app {
         App::Answered(status) => {
@@ -170,7 +196,7 @@ fn row(app: &App, width: Option<usize>) -> [Cell; 8] {
                 memory.map_or_else(none, |memory| readable::bytes(memory).into()),
                 readable::duration(Duration::try_from_secs_f64(cpu).unwrap_or_default()).into(),
                 ago(&status.since).map_or_else(none, |age| readable::duration(age).into()),
-                addresses(status, width).into(),
+                addresses(status, room).into(),
             ]
         }
         App::Stopped { name, killed, left, .. } => [
@@ -185,10 +211,7 @@ fn row(app: &App, width: Option<usize>) -> [Cell; 8] {
                 none()
             } else {
                 let left = format!("left {}", readable::list(left));
-                Cell::new(
-                    width.map_or_else(|| left.clone(), |width| screen::cut(&left, width / 3)),
-                    Tone::Bad,
-                )
+                Cell::new(screen::cut(&left, room.text), Tone::Bad)
             },
         ],
         App::Silent { name, pid, error } => [
@@ -199,7 +222,7 @@ fn row(app: &App, width: Option<usize>) -> [Cell; 8] {
             none(),
             none(),
             none(),
-            Cell::new(width.map_or_else(|| error.clone(), |width| screen::cut(error, width / 3)), Tone::Bad),
+            Cell::new(screen::cut(error, room.text), Tone::Bad),
         ],
     }
 }
@@ -254,11 +277,43 @@ mod tests {
         for line in text.lines() {
             assert!(line.chars().count() <= 80, "{line}\n{text}");
         }
-        for part in ["READY", "1/2", "+8"] {
+        for part in ["READY", "1/2", ":54321 +8"] {
             assert!(text.contains(part), "{part}\n{text}");
         }
         let whole = render(&apps, Paint::off(), None);
         assert!(whole.contains(long) && whole.contains("8]:54321") && whole.contains(error), "{whole}");
+    }
+
+    #[test]
+    fn a_narrow_list_has_names_states_and_ports_and_what_else_fits() {
+        let stopped = App::Stopped { name: "zoo".into(), stopped: true, killed: false, left: Vec::new() };
+        let silent = App::Silent { name: "api".into(), pid: Some(7), error: "no answer within 2s".into() };
+        let apps = [silent, App::Answered(Box::new(web())), stopped];
+        for (width, head) in [
+            (24, "NAME    READY  LISTENING\n"),
+            (40, "NAME    READY  LISTENING\n"),
+            (60, "NAME   PID    READY"),
+        ] {
+            let text = render(&apps, Paint::off(), Some(width));
+            assert!(text.lines().all(|line| line.chars().count() <= width), "{width}\n{text}");
+            assert!(text.starts_with(head), "{width}\n{text}");
+            for part in ["zoo", "stopped", "1/2", ":8080"] {
+                assert!(text.contains(part), "{part} in {width}\n{text}");
+            }
+            if width >= 40 {
+                assert!(!text.contains('…') && text.contains("127.0.0.1:8080"), "{width}\n{text}");
+            }
+        }
+        let mut status = web();
+        for (name, address, shown) in [
+            ("web", "[2001:db8:1234:5678:9abc:def0:1234:1]:54321", "[2001:db8:1234:5678:…:54321"),
+            ("a-shop-with-quite-a-long-name", "127.0.0.1:8080", "a-shop-with-quit…    1/2  127.0.0.1:8080"),
+            ("web", "/run/a-folder/with/long/names/web.sock", "/run/a-folder/with/long/na…"),
+        ] {
+            (status.name, status.listening) = (name.into(), vec![address.into()]);
+            let text = render(&[App::Answered(Box::new(status.clone()))], Paint::off(), Some(40));
+            assert!(text.contains(shown) && text.lines().all(|line| line.chars().count() <= 40), "{text}");
+        }
     }
 
     #[test]
