@@ -214,7 +214,8 @@ fn upkeep(args: &UpkeepArgs) -> Upkeep {
     }
 }
 
-fn workers(wanted: Workers) -> Result<u16, Failure> {
+/// How many workers are asked for, on this machine.
+pub(crate) fn workers(wanted: Workers) -> Result<u16, Failure> {
     if let Workers::Exactly(count) = wanted {
         return Ok(count);
     }

@@ -637,6 +637,7 @@ impl Control for Commander {
             command,
             folder: fixed.folder.clone(),
             workers: now.workers,
+            scaled: now.given.scaled_from(now.workers),
             config: now.config.clone(),
             background: fixed.is_background,
             socket: fixed.socket.clone(),

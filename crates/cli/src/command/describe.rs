@@ -18,6 +18,7 @@ use crate::failure::Failure;
 use crate::paint::{Paint, Tone};
 use crate::runtime_folder::RuntimeFolder;
 use crate::screen;
+use crate::settings;
 use crate::state_folder::{Record, StateFolder};
 use crate::view::DescriptionView;
 
@@ -57,11 +58,14 @@ fn of_record(record: &Record) -> Result<DescriptionView, Failure> {
     let run = RunArgs::from_arg_matches(matches).with_context(tried)?;
     let app = Typed::of_run(&run, matches).given(record.given()).resolve()?;
     let Shown { options, variables, secrets } = app.layer.shown();
+    let workers = settings::workers(app.options.workers)?;
     let log = Some(record.log()).filter(|log| !log.as_os_str().is_empty());
     Ok(DescriptionView {
         name: name.to_string(),
         command: app.command.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
         command_line: as_typed(&app.command),
+        workers,
+        scaled: record.given().scaled_from(workers),
         folder: app.options.cwd.map_or(folder.clone(), |cwd| folder.join(cwd)).display().to_string(),
         config: app.config,
         background: true,
@@ -77,7 +81,7 @@ fn of_record(record: &Record) -> Result<DescriptionView, Failure> {
 fn json(description: &DescriptionView, state: Option<&str>) -> Result<Value, Failure> {
     let mut json = serde_json::to_value(description).context("write JSON")?;
     if let (Some(state), Some(fields)) = (state, json.as_object_mut()) {
-        for name in ["pid", "version", "workers", "socket", "waiting"] {
+        for name in ["pid", "version", "socket", "waiting"] {
             fields.remove(name);
         }
         fields.insert("stopped".into(), true.into());
@@ -88,10 +92,15 @@ fn json(description: &DescriptionView, state: Option<&str>) -> Result<Value, Fai
 
 fn render(description: &DescriptionView, state: Option<&str>, paint: Paint, width: Option<usize>) -> String {
     let primary = format!("pid {}, allcores {}", description.pid, description.version);
+    let workers = match description.scaled {
+        Some(scaled) => format!("{scaled} (scaled; its settings say {})", description.workers),
+        None => description.workers.to_string(),
+    };
     let mut facts = vec![
         ("command", description.command_line.clone()),
         ("folder", description.folder.clone()),
         ("primary", state.map_or(primary, str::to_owned)),
+        ("workers", workers),
     ];
     if let Some(file) = &description.config {
         let environment = file.environment.as_ref().map(|name| format!(", environment {name}"));
@@ -147,6 +156,7 @@ mod tests {
         let text = render(&description(), None, Paint::off(), None);
         for part in [
             "web\n  command    node server.js\n",
+            "  workers    3 (scaled; its settings say 2)\n",
             "  config     /srv/allcores.toml, app web, environment production\n",
             "  secrets    DB_PASSWORD\n",
             "  options\n    kill-timeout  5s\n    listen        :80 :81\n",
@@ -166,5 +176,6 @@ mod tests {
         let json = json(&description(), Some("killed")).unwrap();
         assert_eq!((&json["stopped"], &json["killed"]), (&true.into(), &true.into()), "{json}");
         assert!(json.get("pid").is_none() && json["command_line"] == "node server.js", "{json}");
+        assert_eq!((&json["workers"], &json["scaled"]), (&2.into(), &3.into()), "{json}");
     }
 }

@@ -62,7 +62,12 @@ pub(crate) struct Given {
 impl Given {
     /// How many workers there are to be, where it is said that so many are.
     pub(crate) fn workers(&self, said: u16) -> u16 {
-        self.scaled.filter(|scaled| scaled.from == said).map_or(said, |scaled| scaled.to)
+        self.scaled_from(said).unwrap_or(said)
+    }
+
+    /// The same, where that is another number.
+    pub(crate) fn scaled_from(&self, said: u16) -> Option<u16> {
+        self.scaled.filter(|scaled| scaled.from == said).map(|scaled| scaled.to)
     }
 
     /// Another number of workers than is said, or the same.

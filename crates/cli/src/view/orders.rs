@@ -21,6 +21,9 @@ pub(crate) struct DescriptionView {
     pub(crate) folder: String,
     /// How many workers it was begun with, or a file has asked for since.
     pub(crate) workers: u16,
+    /// How many it was scaled to, where that is another number.
+    #[serde(default)]
+    pub(crate) scaled: Option<u16>,
     pub(crate) config: Option<ConfigView>,
     /// Whether `allcores start` started it.
     pub(crate) background: bool,

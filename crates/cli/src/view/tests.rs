@@ -30,6 +30,7 @@ pub(crate) fn description() -> DescriptionView {
         command_line: "node server.js".into(),
         folder: "/srv".into(),
         workers: 2,
+        scaled: Some(3),
         config: Some(ConfigView {
             path: "/srv/allcores.toml".into(),
             app: "web".into(),

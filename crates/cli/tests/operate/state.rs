@@ -229,9 +229,14 @@ fn what_is_resurrected_has_its_workers_also_where_nobody_waits_for_them() {
     assert_eq!(folder.status("web")["target"], 2);
     // It is so, and no wish of its own: what the file says is another thing.
     let described = folder.allcores(&["describe", "web", "--json"]).code(0).out;
-    assert_eq!(serde_json::from_str::<Value>(&described).unwrap()["workers"], 1);
+    let described: Value = serde_json::from_str(&described).unwrap();
+    assert_eq!((&described["workers"], &described["scaled"]), (&json!(1), &json!(2)));
+    let words = ["workers    2 (scaled; its settings say 1)"];
+    folder.allcores(&["describe", "web"]).code(0).has(&words);
     fs::write(&go, "").unwrap();
     until("it is not ready", || folder.status("web")["workers"].as_array().unwrap().len() == 2);
+    folder.allcores(&["stop", "web"]).code(0);
+    folder.allcores(&["describe", "web"]).code(0).has(&words);
 }
 
 #[test]
