@@ -149,7 +149,7 @@ fn render(description: &DescriptionView, state: Option<&str>, paint: Paint, widt
 mod tests {
     use super::{json, render};
     use crate::paint::Paint;
-    use crate::view::tests::description;
+    use crate::view::tests::{description, explained};
 
     #[test]
     fn a_description_has_what_there_is_and_no_values_of_variables() {
@@ -177,5 +177,8 @@ mod tests {
         assert_eq!((&json["stopped"], &json["killed"]), (&true.into(), &true.into()), "{json}");
         assert!(json.get("pid").is_none() && json["command_line"] == "node server.js", "{json}");
         assert_eq!((&json["workers"], &json["scaled"]), (&2.into(), &3.into()), "{json}");
+        let running = super::json(&description(), None).unwrap();
+        let own = json.as_object().unwrap().keys().filter(|name| running.get(name).is_none());
+        explained("Of an app that does not run, `allcores describe --json` has these fields besides:", own);
     }
 }

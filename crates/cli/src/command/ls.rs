@@ -241,7 +241,7 @@ fn ready(status: &StatusView) -> Cell {
 mod tests {
     use super::{App, render};
     use crate::paint::Paint;
-    use crate::view::tests::web;
+    use crate::view::tests::{explained, web};
 
     #[test]
     fn a_silent_app_is_shown_as_such() {
@@ -313,6 +313,17 @@ mod tests {
             (status.name, status.listening) = (name.into(), vec![address.into()]);
             let text = render(&[App::Answered(Box::new(status.clone()))], Paint::off(), Some(40));
             assert!(text.contains(shown) && text.lines().all(|line| line.chars().count() <= 40), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_field_of_an_app_that_does_not_answer_is_explained() {
+        let silent = App::Silent { name: "api".into(), pid: Some(7), error: "no answer within 2s".into() };
+        let killed = App::Stopped { name: "zot".into(), stopped: true, killed: true, left: vec![7, 8] };
+        for app in [silent, killed] {
+            let json = serde_json::to_value(app).unwrap();
+            let heading = "`allcores ls --json` has the status of each app that answers, and of any other:";
+            explained(heading, json.as_object().unwrap().keys());
         }
     }
 

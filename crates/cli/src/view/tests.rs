@@ -57,6 +57,16 @@ pub(crate) fn web() -> StatusView {
     )
 }
 
+/// Claims that the page has each of these fields in the table under this line.
+#[track_caller]
+pub(crate) fn explained<'a>(heading: &str, fields: impl IntoIterator<Item = &'a String>) {
+    let page = include_str!("../../../../docs/reference/control-api.md");
+    let (_, table) = page.split_once(&format!("\n{heading}\n\n")).expect("there is such a line");
+    let (table, _) = table.split_once("\n\n").unwrap();
+    let lacking: Vec<_> = fields.into_iter().filter(|name| !table.contains(&format!("`{name}`"))).collect();
+    assert!(lacking.is_empty(), "{heading} {lacking:?}");
+}
+
 #[test]
 fn the_json_of_a_status_is_stable() {
     let expected = json!({
