@@ -556,9 +556,15 @@ impl Control for Commander {
     }
 
     async fn scale(&self, workers: u16) -> Result<StatusView, Refusal> {
-        let status = self.handle.scale(workers).await.map(|snapshot| self.seen(snapshot))?;
-        self.scaled(workers).await;
-        Ok(status)
+        let (commander, hold) = (self.clone(), self.hold());
+        // Who has asked may go before it is so. It is done all the same, and kept in mind.
+        let done = tokio::spawn(async move {
+            let snapshot = commander.handle.scale(workers).await?;
+            commander.scaled(workers).await;
+            drop(hold);
+            Ok(commander.seen(snapshot))
+        });
+        done.await.unwrap_or_else(|error| Err(Refusal(format!("scale to {workers}: {error}"))))
     }
 
     async fn reload(&self, mut wish: Reload, environment: Option<String>) -> Result<Reloading, Refusal> {

@@ -42,6 +42,29 @@ fn running() -> Folder {
     folder
 }
 
+/// The same, whose workers begin to serve when a file is there, which it is so far.
+fn running_as_told() -> (Folder, PathBuf) {
+    let folder = Folder::new();
+    let go = folder.path().join("go");
+    let slow = WEB.replace(
+        "command = $COMMAND",
+        "command = [\"sh\", \"-c\", \"until [ -e $GO ]; do sleep 0.01; done; exec $WORDS\"]",
+    );
+    let words = folder.write("words", "$COMMAND");
+    let words = fs::read_to_string(words).unwrap().replace(['[', ']', ',', '\''], "");
+    let slow = slow.replace("$GO", go.to_str().unwrap()).replace("$WORDS", words.trim());
+    folder.write("allcores.toml", &slow);
+    fs::write(&go, "").unwrap();
+    folder.allcores(&["start"]).code(0);
+    (folder, go)
+}
+
+/// How many workers an app was scaled to, as it is kept for its next start.
+fn kept_workers(folder: &Folder) -> Option<u64> {
+    let text: Value = serde_json::from_slice(&fs::read(record(folder, "web")).unwrap()).unwrap();
+    text["given"]["scaled"]["to"].as_u64()
+}
+
 /// Begins a command.
 fn begin(folder: &Folder, arguments: &[&str]) -> Child {
     let mut command = folder.command(arguments);
@@ -209,18 +232,7 @@ fn a_reload_is_told_to_be_done_also_where_it_can_not_be_kept_in_mind() {
 
 #[test]
 fn what_is_resurrected_has_its_workers_also_where_nobody_waits_for_them() {
-    let folder = Folder::new();
-    let go = folder.path().join("go");
-    let slow = WEB.replace(
-        "command = $COMMAND",
-        "command = [\"sh\", \"-c\", \"until [ -e $GO ]; do sleep 0.01; done; exec $WORDS\"]",
-    );
-    let words = folder.write("words", "$COMMAND");
-    let words = fs::read_to_string(words).unwrap().replace(['[', ']', ',', '\''], "");
-    let slow = slow.replace("$GO", go.to_str().unwrap()).replace("$WORDS", words.trim());
-    folder.write("allcores.toml", &slow);
-    fs::write(&go, "").unwrap();
-    folder.allcores(&["start"]).code(0);
+    let (folder, go) = running_as_told();
     folder.allcores(&["scale", "web", "+1"]).code(0);
     folder.allcores(&["save"]).code(0);
     folder.allcores(&["stop", "web"]).code(0);
@@ -237,6 +249,16 @@ fn what_is_resurrected_has_its_workers_also_where_nobody_waits_for_them() {
     until("it is not ready", || folder.status("web")["workers"].as_array().unwrap().len() == 2);
     folder.allcores(&["stop", "web"]).code(0);
     folder.allcores(&["describe", "web"]).code(0).has(&words);
+}
+
+#[test]
+fn a_number_of_workers_is_kept_in_mind_also_where_nobody_waits_for_it() {
+    let (folder, go) = running_as_told();
+    fs::remove_file(&go).unwrap();
+    folder.allcores(&["scale", "web", "2", "--timeout", "2s"]).code(1).has(&["goes on trying"]);
+    fs::write(&go, "").unwrap();
+    until("it is not kept in mind", || kept_workers(&folder) == Some(2));
+    folder.allcores(&["restart", "web", "--hard"]).code(0).has(&["web: 2 workers ready on "]);
 }
 
 #[test]
