@@ -360,12 +360,13 @@ impl Commander {
     /// Changes the number of workers by so many, and does not wait.
     pub(super) fn scale_by(&self, difference: i16) {
         self.handle.scale_by(difference);
-        let commander = self.clone();
+        let (commander, hold) = (self.clone(), self.hold());
         tokio::spawn(async move {
             // Asked after it, so the number is the new one.
             if let Ok(snapshot) = commander.handle.snapshot().await {
                 commander.scaled(snapshot.target).await;
             }
+            drop(hold);
         });
     }
 

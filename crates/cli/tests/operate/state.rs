@@ -262,6 +262,20 @@ fn a_number_of_workers_is_kept_in_mind_also_where_nobody_waits_for_it() {
 }
 
 #[test]
+fn one_worker_more_or_fewer_by_a_signal_is_kept_in_mind() {
+    let folder = running();
+    let signals = [
+        (Signal::TTIN, Some(2), "web: 2 workers ready on "),
+        (Signal::TTOU, None, "web: 1 worker ready on "),
+    ];
+    for (signal, kept, ready) in signals {
+        kill_process(primary(&folder, "web"), signal).unwrap();
+        until("it is not kept in mind", || kept_workers(&folder) == kept);
+        folder.allcores(&["restart", "web", "--hard"]).code(0).has(&[ready]);
+    }
+}
+
+#[test]
 fn an_app_that_is_deleted_while_the_list_is_saved_is_not_in_it() {
     let folder = running();
     let api =
