@@ -40,8 +40,10 @@ async fn run(args: &RunArgs, matches: &ArgMatches) -> Result<ExitCode, Failure> 
     let log = settings::log_of(&app.options, &name, args.background)?;
     let (output, metrics) = (app.options.output.clone(), app.options.metrics);
     let said = settings.pool.workers;
+    // Where the record tells it, it holds only until something else is said: what was saved beside it is of older programs.
     if let Some(told) = &mut told
         && let Some(workers) = told.workers
+        && given.scaled.is_none()
     {
         given.scale(said, workers);
         told.record = told.record.clone().giving(given.clone());

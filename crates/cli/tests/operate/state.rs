@@ -252,6 +252,25 @@ fn what_is_resurrected_has_its_workers_also_where_nobody_waits_for_them() {
 }
 
 #[test]
+fn what_a_file_says_since_is_not_undone_by_what_was_saved() {
+    let folder = running();
+    folder.allcores(&["scale", "web", "2"]).code(0);
+    folder.allcores(&["save"]).code(0);
+    folder.allcores(&["stop", "web"]).code(0);
+    folder.write("allcores.toml", &WEB.replace("workers = 1", "workers = 3"));
+    let saved = folder.path().join("state/saved.json");
+    let mut list: Value = serde_json::from_slice(&fs::read(&saved).unwrap()).unwrap();
+    folder.allcores(&["resurrect"]).code(0).has(&["web: 3 workers ready on "]);
+    folder.allcores(&["stop", "web"]).code(0);
+    // A list of a version that kept it nowhere else, and not what the file said then.
+    assert_eq!(list["apps"][0]["workers"], 2);
+    list["apps"][0]["record"]["version"] = json!(1);
+    list["apps"][0]["record"].as_object_mut().unwrap().remove("given").unwrap();
+    fs::write(&saved, list.to_string()).unwrap();
+    folder.allcores(&["resurrect"]).code(0).has(&["web: 2 workers ready on "]);
+}
+
+#[test]
 fn a_number_of_workers_is_kept_in_mind_also_where_nobody_waits_for_it() {
     let (folder, go) = running_as_told();
     fs::remove_file(&go).unwrap();
