@@ -4,7 +4,7 @@ mod orders;
 mod reload;
 mod upgrade;
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use allcores::primary::{
     AddressSnapshot, AppSnapshot, HealthSnapshot, LaneSnapshot, LastExit, Policy, ReloadSnapshot, Stream,
@@ -219,9 +219,10 @@ pub(crate) struct ErrorView {
     pub(crate) error: String,
 }
 
-/// Writes a time as all times here are written.
+/// Writes a time as all times here are written, or the last that can be written so.
 pub(crate) fn time(time: SystemTime) -> String {
-    humantime::format_rfc3339_millis(time).to_string()
+    let last = SystemTime::UNIX_EPOCH + Duration::from_millis(253_402_300_799_999);
+    humantime::format_rfc3339_millis(time.min(last)).to_string()
 }
 
 /// What a stream is called.

@@ -97,3 +97,12 @@ fn the_json_of_a_status_is_stable() {
     assert_eq!(serde_json::to_value(web()).unwrap(), expected);
     assert_eq!(serde_json::from_value::<StatusView>(expected).unwrap(), web());
 }
+
+#[test]
+fn a_time_that_has_too_many_digits_is_the_last_that_has_not() {
+    let after = |seconds| time(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+    assert_eq!(after(253_402_300_799), "9999-12-31T23:59:59.000Z");
+    assert_eq!(after(253_402_300_800), "9999-12-31T23:59:59.999Z");
+    // As the next worker of a slot after a backoff of 100,000 years.
+    assert_eq!(after(100_000 * 31_557_600), "9999-12-31T23:59:59.999Z");
+}
