@@ -9,7 +9,6 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
@@ -47,21 +46,31 @@ impl Watches {
     /// Watches what a tree is made of by now, and nothing else. Says whether there is something new: what was in it before it
     /// was watched, nobody tells. What can't be watched is told to `refuse`, and done without.
     pub(super) fn follow(&mut self, tree: &Tree, mut refuse: impl FnMut(anyhow::Error)) -> bool {
-        let mut places = BTreeMap::new();
+        let (mut places, mut unseen_above) = (BTreeMap::new(), Vec::new());
         // From above: of what is not there yet, or any more, the folder above tells, which is watched by then.
         for (folder, name) in tree.above() {
-            if let Ok(number) = inotify::add_watch(&self.inotify, &folder, NAMES)
-                && let Some(names) = places.entry(number).or_insert_with(|| Some(BTreeSet::new()))
-            {
-                names.insert(name);
+            match inotify::add_watch(&self.inotify, &folder, NAMES) {
+                Ok(number) => {
+                    if let Some(names) = places.entry(number).or_insert_with(|| Some(BTreeSet::new())) {
+                        names.insert(name);
+                    }
+                }
+                Err(Errno::NOENT | Errno::NOTDIR) => {}
+                Err(error) => unseen_above.push((folder, name, error)),
             }
         }
         for path in tree.places() {
             match inotify::add_watch(&self.inotify, path, ALL) {
                 Ok(number) => drop(places.insert(number, None)),
                 Err(Errno::NOENT | Errno::NOTDIR) => {}
-                Err(error) => refuse(why_not(path, error)),
+                Err(error) => refuse(why_not(&format!("changes in {} are not seen", path.display()), error)),
             }
+        }
+        // Last: what is in a root changes more often than what leads to it.
+        for (folder, name, error) in unseen_above {
+            let (path, folder) = (folder.join(name), folder.display());
+            let what = format!("it is not seen when {} is replaced: watch {folder}", path.display());
+            refuse(why_not(&what, error));
         }
         let before = std::mem::replace(&mut self.places, places);
         for gone in before.keys().filter(|number| !self.places.contains_key(number)) {
@@ -115,17 +124,19 @@ impl Watches {
     }
 }
 
-fn why_not(path: &Path, error: Errno) -> anyhow::Error {
+fn why_not(what: &str, error: Errno) -> anyhow::Error {
     let hint =
         if error == Errno::NOSPC { " (more folders than fs.inotify.max_user_watches allows)" } else { "" };
-    anyhow!(error).context(format!("changes in {} are not seen{hint}", path.display()))
+    anyhow!(error).context(format!("{what}{hint}"))
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::symlink;
-    use std::path::PathBuf;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::path::{Path, PathBuf};
+
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
     use super::*;
 
@@ -237,6 +248,35 @@ mod tests {
         assert_eq!(watched.told(), Some(file));
         fs::write(watched.at("src/b.js"), "").unwrap();
         assert!(!watched.watches.wait(Some(Duration::ZERO)).unwrap());
+    }
+
+    #[test]
+    fn a_folder_above_that_may_not_be_read_is_told_and_what_is_below_it_is_watched() {
+        let folder = tempfile::tempdir().unwrap();
+        let above = folder.path().join("app");
+        make(&above);
+        fs::set_permissions(&above, fs::Permissions::from_mode(0o300)).unwrap();
+        let root = above.join("src");
+        let mut tree = Tree::new(vec![root.clone()], Vec::new());
+        // Without root's right to read everything; a thread's own, and gone with it.
+        let watch = move || {
+            let mut sets = capabilities(None).unwrap();
+            sets.effective.remove(CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH);
+            set_capabilities(None, sets).unwrap();
+            let (mut watches, mut refusals) = (Watches::new().unwrap(), Vec::new());
+            tree.refresh();
+            watches.follow(&tree, |error| refusals.push(format!("{error:#}")));
+            fs::write(root.join("a.js"), "more").unwrap();
+            (refusals, watches.wait(SOON).unwrap(), tree.refresh())
+        };
+        let (refusals, is_told, changed) = std::thread::spawn(watch).join().unwrap();
+        fs::set_permissions(&above, fs::Permissions::from_mode(0o700)).unwrap();
+        let (root, above) = (above.join("src"), above.display());
+        let expected =
+            format!("it is not seen when {} is replaced: watch {above}: Permission denied", root.display());
+        assert!(matches!(&refusals[..], [said] if said.starts_with(&expected)), "{refusals:?}");
+        assert!(is_told);
+        assert_eq!(changed, Some(root.join("a.js")));
     }
 
     #[test]
