@@ -23,7 +23,7 @@ pub(crate) use commander::Source;
 use commander::{Commander, Fixed, cwd_of};
 use entry::Entry;
 use readiness::Readiness;
-use triggers::Triggers;
+use triggers::{Baseline, Triggers};
 
 use crate::args::OutputArgs;
 use crate::background::Told;
@@ -81,13 +81,14 @@ struct Seat<'a> {
     kept: Kept,
 }
 
-/// What is kept of it besides: log and metrics.
+/// What is kept of it besides: log, metrics, and what was seen of its files.
 struct Kept {
     log: Option<LogSettings>,
     /// What is wrong with the log.
     complaints: Option<mpsc::UnboundedReceiver<String>>,
     metrics: Option<Arc<TcpListener>>,
     tally: Tally,
+    baseline: Baseline,
 }
 
 /// A log, and where it tells what is wrong with it.
@@ -133,7 +134,7 @@ pub(crate) async fn run(begin: Begin<'_>) -> Result<ExitCode, Failure> {
     let readiness = Readiness::new(workers);
     let lobby = Lobby::default();
     let tally = Tally::default();
-    let kept = Kept { log, complaints, metrics, tally };
+    let kept = Kept { log, complaints, metrics, tally, baseline: Baseline::default() };
     let seat = Seat {
         name,
         command,
@@ -192,6 +193,7 @@ async fn conduct(primary: Primary, seat: Seat<'_>, mut welcome: Option<String>) 
         output: output.into(),
         commander: commander.clone(),
         readiness: Arc::clone(&readiness),
+        baseline: kept.baseline.clone(),
     };
     // Where it can't be found, an upgrade has to name the file.
     let primary = primary.upgradable(own_executable().unwrap_or_default(), luggage);
@@ -201,7 +203,8 @@ async fn conduct(primary: Primary, seat: Seat<'_>, mut welcome: Option<String>) 
     };
     let server = Server::start(listener, commander.clone(), lobby);
     let metrics = kept.metrics.map(|listener| MetricsServer::serve(listener, commander.clone()));
-    let mut triggers = commander.options().map(|options| Triggers::start(options.triggers, &commander));
+    let options = commander.options();
+    let mut triggers = options.map(|options| Triggers::start(options.triggers, &commander, kept.baseline));
     // What a worker has read before it was watched may be another by then. Workers of the program before are not kept waiting.
     if let Some(triggers) = triggers.as_mut().filter(|_| is_new) {
         triggers.begun().await;

@@ -412,21 +412,29 @@ impl Commander {
 
     /// Reloads for nobody who waits. How it goes on, the events tell.
     pub(super) fn reload_unasked(&self) {
-        self.reload_or(Self::notice);
+        self.reload_unasked_then(|| {});
+    }
+
+    /// The same; `asked` is called when an upgrade would wait for it, or when it was refused.
+    pub(super) fn reload_unasked_then(&self, asked: impl FnOnce() + Send + 'static) {
+        self.reload_or(Self::notice, asked);
     }
 
     /// Reloads for who has sent a signal: a service manager waits for the end, also of what is refused.
     pub(super) fn reload_signalled(&self) {
-        self.reload_or(|commander, text| {
+        let refused = |commander: &Self, text: &str| {
             commander.notice(text);
             lock(&commander.service).refused(text);
-        });
+        };
+        self.reload_or(refused, || {});
     }
 
-    fn reload_or(&self, refused: fn(&Self, &str)) {
+    fn reload_or(&self, refused: fn(&Self, &str), asked: impl FnOnce() + Send + 'static) {
         let commander = self.clone();
         tokio::spawn(async move {
-            if let Err(Refusal(reason)) = commander.reload(Reload::default(), None).await {
+            let reloading = commander.reload(Reload::default(), None).await;
+            asked();
+            if let Err(Refusal(reason)) = reloading {
                 refused(&commander, &format!("not reloaded: {reason}"));
             }
         });

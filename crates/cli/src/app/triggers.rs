@@ -8,6 +8,7 @@ mod watches;
 
 use std::convert::Infallible;
 use std::io;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use allcores::primary::spawn_deaf;
@@ -19,11 +20,30 @@ use tokio::task::JoinHandle;
 
 use self::tree::Tree;
 use self::watches::Watches;
-use super::Commander;
+use super::{Commander, lock};
 use crate::args::TriggerArgs;
 
 /// How long a look at the clock may be trusted: it may be set, and a machine may sleep.
 const LOOK: Duration = Duration::from_secs(20);
+
+/// What the watched files were like when the app was begun, or last asked to reload as they had changed; `None` where that is not
+/// known. The next program goes by it: what changes while nobody looks is not missed. Clones are the same one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Baseline(Arc<Mutex<Option<u64>>>);
+
+impl Baseline {
+    pub(super) fn restore(saved: Option<u64>) -> Self {
+        Self(Arc::new(Mutex::new(saved)))
+    }
+
+    pub(super) fn save(&self) -> Option<u64> {
+        *lock(&self.0)
+    }
+
+    fn set(&self, digest: u64) {
+        *lock(&self.0) = Some(digest);
+    }
+}
 
 /// What reloads the app. Dropped, nothing does any more.
 pub(super) struct Triggers {
@@ -34,7 +54,7 @@ pub(super) struct Triggers {
 
 impl Triggers {
     /// Begins to look out. What can't be watched is told, and the app runs without.
-    pub(super) fn start(args: TriggerArgs, commander: &Commander) -> Self {
+    pub(super) fn start(args: TriggerArgs, commander: &Commander, baseline: Baseline) -> Self {
         let TriggerArgs { watch, watch_ignore, watch_delay, cron_restart } = args;
         let (begun, watching) = oneshot::channel();
         if !watch.is_empty() {
@@ -43,7 +63,7 @@ impl Triggers {
             // To read it all may take long, and the primary has others to look after.
             let started = spawn_deaf("watch", move || {
                 let _entered = runtime.enter();
-                let Err(error) = watch_files(tree, watch_delay, &watcher, begun);
+                let Err(error) = watch_files(tree, watch_delay, &watcher, &baseline, begun);
                 watcher.notice(&format!("files are not watched: {error:#}"));
             });
             if let Err(error) = started {
@@ -91,6 +111,7 @@ fn watch_files(
     mut tree: Tree,
     delay: Duration,
     commander: &Commander,
+    baseline: &Baseline,
     begun: oneshot::Sender<Infallible>,
 ) -> anyhow::Result<Infallible> {
     let mut watches = Watches::new().context("ask the kernel for changes of files")?;
@@ -111,13 +132,21 @@ fn watch_files(
         file
     };
     look(&mut tree, &mut watches);
+    let mut seen = baseline.save().unwrap_or_else(|| tree.digest());
+    baseline.set(seen);
     drop(begun);
+    // What has changed while nobody looked is as good as told.
+    let mut is_told = seen != tree.digest();
     loop {
-        settle(|limit| watches.wait(limit), delay, || tree.is_moving())
-            .context("wait for changes of files")?;
-        if let Some(file) = look(&mut tree, &mut watches) {
-            commander.notice(&format!("{} has changed: reloading", file.display()));
-            commander.reload_unasked();
+        let wait = |limit| if std::mem::take(&mut is_told) { Ok(true) } else { watches.wait(limit) };
+        settle(wait, delay, || tree.is_moving()).context("wait for changes of files")?;
+        let (file, digest) = (look(&mut tree, &mut watches), tree.digest());
+        if std::mem::replace(&mut seen, digest) != digest {
+            let what = file.map_or("files have".into(), |file| format!("{} has", file.display()));
+            commander.notice(&format!("{what} changed: reloading"));
+            let baseline = baseline.clone();
+            // Not before it is asked for: an upgrade that comes first leaves it to the next program.
+            commander.reload_unasked_then(move || baseline.set(digest));
         }
     }
 }

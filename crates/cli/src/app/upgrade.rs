@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, UnixListener};
 
 use super::commander::{Commander, Fixed, Source, SourceSaved, cwd_of};
 use super::readiness::{Readiness, ReadinessSaved};
+use super::triggers::Baseline;
 use super::{Kept, Opened, Seat, as_typed, conduct};
 use crate::args::{LogFormat, OutputArgs};
 use crate::control::Lobby;
@@ -39,6 +40,7 @@ pub(super) struct Luggage {
     pub(super) output: OutputSaved,
     pub(super) commander: Commander,
     pub(super) readiness: Arc<Mutex<Readiness>>,
+    pub(super) baseline: Baseline,
 }
 
 /// The same, written down.
@@ -70,6 +72,8 @@ struct LuggageSaved {
     /// Where its workers were started first: the folder may have gone since.
     #[serde(default)]
     cwd: Option<String>,
+    #[serde(default)]
+    baseline: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -107,6 +111,7 @@ impl Program for Luggage {
             background: self.commander.is_background(),
             state: self.commander.state().cloned(),
             cwd: Some(self.commander.cwd().to_owned()),
+            baseline: self.baseline.save(),
         };
         // These shapes have no map with keys that aren't strings, the one thing that can't be written.
         serde_json::to_string(&saved).unwrap_or_default()
@@ -209,7 +214,13 @@ pub(crate) async fn resume(mut legacy: Legacy) -> Result<ExitCode, Failure> {
         output: &output,
         source: Source::restore(saved.source)?,
         readiness: Readiness::again(workers, saved.readiness),
-        kept: Kept { log: saved.log, complaints, metrics, tally: saved.tally },
+        kept: Kept {
+            log: saved.log,
+            complaints,
+            metrics,
+            tally: saved.tally,
+            baseline: Baseline::restore(saved.baseline),
+        },
     };
     Box::pin(conduct(Primary::resume(legacy), seat, None)).await
 }

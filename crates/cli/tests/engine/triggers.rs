@@ -11,6 +11,7 @@ use allcores_testing::{address, machine};
 use rustix::process::Signal;
 
 use crate::app;
+use crate::upgrade::{upgrade, upgrade_after};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -152,6 +153,29 @@ fn a_folder_that_is_made_anew_again_and_again_is_watched_on() {
     is_reloaded();
     fs::write(built.join("a.js"), "fifty").unwrap();
     is_reloaded();
+    assert_eq!(app.stop().unwrap().code(), Some(0), "{:#?}", app.lines());
+}
+
+#[test]
+fn a_file_that_changes_before_an_upgrade_or_in_the_midst_of_it_is_not_missed() {
+    let Some(node) = require(Runtime::Node) else { return };
+    let _turn = machine::together();
+    let folder = tempfile::tempdir().unwrap();
+    let app = app_in(&folder, node).option(format!("--watch={}", folder.path().display()));
+    // The upgrade is over by then.
+    let app = app.option("--watch-delay=2s").start().unwrap();
+    app.wait_ready(2).unwrap();
+    let file = folder.path().join("new.js");
+    fs::write(&file, "").unwrap();
+    upgrade(&app);
+    app.wait_count("reloaded", 1, PATIENCE).unwrap();
+    upgrade_after(&app, &format!("echo >> {}", file.display()));
+    app.wait_count("reloaded", 2, PATIENCE).unwrap();
+    // Without a change there is nothing to reload for.
+    upgrade(&app);
+    app.run(["reload", app.name()]).unwrap();
+    app.wait_count("reloaded", 3, PATIENCE).unwrap();
+    assert_eq!(count(&app, "reloading"), 3, "{:#?}", app.lines());
     assert_eq!(app.stop().unwrap().code(), Some(0), "{:#?}", app.lines());
 }
 

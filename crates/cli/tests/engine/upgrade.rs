@@ -46,7 +46,7 @@ pub(crate) fn upgrade(app: &RunningApp) {
 
 /// Upgrades to the program under test, by way of a script that does something in the primary's place.
 #[track_caller]
-fn upgrade_after(app: &RunningApp, deed: &str) {
+pub(crate) fn upgrade_after(app: &RunningApp, deed: &str) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("allcores-next");
     let real = env!("CARGO_BIN_EXE_allcores");

@@ -6,11 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use ignore::WalkBuilder;
 use ignore::overrides::OverrideBuilder;
+use twox_hash::XxHash3_64;
 
 /// Folders that programs write to by being run.
 const NEVER: [&str; 2] = ["node_modules", "__pycache__"];
@@ -69,6 +71,19 @@ impl Tree {
             }
         }
         (files, places)
+    }
+
+    /// What tells the files as they were read last from others, also for another program.
+    pub(super) fn digest(&self) -> u64 {
+        let mut bytes = Vec::new();
+        for (path, (changed, length)) in &self.files {
+            let changed = changed.and_then(|changed| changed.duration_since(SystemTime::UNIX_EPOCH).ok());
+            bytes.extend(path.as_os_str().as_bytes());
+            bytes.push(0);
+            bytes.extend(changed.unwrap_or_default().as_nanos().to_le_bytes());
+            bytes.extend(length.to_le_bytes());
+        }
+        XxHash3_64::oneshot(&bytes)
     }
 
     /// The folders that were read last, and what is no folder and was named itself. Each folder stands before what is in it.
@@ -157,6 +172,26 @@ mod tests {
             write(folder.path(), file, "1");
             assert_eq!(tree.refresh(), None, "{file}");
         }
+    }
+
+    #[test]
+    fn another_program_tells_by_a_digest_whether_files_have_changed() {
+        let (folder, mut tree) = tree(&["a.js", "src/b.js"], &[]);
+        let path = folder.path();
+        let digest = || {
+            let mut other = Tree::new(vec![path.to_owned()], Vec::new());
+            other.refresh();
+            other.digest()
+        };
+        let before = tree.digest();
+        assert_eq!(digest(), before);
+        fs::rename(path.join("src/b.js"), path.join("src/c.js")).unwrap();
+        let renamed = digest();
+        write(path, "a.js", "more");
+        assert!(renamed != before && digest() != renamed);
+        assert_eq!(tree.digest(), before, "it is of what was read");
+        tree.refresh();
+        assert_eq!(tree.digest(), digest());
     }
 
     #[test]
