@@ -1,5 +1,7 @@
 //! A look at everything.
 
+use std::time::SystemTime;
+
 use allcores_core::pool::{LastExit as PoolExit, SlotView, WorkerView};
 use allcores_core::worker::State;
 
@@ -70,7 +72,7 @@ impl Engine {
             since: self.started_at + view.since,
             restarts: slot.map_or(0, |slot| slot.restarts),
             is_crash_looping: !has_recovered && slot.is_some_and(|slot| slot.is_crash_looping),
-            respawn_at: slot.and_then(|slot| slot.waiting_until).map(|at| self.started_at + at),
+            respawn_at: slot.and_then(|slot| self.respawn_at(slot)),
             lanes: lanes.collect(),
             rss_bytes: used.map(|used| used.0),
             cpu: used.map(|used| used.1),
@@ -93,7 +95,7 @@ impl Engine {
             since: self.started_at + exit.at,
             restarts: slot.restarts,
             is_crash_looping: slot.is_crash_looping,
-            respawn_at: slot.waiting_until.map(|at| self.started_at + at),
+            respawn_at: self.respawn_at(slot),
             lanes: Vec::new(),
             rss_bytes: None,
             cpu: None,
@@ -101,6 +103,11 @@ impl Engine {
             said_status: None,
             last_exit: Some(self.last_exit(exit)),
         })
+    }
+
+    /// When another is started there. `None` also beyond the end of all calendars, where a very long `--backoff` may lead.
+    fn respawn_at(&self, slot: &SlotView) -> Option<SystemTime> {
+        self.started_at.checked_add(slot.waiting_until?)
     }
 
     fn last_exit(&self, exit: PoolExit) -> LastExit {
