@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -333,6 +333,33 @@ pub(crate) fn command_line(pid: u32) -> String {
     }
     let short = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     format!("[{}]", short.trim())
+}
+
+/// What a thread has had of the cores, as its `schedstat` (proc_pid(5)) tells. Of one that is on a core at this moment, the
+/// kernel says what it knew at its last clock tick.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Schedstat {
+    /// For how long it was on a core.
+    pub(crate) ran: Duration,
+    /// For how long it waited for one.
+    pub(crate) waited: Duration,
+    /// How often it was given one.
+    pub(crate) turns: u64,
+}
+
+impl Schedstat {
+    /// Reads it from the file, which may be kept open.
+    pub(crate) fn read(file: impl AsFd) -> Option<Self> {
+        let mut text = [0; 96];
+        let length = rustix::io::pread(file, &mut text, 0).ok()?;
+        let mut fields = std::str::from_utf8(&text[..length]).ok()?.split_ascii_whitespace();
+        let mut next = || fields.next()?.parse().ok();
+        Some(Self {
+            ran: Duration::from_nanos(next()?),
+            waited: Duration::from_nanos(next()?),
+            turns: next()?,
+        })
+    }
 }
 
 /// What `/proc/PID/stat` tells.

@@ -50,7 +50,7 @@ const WINDOW_OF_TURNS: usize = 4;
 const WINDOW_WHEN_HELD_UP: usize = 1;
 
 /// How long a worker takes to answer that is held up.
-const HELD_UP: Duration = Duration::from_millis(10);
+pub const HELD_UP: Duration = Duration::from_millis(10);
 
 /// How long that is remembered.
 const MEMORY: Duration = Duration::from_secs(1);

@@ -21,6 +21,7 @@ use super::lane::{Kind, Lane};
 use super::relief::RESPITE;
 use super::table::Key;
 use super::{LaneId, Ports};
+use crate::proc::Schedstat;
 use crate::sys::Watch;
 
 pub(super) use saved::SteeringSaved;
@@ -79,8 +80,7 @@ struct Process {
     descriptors: OwnedFd,
     /// `/proc/PID/stat`: its third field is what the main thread does.
     stat: OwnedFd,
-    /// `/proc/PID/schedstat`: its first field is how long the main thread was on a core, in nanoseconds. Of one that is
-    /// there, the kernel says what it knew at its last clock tick.
+    /// `/proc/PID/schedstat`: how long the main thread was on a core.
     schedstat: Option<OwnedFd>,
     /// `/proc/PID/io`: how often it has read and written.
     io: Option<OwnedFd>,
@@ -210,11 +210,7 @@ impl Steering {
 
     /// How long the worker's main thread has been on a core.
     fn time_on_a_core(&self, worker: WorkerId) -> Option<Duration> {
-        let mut text = [0; 64];
-        let length =
-            rustix::io::pread(self.processes.get(&worker)?.schedstat.as_ref()?, &mut text, 0).ok()?;
-        let nanos = std::str::from_utf8(&text[..length]).ok()?.split(' ').next()?.parse().ok()?;
-        Some(Duration::from_nanos(nanos))
+        Some(Schedstat::read(self.processes.get(&worker)?.schedstat.as_ref()?)?.ran)
     }
 
     /// Whether the worker has something to do that takes so long, rather than to wait for a core.

@@ -55,7 +55,10 @@ fn change(now: Scheduling, policy: i32, slice: u64) -> io::Result<()> {
 
 /// How children of this thread are to be scheduled, where not as it is itself: promptness and patience are ours alone.
 pub(crate) fn of_children() -> Option<Scheduling> {
-    let now = own().ok().filter(|_| IS_OURS.get())?;
+    if !IS_OURS.get() {
+        return None;
+    }
+    let now = own().ok()?;
     let is_changed = now.sched_runtime == slice() || !is_ordinary(&now);
     let ordinary = Scheduling { sched_policy: libc::SCHED_OTHER.cast_unsigned(), sched_runtime: 0, ..now };
     is_changed.then_some(ordinary)

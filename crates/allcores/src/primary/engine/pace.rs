@@ -8,8 +8,10 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use allcores_core::handoff::HELD_UP;
 use rustix::fs::{Mode, OFlags};
 
+use crate::proc::Schedstat;
 use crate::sys::scheduling;
 
 /// How often that is decided.
@@ -18,10 +20,7 @@ const INTERVAL: Duration = Duration::from_millis(50);
 /// How many answers in that time are many: a thousand in a second.
 const MANY: u32 = 50;
 
-/// How long a worker takes to answer that is held up by what it does, be it that it collects garbage.
-const LATE: Duration = Duration::from_millis(10);
-
-/// Of so many answers one may be late.
+/// Of so many answers one may be late: its worker may have collected garbage.
 const SELDOM: u32 = 64;
 
 /// For how long the primary may have to wait for a core, on average: a few requests' time. Who runs then is somebody who takes
@@ -43,12 +42,11 @@ pub(super) struct Pace {
     waits: Option<Waits>,
 }
 
-/// Where the kernel tells how long this thread has waited for a core (`schedstat` in proc_pid(5): the second field, in nanoseconds),
-/// and how often it has been given one (the third); and what it told last.
+/// Where the kernel tells how long this thread has waited for a core, and what it told last.
 #[derive(Debug)]
 struct Waits {
     file: OwnedFd,
-    last: (u64, u64),
+    last: Schedstat,
 }
 
 impl Pace {
@@ -67,7 +65,7 @@ impl Pace {
     /// A worker has answered for a connection that it was handed so long before.
     pub(super) fn note_answer(&mut self, after: Duration) {
         self.answers = self.answers.saturating_add(1);
-        self.late += u32::from(after >= LATE);
+        self.late += u32::from(after >= HELD_UP);
     }
 
     /// Decides, if it is time to.
@@ -102,18 +100,16 @@ impl Waits {
     fn open() -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let file = rustix::fs::open("/proc/thread-self/schedstat", flags, Mode::empty())?;
-        Ok(Self { file, last: (0, 0) })
+        Ok(Self { file, last: Schedstat::default() })
     }
 
     /// How long each wait for a core has been since this was last asked. `None` if there were too few to say anything.
     fn next(&mut self) -> Option<Duration> {
-        let mut text = [0; 96];
-        let length = rustix::io::pread(&self.file, &mut text, 0).ok()?;
-        let mut fields = std::str::from_utf8(&text[..length]).ok()?.split_ascii_whitespace().skip(1);
-        let (waited, turns) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-        let before = std::mem::replace(&mut self.last, (waited, turns));
-        let turns = u64::checked_sub(turns, before.1).filter(|turns| *turns >= 10)?;
-        Some(Duration::from_nanos(u64::checked_sub(waited, before.0)? / turns))
+        let now = Schedstat::read(&self.file)?;
+        let before = std::mem::replace(&mut self.last, now);
+        let turns =
+            u32::try_from(now.turns.saturating_sub(before.turns)).ok().filter(|turns| *turns >= 10)?;
+        Some(now.waited.saturating_sub(before.waited) / turns)
     }
 }
 
@@ -137,7 +133,7 @@ mod tests {
 
     fn take(pace: &mut Pace, answers: u32, late: u32) {
         for number in 0..answers {
-            pace.note_answer(if number < late { LATE } else { Duration::ZERO });
+            pace.note_answer(if number < late { HELD_UP } else { Duration::ZERO });
         }
     }
 
