@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::whole;
 
-pub(crate) use aside::{asides, is_odd, log_of, real};
+pub(crate) use aside::{asides, is_odd, log_of};
 pub(crate) use file::{LogFile, Meter, check, delete, open};
 pub(crate) use line::{Line, Source, write};
 pub(crate) use tail::{Filter, Tail};

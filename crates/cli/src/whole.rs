@@ -3,11 +3,12 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use crate::log;
+/// How many links are followed, one after another; the kernel follows no more.
+const LINKS: usize = 40;
 
 /// Whether a file may be there already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub(crate) enum Existing {
 /// take the place of; or it can't be written. Then nothing is changed.
 pub(crate) fn write(path: &Path, text: &str, existing: Existing) -> io::Result<()> {
     // A link may lead to what is not there so far.
-    let path = fs::canonicalize(path).unwrap_or_else(|_| log::real(path));
+    let path = fs::canonicalize(path).unwrap_or_else(|_| real(path));
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mode = match fs::metadata(&path) {
         Ok(metadata) if metadata.is_dir() => return Err(Errno::ISDIR.into()),
@@ -45,6 +46,25 @@ pub(crate) fn write(path: &Path, text: &str, existing: Existing) -> io::Result<(
         Existing::Goes => draft.persist(&path)?,
     };
     Ok(())
+}
+
+/// Where a file itself is: where its path leads, if that is a link, also while there is none.
+pub(crate) fn real(path: &Path) -> PathBuf {
+    let mut path = path.to_owned();
+    for _ in 0..LINKS {
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { break };
+        if let Ok(folder) = folder.canonicalize() {
+            path = folder.join(name);
+        }
+        match fs::read_link(&path) {
+            // What /dev/stdout is, is another file in each process.
+            Ok(target) if !path.starts_with("/proc") => {
+                path = path.parent().unwrap_or(Path::new("/")).join(target);
+            }
+            _ => break,
+        }
+    }
+    path
 }
 
 /// What to do about a file that can't be written: make its folder where there is none, or otherwise.

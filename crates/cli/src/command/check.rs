@@ -15,6 +15,7 @@ use crate::log;
 use crate::readable;
 use crate::screen;
 use crate::settings;
+use crate::whole;
 
 /// Reads the file, and puts together whatever could be asked for.
 pub(super) fn execute(args: &CheckArgs) -> Result<ExitCode, Failure> {
@@ -72,7 +73,7 @@ fn compare(app: &App, before: &[App], wrong: &mut Failures) {
     };
     if let Some(path) = app.options.log.file.as_ref().filter(|path| !log::is_odd(path)) {
         let same = |other: &&App| {
-            other.options.log.file.as_deref().is_some_and(|log| log::real(log) == log::real(path))
+            other.options.log.file.as_deref().is_some_and(|log| whole::real(log) == whole::real(path))
         };
         if let Some(other) = before.iter().find(same) {
             wrong.keep(refuse("log-file", &path.to_string_lossy(), other));

@@ -24,6 +24,7 @@ use crate::settings::AppName;
 use crate::state_folder::StateFolder;
 use crate::target::Target;
 use crate::view;
+use crate::whole;
 
 /// How many of the last lines are shown where nobody says.
 const USUAL: usize = 20;
@@ -219,7 +220,7 @@ fn watch(logs: &[Log]) -> anyhow::Result<rustix::fd::OwnedFd> {
     use inotify::{CreateFlags, WatchFlags};
     let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).context("watch for changes")?;
     for log in logs {
-        let real = log::real(&log.path);
+        let real = whole::real(&log.path);
         let folder = real.parent().unwrap_or(Path::new("/"));
         let what = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVE;
         match inotify::add_watch(&watch, folder, what) {

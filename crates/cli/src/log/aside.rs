@@ -17,15 +17,13 @@ use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 
 use crate::view;
+use crate::whole::real;
 
 /// What a packed file ends with.
 const PACKED: &str = ".gz";
 
 /// What one ends with that is being packed.
 const DRAFT: &str = ".gz.part";
-
-/// How many links are followed, one after another; the kernel follows no more.
-const LINKS: usize = 40;
 
 /// A log that was put aside.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,26 +51,6 @@ impl Aside {
     pub(super) fn into_path(self) -> PathBuf {
         self.path
     }
-}
-
-/// Where a log itself is: where its path leads, if that is a link. What is put aside of it is beside it, also while there is
-/// none.
-pub(crate) fn real(log: &Path) -> PathBuf {
-    let mut path = log.to_owned();
-    for _ in 0..LINKS {
-        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { break };
-        if let Ok(folder) = folder.canonicalize() {
-            path = folder.join(name);
-        }
-        match fs::read_link(&path) {
-            // What /dev/stdout is, is another file in each process.
-            Ok(target) if !path.starts_with("/proc") => {
-                path = path.parent().unwrap_or(Path::new("/")).join(target);
-            }
-            _ => break,
-        }
-    }
-    path
 }
 
 /// Whether there is something that is no file to be read and put aside: a device, a pipe.

@@ -19,6 +19,7 @@ use super::LogSettings;
 use super::aside::{self, Aside, Packer};
 use super::line::{self, Line, Source};
 use crate::report::{Level, Loss, Out, Sink, ended};
+use crate::whole;
 
 /// Each try to lock a log fails only if somebody else moved it away at the same moment.
 const TRIES: u32 = 1000;
@@ -345,7 +346,7 @@ pub(crate) fn check(settings: &LogSettings) -> anyhow::Result<()> {
 ///
 /// An app writes to it, or something of it can't be deleted.
 pub(crate) fn delete(log: &Path) -> anyhow::Result<()> {
-    let log = aside::real(log);
+    let log = whole::real(log);
     let is_file = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file());
     // Held to the end, so that nobody begins to write to what is about to go.
     let held = Some(&log)
@@ -364,7 +365,7 @@ pub(crate) fn delete(log: &Path) -> anyhow::Result<()> {
 
 /// Where a file is that was opened by this path, if it is a regular one that can be put aside there.
 fn place(file: &File, path: &Path) -> io::Result<Option<PathBuf>> {
-    let (opened, real) = (file.metadata()?, aside::real(path));
+    let (opened, real) = (file.metadata()?, whole::real(path));
     let is_it = |found: fs::Metadata| found.is_file() && is_same(&found, &opened);
     Ok(Some(real).filter(|real| fs::symlink_metadata(real).is_ok_and(is_it)))
 }
