@@ -132,11 +132,12 @@ fn watch_files(
         file
     };
     look(&mut tree, &mut watches);
-    let mut seen = baseline.save().unwrap_or_else(|| tree.digest());
+    let now = tree.digest();
+    let mut seen = baseline.save().unwrap_or(now);
     baseline.set(seen);
     drop(begun);
     // What has changed while nobody looked is as good as told.
-    let mut is_told = seen != tree.digest();
+    let mut is_told = seen != now;
     loop {
         let wait = |limit| if std::mem::take(&mut is_told) { Ok(true) } else { watches.wait(limit) };
         settle(wait, delay, || tree.is_moving()).context("wait for changes of files")?;

@@ -142,16 +142,16 @@ struct Room {
 
 fn render(apps: &[App], paint: Paint, width: Option<usize>) -> String {
     let whole = Room { address: usize::MAX, addresses: usize::MAX, text: usize::MAX };
-    let mut table = table(apps, whole);
+    let mut table = table_of(apps, whole);
     if let Some(width) = width {
         let address = table.room(width, READY);
-        table = self::table(apps, Room { address, addresses: width / 3, text: address.min(width / 2) });
+        table = table_of(apps, Room { address, addresses: width / 3, text: address.min(width / 2) });
         table.fit(Some(width), &EXPENDABLE);
     }
     table.render(paint)
 }
 
-fn table(apps: &[App], room: Room) -> Table<8> {
+fn table_of(apps: &[App], room: Room) -> Table<8> {
     let columns = [
         Column::Left("NAME"),
         Column::Right("PID"),
