@@ -3,7 +3,7 @@
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead, BufReader, Write};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use allcores_testing::runtimes::workspace;
 use anyhow::{Context, ensure};
@@ -42,6 +42,12 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
 pub(crate) fn status(command: &mut Command) -> anyhow::Result<ExitStatus> {
     eprintln!("$ {}", shown(command));
     command.status().with_context(|| format!("start `{}`", shown(command)))
+}
+
+/// Starts a command, whose end is the caller's to wait for.
+pub(crate) fn start(command: &mut Command) -> anyhow::Result<Child> {
+    eprintln!("$ {}", shown(command));
+    command.spawn().with_context(|| format!("start `{}`", shown(command)))
 }
 
 /// Runs a command, prints its standard output as it comes, and hands each line of it to `see` as well.

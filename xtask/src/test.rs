@@ -12,19 +12,20 @@ use std::process::{Command, ExitCode};
 
 use allcores_testing::runtimes::target;
 use allcores_testing::{extent, skip};
-use anyhow::Context;
+use anyhow::{Context, ensure};
 
 use self::counts::Counts;
 use crate::setup;
-use crate::shell::{cargo, status, succeeds, watch};
+use crate::shell::{self, cargo, status, succeeds, watch};
 
 /// Sets up, runs the tests whose name contains `filter`, and prints the counts as the last line.
 pub(crate) fn run(filter: Option<&str>) -> anyhow::Result<ExitCode> {
-    setup::run()?;
+    let has_nextest = succeeds(&mut cargo(["nextest", "--version"]));
+    build_beside(has_nextest, setup::run)?;
     let log = target().join("skipped.log");
     fs::write(&log, "").with_context(|| format!("write {}", log.display()))?;
 
-    let counts = if succeeds(&mut cargo(["nextest", "--version"])) {
+    let counts = if has_nextest {
         nextest(filter, &log)? + cargo_test(&["--doc"], filter, &log)?
     } else {
         cargo_test(&[], filter, &log)?
@@ -37,6 +38,19 @@ pub(crate) fn run(filter: Option<&str>) -> anyhow::Result<ExitCode> {
     }
     println!("{counts}");
     Ok(if counts.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Builds the tests while something else is done that mostly waits for downloads.
+fn build_beside(has_nextest: bool, other: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let of_nextest = ["nextest", "run", "--workspace", "--no-run"];
+    let of_cargo = ["test", "--workspace", "--no-run"];
+    let mut command = if has_nextest { cargo(of_nextest) } else { cargo(of_cargo) };
+    let mut build = shell::start(&mut command)?;
+    let done = other();
+    let status = build.wait().with_context(|| format!("wait for `{}`", shell::shown(&command)))?;
+    done?;
+    ensure!(status.success(), "`{}` failed: {status}", shell::shown(&command));
+    Ok(())
 }
 
 fn nextest(filter: Option<&str>, log: &Path) -> anyhow::Result<Counts> {
