@@ -27,8 +27,15 @@ const SELDOM: u32 = 64;
 /// more.
 const LONGEST_WAIT: Duration = Duration::from_micros(200);
 
-/// How long either is remembered.
-const MEMORY: Duration = Duration::from_secs(1);
+/// How long either is remembered the first time: a moment in which the machine itself stood still says nothing about the next. Twice as
+/// long each time that patience does not last.
+const FIRST_MEMORY: Duration = Duration::from_millis(100);
+
+/// And how long at most.
+const LONGEST_MEMORY: Duration = Duration::from_millis(1600);
+
+/// For how long patience has to last for what was before to be forgotten.
+const LASTING: Duration = Duration::from_secs(1);
 
 /// See the module.
 #[derive(Debug)]
@@ -39,6 +46,9 @@ pub(super) struct Pace {
     answers: u32,
     late: u32,
     prompt_until: Duration,
+    /// For how long it is prompt the next time.
+    memory: Duration,
+    patient_since: Duration,
     waits: Option<Waits>,
 }
 
@@ -58,6 +68,8 @@ impl Pace {
             answers: 0,
             late: 0,
             prompt_until: Duration::ZERO,
+            memory: FIRST_MEMORY,
+            patient_since: Duration::ZERO,
             waits: Waits::open().ok(),
         }
     }
@@ -77,7 +89,12 @@ impl Pace {
         let (answers, late) = (std::mem::take(&mut self.answers), std::mem::take(&mut self.late));
         let wait = if self.is_patient { self.waits.as_mut().and_then(Waits::next) } else { None };
         if late > answers / SELDOM || wait.is_some_and(|wait| wait > LONGEST_WAIT) {
-            self.prompt_until = now + MEMORY;
+            self.prompt_until = now + self.memory;
+            if self.is_patient {
+                self.memory = (self.memory * 2).min(LONGEST_MEMORY);
+            }
+        } else if self.is_patient && now.saturating_sub(self.patient_since) >= LASTING {
+            self.memory = FIRST_MEMORY;
         }
         if answers < MANY || now < self.prompt_until {
             self.be_prompt();
@@ -85,6 +102,7 @@ impl Pace {
             // From here on.
             let _ = self.waits.as_mut().and_then(Waits::next);
             self.is_patient = scheduling::be_patient().is_ok();
+            self.patient_since = now;
         }
     }
 
@@ -152,20 +170,54 @@ mod tests {
         });
     }
 
+    /// At these times all answer at once; says whether it is patient then.
+    fn goes_on(pace: &mut Pace, times: &[(u64, bool)]) {
+        for (time, is_patient) in times {
+            take(pace, 10 * SELDOM, 0);
+            pace.look(at(*time));
+            assert_eq!(pace.is_patient, *is_patient, "at {time} ms");
+        }
+    }
+
+    fn fails(pace: &mut Pace, time: u64) {
+        take(pace, 10 * SELDOM, 11);
+        pace.look(at(time));
+        assert!(!pace.is_patient, "at {time} ms");
+    }
+
     #[test]
-    fn where_workers_are_held_up_it_is_prompt_for_a_second() {
+    fn where_workers_are_held_up_it_is_prompt_for_longer_each_time() {
         on_a_prompt_thread(|mut pace| {
             take(&mut pace, 10 * SELDOM, 10);
             pace.look(at(100));
             assert!(pace.is_patient, "one in so many says nothing");
-            take(&mut pace, 10 * SELDOM, 11);
-            pace.look(at(200));
-            assert!(!pace.is_patient);
-            for (time, is_patient) in [(1100, false), (1199, false), (1250, true)] {
-                take(&mut pace, 10 * SELDOM, 0);
-                pace.look(at(time));
-                assert_eq!(pace.is_patient, is_patient, "at {time} ms");
+            fails(&mut pace, 200);
+            goes_on(&mut pace, &[(250, false), (300, true)]);
+            fails(&mut pace, 400);
+            goes_on(&mut pace, &[(550, false), (600, true)]);
+            for time in [2_000, 4_000, 6_000, 8_000] {
+                fails(&mut pace, time - 1_350);
+                goes_on(&mut pace, &[(time + 250, true)]);
             }
+            // At most.
+            fails(&mut pace, 8_500);
+            goes_on(&mut pace, &[(10_050, false), (10_100, true)]);
+            // It has lasted.
+            goes_on(&mut pace, &[(11_050, true), (11_100, true)]);
+            fails(&mut pace, 11_200);
+            goes_on(&mut pace, &[(11_250, false), (11_300, true)]);
+        });
+    }
+
+    #[test]
+    fn while_it_is_prompt_what_comes_late_does_not_count_twice() {
+        on_a_prompt_thread(|mut pace| {
+            goes_on(&mut pace, &[(100, true)]);
+            for time in [200, 300, 400, 500] {
+                fails(&mut pace, time);
+            }
+            // Twice as long as the first time.
+            goes_on(&mut pace, &[(650, false), (700, true)]);
         });
     }
 
