@@ -2,6 +2,7 @@
 //!
 //! One task owns everything; all others hold a [`Handle`]. What happened is told through [`Event`]s, after it is true.
 
+mod answers;
 mod census;
 mod depot;
 mod engine;

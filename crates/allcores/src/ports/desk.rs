@@ -224,7 +224,7 @@ impl Desk {
             self.collected_at = Some(now);
         }
         for _ in 0..wanted {
-            match rustix::net::acceptfrom_with(&lane.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+            match self.accept_one(lane) {
                 Ok((connection, source)) => self.take_in(lane.id, connection, source),
                 Err(Errno::AGAIN) => {
                     self.is_ready = false;
@@ -250,6 +250,15 @@ impl Desk {
             self.heads.hurry();
         }
         false
+    }
+
+    /// The next connection, and from where it came if that is asked for.
+    fn accept_one(&self, lane: &Lane) -> rustix::io::Result<(OwnedFd, Option<SocketAddrAny>)> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        match self.by {
+            None => rustix::net::accept_with(&lane.socket, flags).map(|connection| (connection, None)),
+            Some(_) => rustix::net::acceptfrom_with(&lane.socket, flags),
+        }
     }
 
     fn take_in(&mut self, lane: LaneId, connection: OwnedFd, source: Option<SocketAddrAny>) {

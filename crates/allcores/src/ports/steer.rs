@@ -9,6 +9,7 @@ mod saved;
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use allcores_core::steering::Reading;
@@ -111,6 +112,9 @@ const COUNTED: usize = 4;
 
 /// How many lanes the kernel may name at a time.
 const NAMED: usize = 1024;
+
+/// How many bells at a time.
+const RINGING: usize = 64;
 
 /// In place of a lane's name: connections wait in some lane.
 const ANY: LaneId = LaneId(u64::MAX);
@@ -244,19 +248,17 @@ impl Steering {
 }
 
 impl Ports {
-    /// Waits until connections wait where none did: at which listeners of the primary's own, and whether in any lane.
-    ///
-    /// # Cancel safety
-    ///
-    /// Safe: what was named rings again only once it has been looked at.
-    pub(crate) async fn next_ready(&self) -> Vec<LaneId> {
-        let ready = self.steering.bell.read(|bell| {
-            let names = named::<64>(bell)?;
-            if names.is_empty() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(names) }
+    /// Ready when connections wait where none did: at which listeners of the primary's own, and whether in any lane. What was
+    /// named rings again only once it has been looked at.
+    pub(crate) fn poll_ready(&self, context: &mut Context<'_>) -> Poll<Vec<LaneId>> {
+        let ready = self.steering.bell.poll_read_part(context, |bell| {
+            let names = named::<RINGING>(bell)?;
+            let is_emptied = names.len() < RINGING;
+            if names.is_empty() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok((names, is_emptied)) }
         });
-        match ready.await {
-            Ok(names) => names,
-            Err(_) => std::future::pending().await,
+        match ready!(ready) {
+            Ok(names) => Poll::Ready(names),
+            Err(_) => Poll::Pending,
         }
     }
 

@@ -439,7 +439,12 @@ async fn the_more_workers_serve_an_address_the_rarer_it_is_looked_at_while_nobod
         }
         let address = ports.describe(lanes[0]).unwrap().address.socket().unwrap();
         let client = std::net::TcpStream::connect(address).unwrap();
-        let ready = tokio::time::timeout(Duration::from_secs(20), ports.next_ready()).await.unwrap();
+        let ready = tokio::time::timeout(
+            Duration::from_secs(20),
+            std::future::poll_fn(|context| ports.poll_ready(context)),
+        )
+        .await
+        .unwrap();
         ports.note_ready(&ready, at(0));
         assert_eq!(ports.tick_interval(), at(interval), "{workers} workers");
         // It is not taken: as soon as that is seen all are looked at often.

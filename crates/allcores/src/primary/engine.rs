@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::pin::pin;
 use std::time::{Duration, Instant, SystemTime};
 
 use allcores_core::pool::{Effect, Input, Pool};
@@ -13,6 +12,7 @@ use allcores_core::worker::{Rung, Slot, State, WorkerId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use super::answers::{Answer, Answers};
 use super::census::Census;
 use super::launch::Extras;
 use super::recall::Recaller;
@@ -48,6 +48,7 @@ mod relays;
 mod reload;
 mod rendezvous;
 mod scaling;
+mod sources;
 mod spawn;
 mod taken;
 mod tally;
@@ -65,6 +66,7 @@ pub(super) use notify::Ear;
 use reload::Reloads;
 use rendezvous::Rendezvous;
 pub(super) use rendezvous::Visitor;
+use sources::{News, Sources};
 pub(super) use taken::Found;
 use tally::Tally;
 pub(super) use upgrade::{Checked, EngineSaved, Upgrades};
@@ -109,6 +111,9 @@ pub(super) struct Engine {
     ports: Ports,
     workers: BTreeMap<WorkerId, Worker>,
     seen: mpsc::Sender<Seen>,
+    answers: Answers,
+    /// Those that are being taken.
+    answered: Vec<Answer>,
     recaller: Recaller,
     /// Lets in who comes by itself.
     rendezvous: Option<JoinHandle<Option<Rendezvous>>>,
@@ -174,6 +179,8 @@ impl Engine {
             ports: Ports::new(settings.policy.clone(), settings.pending, clock::tuning_from_env())?,
             workers: BTreeMap::new(),
             seen,
+            answers: Answers::default(),
+            answered: Vec::new(),
             recaller: Recaller::new(),
             rendezvous: None,
             started: Instant::now(),
@@ -216,43 +223,43 @@ impl Engine {
     /// Runs until the pool has ended.
     pub(super) async fn run(
         mut self,
-        mut commands: mpsc::UnboundedReceiver<Command>,
-        mut sightings: mpsc::Receiver<Seen>,
+        commands: mpsc::UnboundedReceiver<Command>,
+        sightings: mpsc::Receiver<Seen>,
         begun: Begun,
     ) -> Outcome {
         let signals = self.owns_process().then(tokio::signal::unix::SignalKind::child);
-        let mut children = signals.and_then(|kind| tokio::signal::unix::signal(kind).ok());
+        let children = signals.and_then(|kind| tokio::signal::unix::signal(kind).ok());
+        let mut sources = Sources::new(commands, sightings, self.answers.clone(), children);
         if let Some(before) = self.upgrades.before.take() {
             self.announce_upgrade(&before);
         } else if let Some(failure) = self.begin() {
             return failure;
         }
         begun(self.take_start());
-        let mut alarm = pin!(clock::alarm(self.started));
         loop {
             if let Some(outcome) = self.outcome.take() {
                 self.give_up_upgrade("the app has ended");
                 self.ports.close();
                 self.end_exams().await;
-                self.end_descendants(&mut children).await;
+                self.end_descendants(&mut sources.children).await;
                 self.relays.finish().await;
                 return outcome;
             }
-            clock::set(alarm.as_mut(), self.started + self.next_deadline());
-            tokio::select! {
-                Some(command) = commands.recv() => self.obey(command),
-                Some(sighting) = sightings.recv() => self.take_in_all(sighting, &mut sightings),
+            sources.set_alarm(self.started + self.next_deadline());
+            match sources.next(&self.ports, &self.clock).await {
+                News::Answers => drop(self.take_answers()),
+                News::Sighting(sighting) => self.take_in_all(sighting, &mut sources.sightings),
+                News::Command(command) => self.obey(command),
                 // Whoever comes now does not find it.
-                touched = self.ports.next_touched() => self.take_touched(&touched),
+                News::Touched(touched) => self.take_touched(&touched),
                 // Looks at the lanes' queues, which the kernel has or a tick has called for.
-                due = clock::steering_due(&self.ports, &self.clock) => self.steer(due),
-                () = alarm.as_mut() => self.wake(),
-                () = exits::child_changed(&mut children) => {
-                    self.reap_orphans();
-                }
+                News::Ready(lanes) => self.take_ready(&lanes),
+                News::Tick => self.tick(),
+                News::Alarm => self.wake(),
+                News::Child => drop(self.reap_orphans()),
             }
             self.take_postponed_exits();
-            self.go_on_with_upgrade(&mut commands, &mut sightings).await;
+            self.go_on_with_upgrade(&mut sources).await;
             self.hand_off();
             self.let_go();
         }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use allcores_core::worker::{Rung, Slot, WorkerId};
 use bytestring::ByteString;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+use super::answers::{Answer, Answers};
 use super::engine::{Checked, Found, Look, Subject, Visitor};
 use super::probe::Failing;
 use super::recall::Recall;
@@ -204,11 +206,20 @@ impl Worker {
         }
     }
 
-    /// Hands over a connection for its listener of `key`; returns the number that its answer will name.
-    pub(super) fn hand_over(&mut self, key: &str, connection: Arc<OwnedFd>) -> Option<u64> {
-        let channel = self.channel.as_ref()?;
-        let (number, line) = self.speaker.hand_over(key);
-        channel.hand_over(line, connection, number);
+    /// Hands over a connection for its listener on the address of `lane`; returns the number that its answer will name.
+    pub(super) fn hand_over(&mut self, lane: LaneId, connection: Arc<OwnedFd>) -> Option<u64> {
+        let message = self.speaker.hand_over(self.keys.beside(lane)?);
+        self.send_connection(message, connection)
+    }
+
+    /// As [`hand_over`](Self::hand_over), for a listener of this key, whether there is one or not.
+    pub(super) fn hand_over_to(&mut self, key: &str, connection: Arc<OwnedFd>) -> Option<u64> {
+        let message = self.speaker.hand_over(key);
+        self.send_connection(message, connection)
+    }
+
+    fn send_connection(&self, (number, line): (u64, String), connection: Arc<OwnedFd>) -> Option<u64> {
+        self.channel.as_ref()?.hand_over(line, connection, number);
         Some(number)
     }
 }
@@ -288,11 +299,14 @@ async fn watch_channel(
     mut carrier: channel::Carrier,
     flows: Flows,
     mut ended: Ended,
-    (share, seen): (Share, mpsc::Sender<Seen>),
-    mut recall: Recall,
+    (share, seen, answers): (Share, mpsc::Sender<Seen>, Answers),
+    recall: Recall,
 ) -> Option<(channel::Carrier, Ended)> {
     let mut at_hand = None;
     let mut excused = 0;
+    let mut waiting = recall.clone();
+    // Once for all: to begin to wait costs more than what mostly comes.
+    let mut called = pin!(waiting.called());
     loop {
         if at_hand.is_none() && recall.is_called() {
             return Some((carrier, ended));
@@ -303,10 +317,15 @@ async fn watch_channel(
             tokio::select! {
                 biased;
                 arrival = carrier.next() => arrival,
-                () = recall.called() => continue,
+                () = &mut called => return Some((carrier, ended)),
             }
         };
         let arrival = match arrival {
+            Ok(Arrival::Message { message: Incoming::Accepted { ack, is_accepted }, descriptor: None })
+                if answers.push(Answer { worker: id, ack, is_accepted }) =>
+            {
+                continue;
+            }
             Ok(arrival) => arrival,
             Err(end) => {
                 let _ = seen.send(Seen::ChannelEnded(id, end)).await;

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::envelope::{BadLine, Carriage, Envelope, Message};
-use super::handle::{HandleKind, SocketMessage};
+use super::handle::{HANDLE_ACK, HandleKind, SocketMessage};
 use super::{AddressKind, Counter, Texts, fixed, quoted};
 
 /// What arrived on the channel, from a worker.
@@ -132,6 +132,9 @@ impl Message for Incoming {
     fn parse(line: &[u8], texts: &mut Texts) -> Result<Self, BadLine> {
         if let Some((ack, is_accepted)) = fixed::read_answer(line) {
             return Ok(Incoming::Accepted { ack, is_accepted });
+        }
+        if line == HANDLE_ACK.as_bytes() {
+            return Ok(Incoming::HandleAck);
         }
         Ok(match Envelope::open(std::str::from_utf8(line)?)? {
             Envelope::Handle { kind, key, message } => {

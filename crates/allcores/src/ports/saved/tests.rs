@@ -101,7 +101,7 @@ async fn lanes_go_on_with_what_waits_in_them_and_get_company() {
         drop(accept(&ports, serving));
     }
     let _client = TcpStream::connect(socket).unwrap();
-    let ready = ports.next_ready().await;
+    let ready = std::future::poll_fn(|context| ports.poll_ready(context)).await;
     ports.note_ready(&ready, NOW);
     assert_eq!(ports.hot_lanes(), [third], "the reactor tells of lanes again");
 }
@@ -129,7 +129,7 @@ async fn connections_that_were_handed_or_wait_go_on_with_their_tickets() {
     let lane = listen(&mut ports, 1, true, &any());
     let socket = ports.describe(lane).unwrap().address.socket().unwrap();
     let mut clients: Vec<TcpStream> = (0..3).map(|_| TcpStream::connect(socket).unwrap()).collect();
-    let ready = ports.next_ready().await;
+    let ready = std::future::poll_fn(|context| ports.poll_ready(context)).await;
     ports.note_ready(&ready, NOW);
     // One is handed over; the others are taken in as time passes, and wait.
     let handed = ports.hand_off(NOW);
@@ -157,7 +157,7 @@ async fn a_head_that_is_being_read_is_given_back_and_read_by_the_next() {
     let lane = listen(&mut ports, 1, true, &any());
     let socket = ports.describe(lane).unwrap().address.socket().unwrap();
     let mut client = TcpStream::connect(socket).unwrap();
-    let ready = ports.next_ready().await;
+    let ready = std::future::poll_fn(|context| ports.poll_ready(context)).await;
     ports.note_ready(&ready, NOW);
     assert!(ports.hand_off(NOW).is_empty());
     let unread = ports.take_unread().pop().unwrap();

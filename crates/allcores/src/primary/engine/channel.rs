@@ -72,7 +72,10 @@ impl Engine {
                 self.pass_on(about, Said::Leaving);
                 self.ports.dismiss(id);
             }
-            Incoming::Accepted { ack, is_accepted } => self.take_accepted(id, ack, is_accepted),
+            Incoming::Accepted { ack, is_accepted } => {
+                let now = self.now();
+                self.take_accepted(id, ack, is_accepted, now);
+            }
             Incoming::Online if is_guest => self.tell(Input::Online { id }),
             Incoming::User(text) => self.take_texts(id, vec![text]),
             Incoming::Socket(asked) => {

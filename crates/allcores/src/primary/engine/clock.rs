@@ -1,18 +1,17 @@
 //! What wakes the engine besides messages: ticks of steering, deadlines, the once-a-second look.
 
 use std::io;
-use std::pin::Pin;
-use std::time::{Duration, Instant, SystemTime};
+use std::os::fd::BorrowedFd;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, SystemTime};
 
 use allcores_core::pool::Input;
 use allcores_core::worker::WorkerId;
-use tokio::time::Sleep;
-
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 
 use super::Engine;
 use super::look::Purpose;
-use crate::ports::{LaneId, Ports, Tuning};
+use crate::ports::{LaneId, Tuning};
 use crate::sys::Watch;
 
 /// How often what workers may have changed is put back, and counts are read anew.
@@ -40,15 +39,6 @@ pub(super) struct Clock {
     next_look: Option<Duration>,
 }
 
-/// Why the lanes are to be looked at.
-#[derive(Debug)]
-pub(super) enum Due {
-    /// These have connections waiting.
-    Ready(Vec<LaneId>),
-    /// A tick has passed.
-    Tick,
-}
-
 impl Clock {
     pub(super) fn new() -> io::Result<Self> {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
@@ -67,47 +57,41 @@ impl Clock {
         self.next_look = Some(since + SUSPICIOUS);
     }
 
-    fn arm(&mut self, after: Duration) {
+    pub(super) fn arm(&mut self, after: Duration) {
         let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
         let value = Timespec::try_from(after).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
         let once = Itimerspec { it_interval: zero, it_value: value };
         self.is_armed = rustix::time::timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once).is_ok();
     }
 
-    async fn tick(&self) {
+    /// Ready once for each time that the timer was armed.
+    pub(super) fn poll_tick(&self, context: &mut Context<'_>) -> Poll<()> {
         let mut expirations = [0; 8];
-        let read = self.timer.read(|fd| Ok(rustix::io::read(fd, &mut expirations)?)).await;
-        if read.is_err() {
-            std::future::pending::<()>().await;
+        let read = |fd: BorrowedFd<'_>| Ok((rustix::io::read(fd, &mut expirations)?, true));
+        match ready!(self.timer.poll_read_part(context, read)) {
+            Ok(_) => Poll::Ready(()),
+            Err(_) => Poll::Pending,
         }
-    }
-}
-
-/// Waits until lanes should be looked at.
-pub(super) async fn steering_due(ports: &Ports, clock: &Clock) -> Due {
-    tokio::select! {
-        lanes = ports.next_ready() => Due::Ready(lanes),
-        () = clock.tick(), if clock.is_armed => Due::Tick,
     }
 }
 
 impl Engine {
-    pub(super) fn steer(&mut self, due: Due) {
-        match due {
-            Due::Ready(lanes) => {
-                let now = self.now();
-                self.ports.note_ready(&lanes, now);
-            }
-            Due::Tick => {
-                self.clock.is_armed = false;
-                let now = self.now();
-                self.distrust_silent();
-                self.ports.tick(now);
-                self.relieve_busy();
-                self.feed_starving();
-                self.note_first_accepts();
-            }
-        }
+    /// Connections wait at these lanes.
+    pub(super) fn take_ready(&mut self, lanes: &[LaneId]) {
+        let now = self.now();
+        self.ports.note_ready(lanes, now);
+        self.tick_on();
+    }
+
+    /// Looks at the lanes' queues.
+    pub(super) fn tick(&mut self) {
+        self.clock.is_armed = false;
+        let now = self.now();
+        self.distrust_silent();
+        self.ports.tick(now);
+        self.relieve_busy();
+        self.feed_starving();
+        self.note_first_accepts();
         self.tick_on();
     }
 
@@ -209,21 +193,6 @@ impl Engine {
         if self.look_at(Purpose::Suspicion, suspects) {
             self.clock.next_look = None;
         }
-    }
-}
-
-/// An alarm at `deadline`.
-pub(super) fn alarm(deadline: Instant) -> Sleep {
-    tokio::time::sleep_until(deadline.into())
-}
-
-/// Sets an alarm to another time, or once more. One that is set to an earlier time than any other wakes the runtime from
-/// the sleep that it is about to begin, and the earliest deadline comes and goes with every connection: so to a later
-/// time it is only set once it has rung.
-pub(super) fn set(alarm: Pin<&mut Sleep>, deadline: Instant) {
-    let deadline = deadline.into();
-    if alarm.is_elapsed() || deadline < alarm.deadline() {
-        alarm.reset(deadline);
     }
 }
 

@@ -156,6 +156,6 @@ impl Engine {
     fn ask_for_a_turn(&mut self, id: WorkerId) -> Option<u64> {
         let worker = self.workers.get_mut(&id).filter(|worker| worker.rung == Some(Rung::Node))?;
         let (socket, _) = UnixStream::pair().ok()?;
-        worker.hand_over(NOBODYS, Arc::new(socket.into()))
+        worker.hand_over_to(NOBODYS, Arc::new(socket.into()))
     }
 }

@@ -13,7 +13,8 @@ use allcores_core::worker::WorkerId;
 use super::Engine;
 use crate::ports::{Delivery, LaneId, Listener};
 use crate::primary::Event;
-use crate::primary::worker::{Seen, Worker};
+use crate::primary::answers::Answer;
+use crate::primary::worker::Seen;
 
 /// A connection that a worker was handed.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +45,7 @@ impl Engine {
         let now = self.now();
         self.pace.look(now);
         for delivery in self.ports.hand_off(now) {
-            self.deliver(delivery, false);
+            self.deliver(delivery, now, false);
         }
         for unread in self.ports.take_unread() {
             let (seen, mut recall) = (self.seen.clone(), self.recaller.recall());
@@ -102,7 +103,7 @@ impl Engine {
         }
         let now = self.now();
         for delivery in self.ports.relieve(now) {
-            self.deliver(delivery, true);
+            self.deliver(delivery, now, true);
         }
     }
 
@@ -111,14 +112,10 @@ impl Engine {
         self.handoffs.taken_at.get(&id).copied()
     }
 
-    fn deliver(&mut self, delivery: Delivery, is_relief: bool) {
+    fn deliver(&mut self, delivery: Delivery, now: Duration, is_relief: bool) {
         let Delivery { lane, ticket, worker: id, connection } = delivery;
-        let key = self.workers.get(&id).and_then(|worker| Self::key_beside(worker, lane));
-        let number = match (key, self.workers.get_mut(&id)) {
-            (Some(key), Some(worker)) => worker.hand_over(&key, connection),
-            _ => None,
-        };
-        let now = self.now();
+        let worker = self.workers.get_mut(&id);
+        let number = worker.and_then(|worker| worker.hand_over(lane, connection));
         match number {
             Some(number) => {
                 self.handoffs.sent.insert((id, number), Handed { lane, ticket, since: now, is_relief });
@@ -126,11 +123,6 @@ impl Engine {
             // It has just closed its channel, which will be seen.
             None => self.ports.refused(lane, id, ticket, now),
         }
-    }
-
-    /// The key by which a worker knows its listener on the address of `lane`.
-    pub(super) fn key_beside(worker: &Worker, lane: LaneId) -> Option<String> {
-        worker.keys.beside(lane).map(str::to_owned)
     }
 
     /// Whether a connection is on its way to a worker.
@@ -149,9 +141,24 @@ impl Engine {
         }
     }
 
-    /// A worker said whether it took what it was handed.
-    pub(super) fn take_accepted(&mut self, id: WorkerId, seq: u64, is_accepted: bool) {
+    /// Takes all answers that have come. Says whether there were any.
+    pub(super) fn take_answers(&mut self) -> bool {
+        let mut answered = std::mem::take(&mut self.answered);
+        self.answers.take(&mut answered);
+        let has_any = !answered.is_empty();
         let now = self.now();
+        for Answer { worker: id, ack, is_accepted } in answered.drain(..) {
+            if let Some(worker) = self.workers.get_mut(&id) {
+                worker.has_spoken = true;
+                self.take_accepted(id, ack, is_accepted, now);
+            }
+        }
+        self.answered = answered;
+        has_any
+    }
+
+    /// A worker said whether it took what it was handed.
+    pub(super) fn take_accepted(&mut self, id: WorkerId, seq: u64, is_accepted: bool, now: Duration) {
         self.ports.note_life(id, now);
         // What is not in the list is another's by now.
         let Some(handed) = self.handoffs.sent.remove(&(id, seq)) else {
@@ -175,7 +182,8 @@ impl Engine {
 
     /// A worker could not receive what it was handed, for want of descriptors perhaps: no answer will follow.
     pub(super) fn take_unreceived(&mut self, id: WorkerId, number: u64) {
-        self.take_accepted(id, number, false);
+        let now = self.now();
+        self.take_accepted(id, number, false, now);
     }
 
     /// A worker does not listen at a lane any more.

@@ -206,8 +206,7 @@ impl Engine {
         lane: LaneId,
         connection: OwnedFd,
     ) -> Option<oneshot::Receiver<bool>> {
-        let key = self.workers.get(&id).and_then(|worker| Self::key_beside(worker, lane))?;
-        let number = self.workers.get_mut(&id)?.hand_over(&key, Arc::new(connection))?;
+        let number = self.workers.get_mut(&id)?.hand_over(lane, Arc::new(connection))?;
         let (sender, receiver) = oneshot::channel();
         self.care.handed.insert((id, number), sender);
         Some(receiver)

@@ -123,7 +123,7 @@ impl Engine {
         let all = self.guest.as_ref().map(|guest| Arc::clone(&guest.flow));
         let flows = Flows { all, own: Arc::clone(&worker.flow) };
         let (share, seen, recall) = (worker.share.clone(), self.seen.clone(), self.recaller.recall());
-        Surroundings { flows, share, seen, recall }
+        Surroundings { flows, share, seen, answers: self.answers.clone(), recall }
     }
 
     /// Watches a part of a worker from now on.

@@ -20,10 +20,9 @@ use allcores_core::worker::State;
 use tokio::sync::mpsc;
 
 use super::health::kill_group;
-use super::{Command, Engine, exits};
+use super::{Engine, Sources, exits};
 use crate::carry::{Manifest, seal};
 use crate::primary::upgrade::{Answer, Document, VARIABLE};
-use crate::primary::worker::Seen;
 use crate::primary::{Event, Program, Upgrade, UpgradeNews};
 use crate::sys::exec;
 use crate::sys::spawn::c_string;
@@ -192,11 +191,7 @@ impl Engine {
 
     /// Goes on with an upgrade as far as it can go by now. Returns at the latest when nothing is to be done but to wait;
     /// or not at all, as another program goes on.
-    pub(super) async fn go_on_with_upgrade(
-        &mut self,
-        commands: &mut mpsc::UnboundedReceiver<Command>,
-        sightings: &mut mpsc::Receiver<Seen>,
-    ) {
+    pub(super) async fn go_on_with_upgrade(&mut self, sources: &mut Sources) {
         if self.upgrades.wish().is_none() {
             return;
         }
@@ -210,8 +205,8 @@ impl Engine {
             return;
         }
         match std::mem::replace(&mut self.upgrades.stage, Stage::InHand) {
-            Stage::Waiting(wish) => self.ask_successor(wish, commands, sightings).await,
-            Stage::Checked(wish, identity) => self.become_it(wish, identity, commands, sightings).await,
+            Stage::Waiting(wish) => self.ask_successor(wish, sources).await,
+            Stage::Checked(wish, identity) => self.become_it(wish, identity, sources).await,
             other => self.upgrades.stage = other,
         }
     }
@@ -298,13 +293,8 @@ impl Engine {
     }
 
     /// Asks the new program about what there is at this moment.
-    async fn ask_successor(
-        &mut self,
-        mut wish: Wish,
-        commands: &mut mpsc::UnboundedReceiver<Command>,
-        sightings: &mut mpsc::Receiver<Seen>,
-    ) {
-        let frozen = self.freeze(commands, sightings).await;
+    async fn ask_successor(&mut self, mut wish: Wish, sources: &mut Sources) {
+        let frozen = self.freeze(sources).await;
         let is_disturbed = self.is_disturbed(&frozen);
         let written = self.write_down(&wish, &frozen);
         self.thaw(frozen);
@@ -361,16 +351,10 @@ impl Engine {
     }
 
     /// Executes the new program. Returns only if that can't be, and goes on as if nothing had happened.
-    async fn become_it(
-        &mut self,
-        wish: Wish,
-        identity: Identity,
-        commands: &mut mpsc::UnboundedReceiver<Command>,
-        sightings: &mut mpsc::Receiver<Seen>,
-    ) {
+    async fn become_it(&mut self, wish: Wish, identity: Identity, sources: &mut Sources) {
         // From here on signals wait for the next program. Those that came before are told of meanwhile.
         let mask = exec::block_signals();
-        let frozen = self.freeze(commands, sightings).await;
+        let frozen = self.freeze(sources).await;
         let is_disturbed = self.is_disturbed(&frozen);
         let failure = (!is_disturbed).then(|| self.execute(&wish, identity, &frozen));
         mask.restore();

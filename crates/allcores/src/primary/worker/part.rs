@@ -12,6 +12,7 @@ use super::lines::{LineReader, PipeSaved};
 use super::{Ended, Ending, Flows, Seen, Share, Worker, ending};
 use crate::carry::{FdSaved, Inherited, Manifest};
 use crate::channel::{self, Carrier, ChannelSaved};
+use crate::primary::answers::Answers;
 use crate::primary::engine::Ear;
 use crate::primary::recall::Recall;
 use crate::sys::Watch;
@@ -60,6 +61,7 @@ pub(in crate::primary) struct Surroundings {
     pub(in crate::primary) flows: Flows,
     pub(in crate::primary) share: Share,
     pub(in crate::primary) seen: mpsc::Sender<Seen>,
+    pub(in crate::primary) answers: Answers,
     pub(in crate::primary) recall: Recall,
 }
 
@@ -67,7 +69,7 @@ impl Worker {
     /// Watches a part of it from now on.
     pub(in crate::primary) fn watch(&mut self, part: Part, around: Surroundings) {
         let id = self.about.id;
-        let Surroundings { flows, share, seen, recall } = around;
+        let Surroundings { flows, share, seen, answers, recall } = around;
         let task = match part {
             Part::Process(part) => {
                 // Not aborted with the worker: it tells of its end.
@@ -82,13 +84,15 @@ impl Worker {
             Part::Channel(part) => {
                 let (carrier, ended) = *part;
                 tokio::spawn(async move {
-                    let back = super::watch_channel(id, carrier, flows, ended, (share, seen), recall).await;
+                    let back =
+                        super::watch_channel(id, carrier, flows, ended, (share, seen, answers), recall).await;
                     back.map(|back| Part::Channel(Box::new(back)))
                 })
             }
             Part::Visit(carrier) => tokio::spawn(async move {
                 let (_ending, ended) = ending();
-                let back = super::watch_channel(id, *carrier, flows, ended, (share, seen), recall).await;
+                let back =
+                    super::watch_channel(id, *carrier, flows, ended, (share, seen, answers), recall).await;
                 back.map(|(carrier, _)| Part::Visit(Box::new(carrier)))
             }),
             Part::Ear(ear) => tokio::spawn(async move { ear.listen(id, seen, recall).await.map(Part::Ear) }),

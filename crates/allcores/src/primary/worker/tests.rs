@@ -15,7 +15,14 @@ fn watched(id: u32, seen: &mpsc::Sender<Seen>) -> UnixStream {
     let flows = Flows { all: None, own: Arc::default() };
     let (recaller, seen) = (Recaller::new(), seen.clone());
     let recall = recaller.recall();
-    let watch = watch_channel(WorkerId(id), carrier, flows, ended, (Share::default(), seen), recall);
+    let watch = watch_channel(
+        WorkerId(id),
+        carrier,
+        flows,
+        ended,
+        (Share::default(), seen, Answers::default()),
+        recall,
+    );
     tokio::spawn(async move {
         watch.await;
         drop((sender, recaller));

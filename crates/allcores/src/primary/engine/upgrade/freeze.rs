@@ -9,7 +9,7 @@ use allcores_core::worker::WorkerId;
 use tokio::sync::mpsc;
 
 use crate::primary::engine::rendezvous::Rendezvous;
-use crate::primary::engine::{Command, Engine};
+use crate::primary::engine::{Command, Engine, Sources};
 use crate::primary::relay::Relay;
 use crate::primary::worker::{Part, Seen, Task};
 
@@ -31,26 +31,22 @@ pub(in crate::primary::engine) struct Frozen {
 
 impl Engine {
     /// Calls back all that watches workers, and takes in what it has seen before.
-    pub(super) async fn freeze(
-        &mut self,
-        commands: &mut mpsc::UnboundedReceiver<Command>,
-        sightings: &mut mpsc::Receiver<Seen>,
-    ) -> Frozen {
+    pub(super) async fn freeze(&mut self, sources: &mut Sources) -> Frozen {
         self.recaller.call();
         let mut frozen = Frozen::default();
         for _ in 0..ROUNDS {
             // What has begun since the last time was called back before it could see anything.
-            self.collect(&mut frozen, sightings).await;
+            self.collect(&mut frozen, &mut sources.sightings).await;
             tokio::time::sleep(SETTLING).await;
             // Who was told of a signal by now has its turn before us.
             tokio::task::yield_now().await;
             tokio::task::yield_now().await;
-            frozen.is_quiet = true;
-            while let Ok(sighting) = sightings.try_recv() {
+            frozen.is_quiet = !self.take_answers();
+            while let Ok(sighting) = sources.sightings.try_recv() {
                 frozen.is_quiet = false;
                 self.take_in(sighting);
             }
-            while let Ok(command) = commands.try_recv() {
+            while let Ok(command) = sources.commands.try_recv() {
                 // Who only looks disturbs nothing.
                 frozen.is_quiet &= matches!(command, Command::Snapshot(_));
                 self.obey(command);
