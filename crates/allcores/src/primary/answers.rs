@@ -9,8 +9,8 @@ use std::task::{Context, Poll, Waker};
 
 use allcores_core::worker::WorkerId;
 
-/// How many may wait.
-const MOST: usize = 256;
+/// How many may wait: as many as are taken in together.
+const MOST: usize = 64;
 
 /// What a worker has said of what it was handed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -246,8 +246,11 @@ impl Engine {
                 return outcome;
             }
             sources.set_alarm(self.started + self.next_deadline());
-            match sources.next(&self.ports, &self.clock).await {
-                News::Answers => drop(self.take_answers()),
+            let news = sources.next(&self.ports, &self.clock).await;
+            // Whatever has come: who has answered is not to be taken for silent.
+            self.take_answers();
+            match news {
+                News::Answers => {}
                 News::Sighting(sighting) => self.take_in_all(sighting, &mut sources.sightings),
                 News::Command(command) => self.obey(command),
                 // Whoever comes now does not find it.
@@ -334,6 +337,8 @@ impl Engine {
     }
 
     fn take_in(&mut self, sighting: Seen) {
+        // Who said yes and then closed its channel, or died, has what it said yes to.
+        self.take_answers();
         match sighting {
             Seen::Output(id, stream, line, _place) => {
                 if let Some(worker) = self.workers.get_mut(&id) {

@@ -22,6 +22,7 @@ use crate::channel::{Arrival, End};
 use crate::handle::Handle;
 use crate::message::Message;
 use crate::ports::{Applicant, LaneId, Profile, Unavailable, too_many_listeners};
+use crate::primary::answers::Answer;
 use crate::primary::worker::Seen;
 use crate::primary::{Event, Said, WorkerRef};
 use crate::proc::Owner;
@@ -73,8 +74,7 @@ impl Engine {
                 self.ports.dismiss(id);
             }
             Incoming::Accepted { ack, is_accepted } => {
-                let now = self.now();
-                self.take_accepted(id, ack, is_accepted, now);
+                self.take_each([Answer { worker: id, ack, is_accepted }]);
             }
             Incoming::Online if is_guest => self.tell(Input::Online { id }),
             Incoming::User(text) => self.take_texts(id, vec![text]),

@@ -146,24 +146,35 @@ impl Engine {
         let mut answered = std::mem::take(&mut self.answered);
         self.answers.take(&mut answered);
         let has_any = !answered.is_empty();
-        let now = self.now();
-        for Answer { worker: id, ack, is_accepted } in answered.drain(..) {
-            if let Some(worker) = self.workers.get_mut(&id) {
-                worker.has_spoken = true;
-                self.take_accepted(id, ack, is_accepted, now);
-            }
-        }
+        self.take_each(answered.drain(..));
         self.answered = answered;
         has_any
     }
 
-    /// A worker said whether it took what it was handed.
-    pub(super) fn take_accepted(&mut self, id: WorkerId, seq: u64, is_accepted: bool, now: Duration) {
-        self.ports.note_life(id, now);
+    /// Workers said whether they took what they were handed.
+    pub(super) fn take_each(&mut self, answers: impl IntoIterator<Item = Answer>) {
+        let now = self.now();
+        let (mut last, mut is_relieved) = (None, false);
+        for Answer { worker: id, ack, is_accepted } in answers {
+            let Some(worker) = self.workers.get_mut(&id) else { continue };
+            worker.has_spoken = true;
+            if last.replace(id) != Some(id) {
+                self.ports.note_life(id, now);
+            }
+            is_relieved |= self.take_one(id, ack, is_accepted, now);
+        }
+        if is_relieved {
+            // They are free for others at once; the next tick is far away for those who wait.
+            self.relieve_busy();
+        }
+    }
+
+    /// A worker said whether it took what it was handed. Says whether that had waited for another, which was busy.
+    fn take_one(&mut self, id: WorkerId, seq: u64, is_accepted: bool, now: Duration) -> bool {
         // What is not in the list is another's by now.
         let Some(handed) = self.handoffs.sent.remove(&(id, seq)) else {
             let _ = self.take_turn(id, seq) || self.take_word(id, seq, is_accepted);
-            return;
+            return false;
         };
         if !handed.is_relief {
             self.pace.note_answer(now.saturating_sub(handed.since));
@@ -174,16 +185,12 @@ impl Engine {
         } else {
             self.ports.refused(handed.lane, id, handed.ticket, now);
         }
-        if handed.is_relief {
-            // It is free for another at once; the next tick is far away for those who wait.
-            self.relieve_busy();
-        }
+        handed.is_relief
     }
 
     /// A worker could not receive what it was handed, for want of descriptors perhaps: no answer will follow.
     pub(super) fn take_unreceived(&mut self, id: WorkerId, number: u64) {
-        let now = self.now();
-        self.take_accepted(id, number, false, now);
+        self.take_each([Answer { worker: id, ack: number, is_accepted: false }]);
     }
 
     /// A worker does not listen at a lane any more.
@@ -204,3 +211,6 @@ impl Engine {
         self.ports.leave_all(id);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -103,6 +103,9 @@ impl Pace {
             let _ = self.waits.as_mut().and_then(Waits::next);
             self.is_patient = scheduling::be_patient().is_ok();
             self.patient_since = now;
+            if now >= self.prompt_until + LASTING {
+                self.memory = FIRST_MEMORY;
+            }
         }
     }
 
@@ -195,17 +198,19 @@ mod tests {
             goes_on(&mut pace, &[(250, false), (300, true)]);
             fails(&mut pace, 400);
             goes_on(&mut pace, &[(550, false), (600, true)]);
-            for time in [2_000, 4_000, 6_000, 8_000] {
-                fails(&mut pace, time - 1_350);
-                goes_on(&mut pace, &[(time + 250, true)]);
+            for (failed, over) in [(650, 1_050), (1_100, 1_900), (1_950, 3_550), (3_600, 5_200)] {
+                fails(&mut pace, failed);
+                goes_on(&mut pace, &[(over - 50, false), (over, true)]);
             }
-            // At most.
-            fails(&mut pace, 8_500);
-            goes_on(&mut pace, &[(10_050, false), (10_100, true)]);
             // It has lasted.
-            goes_on(&mut pace, &[(11_050, true), (11_100, true)]);
-            fails(&mut pace, 11_200);
-            goes_on(&mut pace, &[(11_250, false), (11_300, true)]);
+            goes_on(&mut pace, &[(6_200, true)]);
+            fails(&mut pace, 6_250);
+            goes_on(&mut pace, &[(6_300, false), (6_350, true)]);
+            // So has the calm before the next time.
+            fails(&mut pace, 6_400);
+            goes_on(&mut pace, &[(9_000, true)]);
+            fails(&mut pace, 9_050);
+            goes_on(&mut pace, &[(9_100, false), (9_150, true)]);
         });
     }
 

@@ -112,6 +112,11 @@ impl Sources {
         }
     }
 
+    /// Has all be asked: something has been taken in otherwise, which may change what there is to wait for.
+    pub(super) fn ask_all(&mut self) {
+        self.is_due = true;
+    }
+
     /// Waits for what comes next. Nobody's news keep others' from being heard.
     pub(super) async fn next(&mut self, ports: &Ports, clock: &Clock) -> News {
         poll_fn(|context| self.poll_next(ports, clock, context)).await

@@ -55,6 +55,7 @@ impl Engine {
                 break;
             }
         }
+        sources.ask_all();
         frozen.parts.retain(|id, _| self.workers.contains_key(id));
         frozen
     }
