@@ -23,9 +23,9 @@ const MANY: u32 = 50;
 /// Of so many answers one may be late: its worker may have collected garbage.
 const SELDOM: u32 = 64;
 
-/// For how long the primary may have to wait for a core, on average: a few requests' time. Who runs then is somebody who takes
+/// For how long the primary may have to wait for a core, on average: some requests' time. Who runs then is somebody who takes
 /// more.
-const LONGEST_WAIT: Duration = Duration::from_micros(200);
+const LONGEST_WAIT: Duration = Duration::from_micros(500);
 
 /// How long either is remembered the first time: a moment in which the machine itself stood still says nothing about the next. Twice as
 /// long each time that patience does not last.

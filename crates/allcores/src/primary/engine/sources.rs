@@ -8,7 +8,7 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Wake, Waker, ready};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Instant;
 
 use tokio::signal::unix::Signal;
@@ -160,11 +160,8 @@ impl Sources {
             Source::Touched => pin!(ports.next_touched()).poll(context).map(News::Touched),
             Source::Ready => ports.poll_ready(context).map(News::Ready),
             Source::Tick => clock.poll_tick(context).map(|()| News::Tick),
-            Source::Alarm => {
-                // It has rung until it is set again.
-                ready!(self.alarm.as_mut().poll(context));
-                Poll::Ready(News::Alarm)
-            }
+            // It has rung until it is set again.
+            Source::Alarm => self.alarm.as_mut().poll(context).map(|()| News::Alarm),
             Source::Children => match &mut self.children {
                 Some(children) => some(children.poll_recv(context)).map(|()| News::Child),
                 None => Poll::Pending,
