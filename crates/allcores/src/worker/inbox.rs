@@ -1,7 +1,8 @@
 //! Messages that have come and have not been taken.
 //!
 //! Before the program asks for any, so many are kept and further ones are dropped: it may never ask. Once it has, none
-//! is lost, and the channel is read no further while it is behind.
+//! is lost, and the channel is read no further while it is behind: with messages, or with the sockets that came with them,
+//! as each of those is one of the process's descriptors.
 //!
 //! What has come together is put in together: a reader that is woken for each message is asleep again before the next, and
 //! two threads that take a lock for each stand in each other's way.
@@ -17,9 +18,8 @@ use crate::Message;
 /// How many messages may wait.
 pub(super) const LIMIT: usize = 4096;
 
-/// How many may still wait when more are read for a reader that was behind. If that were done for each that it takes, the
-/// channel's thread would be woken for each.
-const CAUGHT_UP: usize = LIMIT / 2;
+/// How many of them may have come with a socket: few of the 1,024 descriptors that a process usually may have.
+pub(super) const HANDLES: usize = 64;
 
 /// How many are put in together, while more come.
 pub(super) const TOGETHER: usize = 64;
@@ -36,10 +36,30 @@ pub(super) struct Inbox {
 #[derive(Debug, Default)]
 struct State {
     messages: VecDeque<Message>,
+    /// How many of them came with a socket.
+    handles: usize,
     has_reader: bool,
     /// How many readers wait to be told.
     waiting: usize,
     is_closed: bool,
+}
+
+impl State {
+    fn is_full(&self) -> bool {
+        self.messages.len() >= LIMIT || self.handles >= HANDLES
+    }
+
+    /// Whether more are to be read for a reader that was behind. If that were done for each that it takes, the channel's
+    /// thread would be woken for each.
+    fn is_half_empty(&self) -> bool {
+        self.messages.len() <= LIMIT / 2 && self.handles <= HANDLES / 2
+    }
+
+    fn pop(&mut self) -> Option<Message> {
+        let message = self.messages.pop_front()?;
+        self.handles -= usize::from(message.came_with_handle());
+        Some(message)
+    }
 }
 
 impl Inbox {
@@ -54,8 +74,11 @@ impl Inbox {
             (false, true) => usize::MAX,
             (false, false) => LIMIT.saturating_sub(state.messages.len()),
         };
-        state.messages.extend(come.drain(..).take(room));
-        if state.has_reader && state.messages.len() >= LIMIT {
+        for message in come.drain(..).take(room) {
+            state.handles += usize::from(message.came_with_handle());
+            state.messages.push_back(message);
+        }
+        if state.has_reader && state.is_full() {
             self.is_behind.store(true, Ordering::Relaxed);
         }
         drop(state);
@@ -78,8 +101,8 @@ impl Inbox {
             let arrived = {
                 let mut state = self.state();
                 state.has_reader = true;
-                let message = state.messages.pop_front();
-                if self.is_behind() && state.messages.len() <= CAUGHT_UP {
+                let message = state.pop();
+                if self.is_behind() && state.is_half_empty() {
                     self.is_behind.store(false, Ordering::Relaxed);
                     self.caught_up.notify_one();
                 }

@@ -9,7 +9,7 @@ use allcores_core::channel::{HandleKind, Incoming, user_with_handle};
 
 use super::support::{BOUND, Primary, connection, soon};
 use crate::worker::Worker;
-use crate::worker::inbox::LIMIT;
+use crate::worker::inbox::{HANDLES, LIMIT};
 use crate::{ErrorKind, Handle};
 
 fn number(text: &str) -> usize {
@@ -107,6 +107,40 @@ async fn who_reads_slowly_loses_nothing_and_holds_the_sender_back() {
     .await;
     assert_eq!(heard, Incoming::User(r#""meanwhile""#.into()));
     read.unwrap();
+}
+
+/// They would take up all descriptors that its process may have, and those beyond would be lost.
+#[tokio::test]
+async fn who_takes_sockets_slowly_has_few_of_them_wait_and_loses_none() {
+    let (mut primary, worker) = Primary::with_worker().await;
+    primary.settle(&worker).await;
+    let line = user_with_handle(HandleKind::NetSocket, "1", None);
+    let count = 4 * HANDLES;
+    for _ in 0..count {
+        let (socket, _) = std::os::unix::net::UnixStream::pair().unwrap();
+        primary.sender.send_user_with(line.clone(), Arc::new(socket.into())).unwrap();
+    }
+    let sender = primary.sender.clone();
+    let read = async {
+        // Not one is taken until no more are read.
+        while !worker.link.inbox.is_behind() {
+            tokio::task::yield_now().await;
+        }
+        worker.send("behind").unwrap();
+        for _ in 0..count {
+            let message = worker.next_message().await.unwrap();
+            assert!(message.has_handle(), "{message:?}");
+        }
+        worker.send("all").unwrap();
+    };
+    let hear = async {
+        assert_eq!(primary.hear().await, Incoming::User(r#""behind""#.into()));
+        let queued = sender.queued_bytes();
+        assert_eq!(primary.hear().await, Incoming::User(r#""all""#.into()));
+        queued
+    };
+    let ((), queued) = soon(async { tokio::join!(read, hear) }).await;
+    assert!(queued > 0, "all were taken in at once");
 }
 
 /// Its own acknowledgement is behind what has not been taken, and who is to take it waits.
