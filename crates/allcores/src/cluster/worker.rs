@@ -148,7 +148,10 @@ impl WorkerHandle {
     /// let listener = tokio::net::TcpListener::bind("0.0.0.0:8080").await?;
     /// loop {
     ///     let (stream, client) = listener.accept().await?;
-    ///     worker.send_with_handle(&client, stream)?;
+    ///     // Each that waits to be sent is a descriptor of this process.
+    ///     if !worker.send_with_handle(&client, stream)? {
+    ///         worker.drained().await;
+    ///     }
     /// }
     /// # }
     /// ```
