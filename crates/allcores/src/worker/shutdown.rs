@@ -2,12 +2,20 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use super::link::Phase;
 use super::{Kind, Worker};
+
+/// How often the reactor turns: once to find what has come, and once for who begins in that turn.
+const TURNS: u8 = 2;
+
+/// How long all threads of a runtime have to do so.
+const SETTLING: Duration = Duration::from_millis(20);
 
 impl Worker {
     /// Completes when this worker is to end: the primary said so or is gone, or [`disconnect`](Self::disconnect) or
@@ -16,6 +24,9 @@ impl Worker {
     /// Then drop the listeners, finish what there is and let `main` return. (Where the primary said so, nothing new is
     /// accepted any more.) Made for `with_graceful_shutdown` of axum and `serve_with_incoming_shutdown` of tonic. When the primary
     /// is gone without having said so, nothing ends this process but the program itself; Node exits at once there.
+    ///
+    /// It completes when what was accepted before has been read, as far as it had come: servers close connections
+    /// from which they have read nothing. In a multi-threaded runtime that is believed of all threads after 20 ms.
     ///
     /// SIGTERM is how primaries and operators ask when they get no answer otherwise, so that is taken for a wish too;
     /// where no primary has said when to go, alone or adopted, so is SIGINT: Ctrl-C. From the first poll of the future
@@ -67,8 +78,26 @@ impl Worker {
                 () = arrived(&mut terminate) => link.calls.note(),
                 () = arrived(&mut interrupt) => link.calls.note(),
             }
+            read_what_was_accepted().await;
         }
     }
+}
+
+/// Waits until other tasks have read what had come to the connections that were accepted before. Those were polled once, when
+/// the reactor knew nothing of them yet; hyper closes them unread when it is told of the end before they are polled again.
+async fn read_what_was_accepted() {
+    if Handle::current().runtime_flavor() != RuntimeFlavor::CurrentThread {
+        // Other threads may compute before they come to theirs.
+        let _ = tokio::task::spawn_blocking(|| std::thread::sleep(SETTLING)).await;
+    }
+    // A task of its own comes after all that are waiting; who waits for this may come before. What yields goes on after the
+    // reactor has turned, and behind those whom it has woken.
+    let turns = tokio::spawn(async {
+        for _ in 0..TURNS {
+            tokio::task::yield_now().await;
+        }
+    });
+    let _ = turns.await;
 }
 
 /// The signals that ask this process to go, which may come while no [`Worker::shutdown`] waits for them.

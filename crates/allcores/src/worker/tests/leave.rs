@@ -1,8 +1,10 @@
 //! The ways to go.
 
-use std::io;
+use std::io::{self, Write};
 
 use allcores_core::channel::Incoming;
+use tokio::io::AsyncReadExt;
+use tokio::sync::watch;
 
 use super::listen::listen_by_handoff;
 use super::support::{Primary, connection, soon};
@@ -99,4 +101,44 @@ async fn a_primary_that_goes_ends_all_waiting_and_takes_back_what_was_not_accept
     assert_eq!(soon(listener.accept()).await.unwrap_err().kind(), io::ErrorKind::NotConnected);
     assert!(soon(worker.next_message()).await.is_none());
     assert_eq!((worker.is_connected(), worker.exited_after_disconnect()), (false, Some(false)));
+}
+
+/// As hyper does: a connection that is told of the end before it has read anything is closed.
+#[tokio::test]
+async fn who_was_accepted_is_read_before_a_server_is_told_to_end() {
+    let (mut primary, worker) = Primary::with_worker().await;
+    let mut listener = listen_by_handoff(&mut primary, &worker, "k").await;
+    let (end, ended) = watch::channel(false);
+    let shutdown = worker.shutdown();
+    let ending = tokio::spawn(async move {
+        shutdown.await;
+        end.send(true).unwrap();
+    });
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        let (connection, mut client) = connection();
+        client.write_all(b"request").unwrap();
+        primary.hand_over("k", connection);
+        clients.push(client);
+    }
+    primary.settle(&worker).await;
+    let mut serving = Vec::new();
+    for _ in &clients {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut ended = ended.clone();
+        serving.push(tokio::spawn(async move {
+            let mut request = [0; 7];
+            tokio::select! {
+                biased;
+                _ = ended.wait_for(|has_ended| *has_ended) => false,
+                read = stream.read(&mut request) => read.unwrap() > 0,
+            }
+        }));
+    }
+    // What the channel's thread does when it is told to, before anything else has its turn here.
+    worker.link.leave();
+    for connection in serving {
+        assert!(soon(connection).await.unwrap(), "it was closed unread");
+    }
+    soon(ending).await.unwrap();
 }
