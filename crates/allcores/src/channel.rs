@@ -52,12 +52,13 @@ impl Drop for Open {
 
 impl Sender {
     /// Sends one of the protocol's own messages. A descriptor on it may go out behind others that have not been
-    /// acknowledged. What comes after the channel has closed is dropped, as the other side is gone or going.
-    pub(crate) fn send(&self, line: String, descriptor: Option<Arc<OwnedFd>>) {
-        let _ = self.line().send(match descriptor {
+    /// acknowledged. What comes after the channel has closed is dropped, as the other side is gone or going: then false.
+    pub(crate) fn send(&self, line: String, descriptor: Option<Arc<OwnedFd>>) -> bool {
+        let sent = self.line().send(match descriptor {
             Some(descriptor) => Pending::handle(line, descriptor, None),
             None => Pending::plain(line),
         });
+        sent.is_ok()
     }
 
     /// As [`send`](Self::send); should the descriptor not be received, [`Arrival::Unreceived`] names `number`.

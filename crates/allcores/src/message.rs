@@ -5,6 +5,7 @@ mod write;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use allcores_core::channel::is_own;
 use bytestring::ByteString;
 use serde::Deserialize;
 
@@ -87,7 +88,8 @@ impl fmt::Debug for Message {
     }
 }
 
-/// Writes a value as the one line of JSON that it travels as.
+/// Writes a value as the one line of JSON that it travels as. Refuses what the other side would take for an order of the
+/// cluster's: a program may pass on what it was sent by its clients.
 pub(crate) fn to_json(value: &(impl serde::Serialize + ?Sized)) -> Result<Vec<u8>, Error> {
     let mut json = write::to_vec(value)
         .map_err(|error| Error::new(ErrorKind::Message, "writing a message as JSON").because(error))?;
@@ -95,6 +97,10 @@ pub(crate) fn to_json(value: &(impl serde::Serialize + ?Sized)) -> Result<Vec<u8
     // follows would be a message that nobody has sent.
     if json.contains(&b'\n') {
         json.iter_mut().filter(|byte| **byte == b'\n').for_each(|byte| *byte = b' ');
+    }
+    if is_own(&json) {
+        let attempt = "sending a message whose `cmd` begins with NODE_, which would be taken for one of the cluster's own";
+        return Err(Error::new(ErrorKind::Message, attempt));
     }
     Ok(json)
 }

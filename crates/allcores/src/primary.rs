@@ -35,6 +35,7 @@ use crate::Signal;
 use crate::error::Error;
 use engine::{Begun, Command, Engine, Observe, Upgrades};
 
+pub use allcores_core::channel::is_own;
 pub use allcores_core::health::HealthSettings;
 pub use allcores_core::policy::Policy;
 pub use allcores_core::pool::{Fault, Lack, PoolSettings, Reason};

@@ -185,13 +185,7 @@ impl Worker {
     /// # }
     /// ```
     pub async fn disconnect(&self) {
-        let was_told = self.link.was_told_to_go();
-        self.link.leave();
-        if was_told {
-            self.link.close_channel();
-        } else {
-            self.link.announce_leaving();
-        }
+        self.link.disconnect();
         self.link.gone().await;
     }
 
@@ -201,7 +195,7 @@ impl Worker {
     /// Node ends the process here; a library leaves that to its program.
     #[doc(alias = "destroy")]
     pub fn kill(&self) {
-        self.link.announce_leaving();
+        self.link.disconnect();
     }
 }
 

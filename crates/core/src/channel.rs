@@ -13,7 +13,7 @@ mod primary;
 mod texts;
 mod worker;
 
-pub use envelope::{BadLine, Carriage, Message};
+pub use envelope::{BadLine, Carriage, Message, is_own};
 pub use handle::{HANDLE_ACK, HANDLE_NACK, HandleKind, SocketMessage, user_with_handle};
 pub use lines::{Lines, TooLong};
 pub use primary::{Incoming, Query, Speaker};

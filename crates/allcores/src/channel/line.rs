@@ -114,8 +114,8 @@ impl Line {
         (way.outbox.save(manifest), way.obstacle == Obstacle::Broken)
     }
 
-    /// Sends a message, now or when its turn comes. One with a descriptor is given back if nothing can be written any more and
-    /// nothing of it was; others that come after the channel has closed are dropped.
+    /// Sends a message, now or when its turn comes. It is given back if nothing can be written any more and nothing of it was,
+    /// be it together with others that had waited.
     pub(super) fn send(self: &Arc<Self>, pending: Pending) -> Result<(), Pending> {
         let bytes = pending.len();
         self.meter.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -123,14 +123,13 @@ impl Line {
         if way.socket.is_none() || way.obstacle == Obstacle::Broken {
             drop(way);
             self.meter.note_written(bytes);
-            return if pending.is_handle() { Err(pending) } else { Ok(()) };
+            return Err(pending);
         }
-        let (may_wait, is_handle) = (pending.may_wait(), pending.is_handle());
+        let may_wait = pending.may_wait();
         way.outbox.push(pending);
         if !may_wait || !way.is_burst() || self.queued_bytes() >= COLLECTED {
             // Nothing has come behind it since.
-            let last = self.flush_or_wake(way).filter(|_| is_handle);
-            return last.map_or(Ok(()), Err);
+            return self.flush_or_wake(way).map_or(Ok(()), Err);
         }
         let before = std::mem::replace(&mut way.obstacle, Obstacle::Burst);
         let is_awaited = std::mem::replace(&mut way.is_yield_awaited, true);

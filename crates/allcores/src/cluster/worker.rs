@@ -111,7 +111,8 @@ impl WorkerHandle {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Disconnected`] if the channel has closed, [`ErrorKind::Message`] if it can't be written as JSON.
+    /// [`ErrorKind::Disconnected`] if the channel has closed; [`ErrorKind::Message`] for a value that can't be written as JSON, or
+    /// that Node would take for its own: an object whose `cmd` begins with `NODE_`.
     ///
     /// # Examples
     ///

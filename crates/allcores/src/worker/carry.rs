@@ -112,9 +112,9 @@ fn hear(link: &Arc<Link>, come: &mut Vec<Message>, message: FromPrimary, descrip
         }
         FromPrimary::Connection { seq, key } => match descriptor {
             Some(connection) => link.handed(seq, &key, connection),
-            None => drop(link.accepted(seq, false)),
+            None => link.refuse(seq),
         },
-        FromPrimary::Disconnect => link.leave(),
+        FromPrimary::Disconnect => link.told_to_go(),
         FromPrimary::Acknowledged { ack } => link.acknowledged(ack),
         FromPrimary::Socket(message) => link.answer_about(message),
         FromPrimary::User(json) => {

@@ -62,37 +62,31 @@ impl<L: Lane> Door<L> {
     }
 
     fn poll_handed(&mut self, context: &mut Context<'_>) -> Poll<io::Result<(L::Stream, L::Address)>> {
-        // What is handed over may never end: the reactor has to have its turn, to see what else there is.
-        let budget = ready!(coop::poll_proceed(context));
         loop {
-            let handed = match self.grant.intake.poll_take(context) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(handed)) => {
-                    budget.made_progress();
-                    handed
-                }
+            // What is handed over may never end: the reactor has to have its turn, to see what else there is.
+            let budget = ready!(coop::poll_proceed(context));
+            let handed = match ready!(self.grant.intake.poll_take(context)) {
+                Ok(handed) => handed,
                 // The primary is gone. What comes to our own socket is still served.
-                Poll::Ready(Err(_)) if self.lane.is_some() && !self.grant.link.has_left() => {
-                    return Poll::Pending;
-                }
-                Poll::Ready(Err(_)) => return Poll::Ready(Err(closed())),
+                Err(_) if self.lane.is_some() && !self.grant.link.has_left() => return Poll::Pending,
+                Err(_) => return Poll::Ready(Err(closed())),
             };
-            let taken = match L::take(handed.connection) {
+            budget.made_progress();
+            match L::take(handed.connection) {
                 // Its client has gone. Nobody could do anything for it.
                 Err(error) if error.kind() == io::ErrorKind::NotConnected => {
-                    self.grant.link.accepted(handed.seq, true);
-                    return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+                    self.grant.link.accept(&self.grant, handed.seq);
                 }
                 Err(error) => {
-                    self.grant.link.accepted(handed.seq, false);
+                    self.grant.link.refuse(handed.seq);
                     return Poll::Ready(Err(error));
                 }
-                Ok(taken) => taken,
-            };
-            if self.grant.link.accepted(handed.seq, true) {
-                return Poll::Ready(Ok(taken));
+                Ok(taken) => {
+                    if self.grant.link.accept(&self.grant, handed.seq) {
+                        return Poll::Ready(Ok(taken));
+                    }
+                }
             }
-            // The primary did not hear that it was taken, and gives it to another.
         }
     }
 }

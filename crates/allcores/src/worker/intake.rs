@@ -44,17 +44,15 @@ impl Intake {
         Ok(())
     }
 
-    /// Takes the connection that has waited longest.
+    /// Takes the connection that has waited longest. Whoever is told that it is closed is woken when it is closed again:
+    /// it may have another socket to accept from until then.
     pub(super) fn poll_take(&self, context: &Context<'_>) -> Poll<Result<Handed, Closed>> {
         let mut inner = self.lock();
-        match inner.waiting.pop_front() {
-            Some(handed) => Poll::Ready(Ok(handed)),
-            None if inner.is_closed => Poll::Ready(Err(Closed)),
-            None => {
-                inner.accepting = Some(context.waker().clone());
-                Poll::Pending
-            }
+        if let Some(handed) = inner.waiting.pop_front() {
+            return Poll::Ready(Ok(handed));
         }
+        inner.accepting = Some(context.waker().clone());
+        if inner.is_closed { Poll::Ready(Err(Closed)) } else { Poll::Pending }
     }
 
     /// Lets nothing in any more; gives out what waits.

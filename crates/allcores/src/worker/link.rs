@@ -57,6 +57,10 @@ struct Wire {
     /// Names listeners that no primary has named.
     next_key: u64,
     is_voluntary: Option<bool>,
+    /// It was the primary that told it to go.
+    was_told: bool,
+    /// Nothing is to be accepted any more, by any way.
+    has_left: bool,
 }
 
 /// A wish to listen that has not been answered.
@@ -218,19 +222,27 @@ impl Link {
         let intake = self.wire().listeners.get(key).map(Arc::clone);
         let is_taken = intake.is_some_and(|intake| intake.push(Handed { seq, connection }).is_ok());
         if !is_taken {
-            self.accepted(seq, false);
+            self.refuse(seq);
         }
     }
 
-    /// Tells the primary what became of a connection; false if it is not there to hear it, in which case it has, or
-    /// had, the connection itself.
-    pub(super) fn accepted(&self, seq: u64, is_accepted: bool) -> bool {
-        self.say(|speaker| speaker.accepted(seq, is_accepted))
+    /// Tells the primary that a connection which it has handed over is served here. False if it does not hear that, or if the
+    /// listener has been closed since, by another thread: then it gives the connection to another, and we must not have it.
+    pub(super) fn accept(&self, grant: &Grant, seq: u64) -> bool {
+        let mut wire = self.wire();
+        let known = wire.listeners.get(&grant.key);
+        let is_open = known.is_some_and(|intake| Arc::ptr_eq(intake, &grant.intake));
+        wire.say(|speaker| speaker.accepted(seq, is_open)) && is_open
+    }
+
+    /// Tells the primary that a connection which it has handed over is not served here.
+    pub(super) fn refuse(&self, seq: u64) {
+        self.say(|speaker| speaker.accepted(seq, false));
     }
 
     /// Whether nothing is to be accepted any more, by any way.
     pub(super) fn has_left(&self) -> bool {
-        *self.phase.borrow() != Phase::Serving && self.is_voluntary() == Some(true)
+        self.wire().has_left
     }
 
     fn close_listener(&self, key: &str, intake: &Intake) {
@@ -244,47 +256,56 @@ impl Link {
         }
     }
 
+    /// The primary has told this worker to go.
+    pub(super) fn told_to_go(&self) {
+        self.wire().was_told = true;
+        self.leave();
+    }
+
+    /// Leaves, and lets the channel close: at once, if it was the primary that told this worker to go; otherwise when it has
+    /// heard, once, that the worker goes of its own will.
+    pub(super) fn disconnect(&self) {
+        self.leave();
+        let mut wire = self.wire();
+        if wire.leave.is_some() {
+            return;
+        }
+        if wire.was_told {
+            wire.sender = None;
+            return;
+        }
+        let mut number = 0;
+        let is_said = wire.say(|speaker| {
+            let (seq, line) = speaker.leave();
+            number = seq;
+            line
+        });
+        if is_said {
+            wire.leave = Some(number);
+            drop(wire);
+            self.stir();
+        } else {
+            drop(wire);
+            self.end();
+        }
+    }
+
     /// Stops listening, on everything.
     pub(super) fn leave(&self) {
         let listeners = {
             let mut wire = self.wire();
-            if *self.phase.borrow() == Phase::Gone {
-                return;
+            wire.has_left = true;
+            if *self.phase.borrow() != Phase::Gone {
+                wire.is_voluntary = Some(true);
+                self.advance(Phase::Leaving);
+                // A primary does not answer who it told to go.
+                wire.queries.clear();
             }
-            wire.is_voluntary = Some(true);
-            self.advance(Phase::Leaving);
-            // A primary does not answer who it told to go.
-            wire.queries.clear();
             wire.listeners.clone()
         };
         for (key, intake) in listeners {
             self.close_listener(&key, &intake);
         }
-    }
-
-    /// Tells the primary, once, that this worker leaves of its own will; the channel closes when it is acknowledged.
-    pub(super) fn announce_leaving(&self) {
-        let mut wire = self.wire();
-        if *self.phase.borrow() == Phase::Gone {
-            return;
-        }
-        wire.is_voluntary = Some(true);
-        self.advance(Phase::Leaving);
-        let is_alone = wire.sender.is_none() && wire.leave.is_none();
-        if wire.leave.is_none() && !is_alone {
-            let mut number = 0;
-            wire.say(|speaker| {
-                let (seq, line) = speaker.leave();
-                number = seq;
-                line
-            });
-            wire.leave = Some(number);
-        }
-        drop(wire);
-        if is_alone {
-            self.end();
-        }
-        self.stir();
     }
 
     /// The primary has heard that we leave.
@@ -294,14 +315,8 @@ impl Link {
         }
     }
 
-    /// Whether it was the primary that told this worker to go.
-    pub(super) fn was_told_to_go(&self) -> bool {
-        let wire = self.wire();
-        wire.is_voluntary == Some(true) && wire.leave.is_none()
-    }
-
     /// Closes the channel when all that was said has been written.
-    pub(super) fn close_channel(&self) {
+    fn close_channel(&self) {
         self.wire().sender = None;
     }
 
@@ -357,12 +372,11 @@ impl Link {
         wire.leave = None;
         wire.is_voluntary.get_or_insert(false);
         wire.queries.clear();
-        let listeners = std::mem::take(&mut wire.listeners);
-        drop(wire);
-        for intake in listeners.values() {
+        for intake in wire.listeners.values() {
             // The primary has a copy of each, and gives it to another: ours must not be served.
             drop(intake.close());
         }
+        drop(wire);
         let sockets = std::mem::take(&mut *self.datagram_sockets());
         drop(sockets);
         self.inbox.close();
@@ -385,7 +399,6 @@ impl Link {
 impl Wire {
     fn say(&mut self, line: impl FnOnce(&mut WorkerSpeaker) -> String) -> bool {
         let Some(sender) = &self.sender else { return false };
-        sender.send(line(&mut self.speaker), None);
-        true
+        sender.send(line(&mut self.speaker), None)
     }
 }

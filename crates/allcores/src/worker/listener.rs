@@ -66,9 +66,9 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// Those of accept(2): `ConnectionAborted` for a client that went meanwhile, and what is lacking, such as
-    /// descriptors; both may pass, so go on after a pause. `NotConnected` when nothing will come any more: the worker
-    /// has [left](crate::Worker::shutdown).
+    /// Those of accept(2): what is lacking, such as descriptors. That may pass, so go on after a pause. `NotConnected` when
+    /// nothing will come any more: the worker has [left](crate::Worker::shutdown). A client that has gone since it was handed
+    /// over is none: it is passed over.
     ///
     /// # Cancel safety
     ///

@@ -21,7 +21,7 @@ impl Worker {
     /// # Errors
     ///
     /// [`ErrorKind::Disconnected`] without a primary, or when it is gone; [`ErrorKind::Message`] for a value that is not
-    /// to be written as JSON.
+    /// to be written as JSON, or that Node would take for its own: an object whose `cmd` begins with `NODE_`.
     ///
     /// # Examples
     ///

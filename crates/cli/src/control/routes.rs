@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{self, Poll};
 use std::time::Duration;
 
-use allcores::primary::{Refusal, Reload, Upgrade, WorkerRef};
+use allcores::primary::{Refusal, Reload, Upgrade, WorkerRef, is_own};
 use allcores::{Signal, Slot};
 use axum::Router;
 use axum::body::Bytes;
@@ -295,20 +295,11 @@ async fn send<C: Control>(
     let MessageView { message, slot } = body.ok_or_else(|| no_body("{\"message\": …}"))?;
     // A line of the channel is a message; between the tokens of JSON a line end is only a space.
     let line = message.get().replace(['\n', '\r'], " ");
-    if is_internal(&line) {
+    if is_own(line.as_bytes()) {
         let text = "a message whose `cmd` begins with NODE_ is node's own: it would be taken for an order of the primary";
         return Err(Error::new(StatusCode::BAD_REQUEST, text));
     }
     reached(control.send(slot.map(Slot), line).await)
-}
-
-/// Whether node would take a message for one of its own.
-fn is_internal(message: &str) -> bool {
-    #[derive(Deserialize)]
-    struct Command {
-        cmd: String,
-    }
-    serde_json::from_str::<Command>(message).is_ok_and(|command| command.cmd.starts_with("NODE_"))
 }
 
 /// What is asked of `GET /v1/events`.

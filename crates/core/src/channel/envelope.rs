@@ -1,9 +1,11 @@
 //! What every line of the channel is, whoever wrote it: Node's own message of some kind, or a user's.
 
+use std::fmt;
 use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
-use serde::Deserialize;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::Texts;
@@ -99,9 +101,49 @@ const OWN: &str = "\"NODE_";
 /// Looks for one, fast.
 static FIND_OWN: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(OWN));
 
+/// Looks for a character that is written by its number.
+static FIND_ESCAPE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\\u"));
+
 /// Whether it can be nothing of Node's own, be it JSON or not.
 pub(super) fn is_users(text: &str) -> bool {
     FIND_OWN.find(text.as_bytes()).is_none()
+}
+
+/// Whether whoever reads a JSON text may take it for one of Node's own messages, in whatever way that is written: for who lets
+/// others say what is to be sent.
+pub fn is_own(text: &[u8]) -> bool {
+    text.trim_ascii_start().starts_with(b"{")
+        && (FIND_OWN.find(text).is_some() || FIND_ESCAPE.find(text).is_some())
+        && serde_json::from_slice(text).is_ok_and(|NamesOwn(is_own)| is_own)
+}
+
+/// Whether an object has a command of Node's own. Of several of that name readers take different ones.
+struct NamesOwn(bool);
+
+impl<'de> Deserialize<'de> for NamesOwn {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Self(false))
+    }
+}
+
+impl<'de> Visitor<'de> for NamesOwn {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(mut self, mut fields: M) -> Result<Self, M::Error> {
+        while let Some(name) = fields.next_key::<String>()? {
+            if name == "cmd" {
+                let command = fields.next_value::<serde_json::Value>()?;
+                self.0 |= command.as_str().is_some_and(|name| name.starts_with("NODE_") && name != "NODE_");
+            } else {
+                fields.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(self)
+    }
 }
 
 impl<'a> Envelope<'a> {

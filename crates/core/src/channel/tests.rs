@@ -93,3 +93,26 @@ fn answers_carry_what_node_needs() {
     assert_eq!(seq, 4);
     assert!(line.contains(r#""act":"newconn","key":"k","seq":4}"#));
 }
+
+#[test]
+fn what_may_be_taken_for_one_of_nodes_own_is_seen_however_it_is_written() {
+    for own in [
+        r#"{"cmd":"NODE_CLUSTER"}"#,
+        r#" {"a": [1], "cmd" : "NODE_x"}"#,
+        r#"{"cmd":"\u004eODE_HANDLE"}"#,
+        r#"{"\u0063md":"NODE_HANDLE"}"#,
+        r#"{"cmd":1,"cmd":"NODE_HANDLE_ACK","cmd":2}"#,
+    ] {
+        assert!(is_own(own.as_bytes()), "{own}");
+    }
+    for users in [
+        r#""NODE_CLUSTER""#,
+        r#"["cmd","NODE_CLUSTER"]"#,
+        r#"{"cmd":"NODE_"}"#,
+        r#"{"cmd":"fooNODE_x","\u0063":"\u004e"}"#,
+        r#"{"cmd":["NODE_x"],"command":"NODE_x","a":{"cmd":"NODE_x"}}"#,
+        r#"{"cmd":5}"#,
+    ] {
+        assert!(!is_own(users.as_bytes()), "{users}");
+    }
+}

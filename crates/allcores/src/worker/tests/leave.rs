@@ -1,12 +1,13 @@
 //! The ways to go.
 
+use std::future::poll_fn;
 use std::io::{self, Write};
 
 use allcores_core::channel::Incoming;
 use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
 
-use super::listen::listen_by_handoff;
+use super::listen::{listen_by_handoff, listen_by_lane};
 use super::support::{Primary, connection, soon};
 use crate::ErrorKind;
 
@@ -74,6 +75,7 @@ async fn a_worker_that_kills_itself_is_known_to_go_of_its_own_will() {
     let mut listener = listen_by_handoff(&mut primary, &worker, "k").await;
     worker.kill();
     worker.kill();
+    assert_eq!(primary.hear_close().await, "k");
     let Incoming::Leaving { seq } = primary.hear().await else { panic!("it does not say that it leaves") };
     let line = primary.speaker.acknowledge(seq);
     primary.sender.send(line, None);
@@ -101,6 +103,69 @@ async fn a_primary_that_goes_ends_all_waiting_and_takes_back_what_was_not_accept
     assert_eq!(soon(listener.accept()).await.unwrap_err().kind(), io::ErrorKind::NotConnected);
     assert!(soon(worker.next_message()).await.is_none());
     assert_eq!((worker.is_connected(), worker.exited_after_disconnect()), (false, Some(false)));
+}
+
+#[tokio::test]
+async fn one_that_has_lost_its_primary_serves_its_lane_until_it_is_to_stop() {
+    for is_killed in [false, true] {
+        let (mut primary, worker) = Primary::with_worker().await;
+        let (mut listener, address) = listen_by_lane(&mut primary, &worker, "k").await;
+        drop(primary);
+        soon(worker.shutdown()).await;
+        let _client = std::net::TcpStream::connect(address).unwrap();
+        soon(listener.accept()).await.unwrap();
+        let accept = tokio::spawn(async move { listener.accept().await.map(drop) });
+        tokio::task::yield_now().await;
+        if is_killed {
+            worker.kill();
+        } else {
+            soon(worker.disconnect()).await;
+        }
+        assert_eq!(soon(accept).await.unwrap().unwrap_err().kind(), io::ErrorKind::NotConnected);
+        assert_eq!(worker.exited_after_disconnect(), Some(false), "it was lost before");
+    }
+}
+
+/// Whoever is first may be anywhere in it when the second begins.
+#[tokio::test]
+async fn of_two_that_disconnect_at_once_neither_closes_the_channel_before_the_primary_has_heard() {
+    let (mut primary, worker) = Primary::with_worker().await;
+    worker.link.leave();
+    let leaving = tokio::spawn({
+        let worker = worker.clone();
+        async move { worker.disconnect().await }
+    });
+    let Incoming::Leaving { seq } = primary.hear().await else { panic!("it does not say that it leaves") };
+    let line = primary.speaker.acknowledge(seq);
+    primary.sender.send(line, None);
+    primary.hear_end().await;
+    soon(leaving).await.unwrap();
+}
+
+/// Between the two steps of whoever accepts, another thread has the listener closed.
+#[tokio::test]
+async fn a_connection_is_refused_that_was_taken_while_its_listener_was_closed() {
+    let (mut primary, worker) = Primary::with_worker().await;
+    let grant = worker.link.grant_alone().unwrap();
+    let seq = primary.hand_over("own:1", connection().0);
+    primary.settle(&worker).await;
+    let Ok(handed) = poll_fn(|context| grant.intake.poll_take(context)).await else { panic!("none came") };
+    assert_eq!(handed.seq, seq);
+    worker.link.told_to_go();
+    assert!(!worker.link.accept(&grant, seq), "another worker has it by now");
+    assert_eq!(primary.hear_close().await, "own:1");
+    assert_eq!(primary.hear_accepted().await, (seq, false));
+}
+
+#[tokio::test]
+async fn a_connection_is_not_served_if_the_primary_can_not_hear_that_it_was_taken() {
+    let (mut primary, worker) = Primary::with_worker().await;
+    let grant = worker.link.grant_alone().unwrap();
+    let seq = primary.hand_over("own:1", connection().0);
+    primary.settle(&worker).await;
+    drop(primary);
+    // Also before our own side has noticed.
+    assert!(!worker.link.accept(&grant, seq));
 }
 
 /// As hyper does: a connection that is told of the end before it has read anything is closed.
@@ -136,7 +201,7 @@ async fn who_was_accepted_is_read_before_a_server_is_told_to_end() {
         }));
     }
     // What the channel's thread does when it is told to, before anything else has its turn here.
-    worker.link.leave();
+    worker.link.told_to_go();
     for connection in serving {
         assert!(soon(connection).await.unwrap(), "it was closed unread");
     }

@@ -18,7 +18,11 @@ fn lane() -> (std::net::TcpListener, SocketAddr) {
 }
 
 /// A listener that was given a lane, and what the worker asked for.
-async fn listen_by_lane(primary: &mut Primary, worker: &Worker, key: &str) -> (Listener, SocketAddr) {
+pub(super) async fn listen_by_lane(
+    primary: &mut Primary,
+    worker: &Worker,
+    key: &str,
+) -> (Listener, SocketAddr) {
     let (socket, address) = lane();
     let (listener, ()) = soon(async {
         tokio::join!(worker.listen(address), async {
@@ -123,6 +127,23 @@ async fn a_connection_that_is_handed_over_is_acknowledged_when_it_is_accepted_an
     assert_eq!(primary.hear_accepted().await, (seq, true));
     // It does not block, though the primary left it so.
     assert_eq!(stream.try_read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+}
+
+#[tokio::test]
+async fn a_client_that_has_gone_is_passed_over() {
+    let (mut primary, worker) = Primary::with_worker().await;
+    let mut listener = listen_by_handoff(&mut primary, &worker, "k").await;
+    let (server, gone) = connection();
+    rustix::net::sockopt::set_socket_linger(&gone, Some(std::time::Duration::ZERO)).unwrap();
+    drop(gone);
+    let gone = primary.hand_over("k", server);
+    let (server, client) = connection();
+    let next = primary.hand_over("k", server);
+    primary.settle(&worker).await;
+    let (_, peer) = soon(listener.accept()).await.unwrap();
+    assert_eq!(peer, client.local_addr().unwrap());
+    // Neither is for another worker.
+    assert_eq!((primary.hear_accepted().await, primary.hear_accepted().await), ((gone, true), (next, true)));
 }
 
 #[tokio::test]
