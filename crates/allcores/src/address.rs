@@ -2,12 +2,12 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::net::{SocketType, sockopt};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with, sockopt};
 
 /// What a group of lanes, or a shared listener, is bound to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -18,6 +18,34 @@ pub(crate) enum Address {
     Udp { socket: SocketAddr, is_only_v6: bool },
     /// A Unix stream socket: its path as bytes, with a leading NUL if abstract.
     Unix(Vec<u8>),
+}
+
+/// Writes an IP address as Node does: one that means something on one network interface alone names that behind a `%`.
+pub(crate) fn host_text(address: SocketAddr) -> String {
+    match address {
+        SocketAddr::V6(address) if address.scope_id() != 0 => {
+            let name =
+                any_socket().and_then(|socket| netdevice::index_to_name(socket, address.scope_id()).ok());
+            format!("{}%{}", address.ip(), name.unwrap_or_else(|| address.scope_id().to_string()))
+        }
+        address => address.ip().to_string(),
+    }
+}
+
+/// Reads what [`host_text`] writes; also with the number of the interface. `None` for what is no address, or names no interface.
+pub(crate) fn read_host(text: &str, port: u16) -> Option<SocketAddr> {
+    let Some((ip, zone)) = text.split_once('%') else {
+        return Some(SocketAddr::new(text.parse().ok()?, port));
+    };
+    let IpAddr::V6(ip) = ip.parse().ok()? else { return None };
+    let by_name = || netdevice::name_to_index(any_socket()?, zone).ok();
+    let scope = zone.parse().ok().or_else(by_name)?;
+    Some(SocketAddrV6::new(ip, port, 0, scope).into())
+}
+
+/// A socket to ask for interfaces by.
+fn any_socket() -> Option<OwnedFd> {
+    socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None).ok()
 }
 
 impl Address {
@@ -140,6 +168,33 @@ pub(crate) fn canonical(socket: SocketAddr) -> SocketAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_of_one_interface_names_it_and_is_read_back() {
+        let loopback = netdevice::name_to_index(any_socket().unwrap(), "lo").unwrap();
+        let address = SocketAddrV6::new("fe80::1".parse().unwrap(), 80, 0, loopback).into();
+        assert_eq!(host_text(address), "fe80::1%lo");
+        assert_eq!(read_host("fe80::1%lo", 80), Some(address));
+        assert_eq!(read_host(&format!("fe80::1%{loopback}"), 80), Some(address));
+        // One that is gone keeps its number.
+        let gone = SocketAddrV6::new("fe80::1".parse().unwrap(), 80, 0, 987_654).into();
+        assert_eq!(read_host(&host_text(gone), 80), Some(gone));
+        for plain in ["127.0.0.1:80", "[::1]:80"] {
+            let plain = plain.parse().unwrap();
+            assert_eq!(read_host(&host_text(plain), 80), Some(plain));
+        }
+        for wrong in [
+            "",
+            "%lo",
+            "127.0.0.1%lo",
+            "fe80::1%",
+            "fe80::1%no such",
+            "localhost",
+            "fe80::1%a-name-that-is-too-long",
+        ] {
+            assert_eq!(read_host(wrong, 80), None, "{wrong}");
+        }
+    }
 
     #[test]
     fn an_address_is_shown_as_clients_write_it() {

@@ -71,7 +71,7 @@ impl Inherited {
     ///
     /// If one of them is not there, or was not left.
     pub(crate) fn claim(numbers: &[FdSaved]) -> io::Result<Self> {
-        let claim = |number: &FdSaved| Ok((number.0, Arc::new(take_inherited(number.0)?)));
+        let claim = |number: &FdSaved| Ok((number.0, Arc::new(take_inherited(number.0, |_| true)?)));
         numbers.iter().map(claim).collect::<io::Result<_>>().map(Self)
     }
 

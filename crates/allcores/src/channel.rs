@@ -22,8 +22,10 @@ mod outbox;
 mod saved;
 
 use inbox::Inbox;
+pub(crate) use inbox::LONGEST;
 use line::{Line, Obstacle};
 use outbox::Pending;
+pub(crate) use outbox::Unreceived;
 pub(crate) use saved::ChannelSaved;
 
 /// So much may wait to be written before [`Sender::send_user`] advises to wait, as in Node.
@@ -66,8 +68,8 @@ impl Sender {
         let _ = self.line().send(Pending::handle(line, descriptor, Some(number)));
     }
 
-    /// Sends a user's message. False if more than 128 KiB wait to be written now: it is queued all the same, and
-    /// a wise user waits until they are [`drained`](Self::drained).
+    /// Sends a user's message. False if more than 128 KiB wait to be written now, each descriptor of a user's counted as 2 KiB:
+    /// it is queued all the same, and a wise user waits until they are [`drained`](Self::drained).
     ///
     /// What is behind a message with a descriptor waits until that has been received, as in Node, which sends it
     /// again up to three times.
@@ -91,7 +93,7 @@ impl Sender {
         self.queued_bytes() < HIGH_WATER
     }
 
-    /// How much waits to be written.
+    /// How much waits to be written, in bytes, each descriptor of a user's counted as 2 KiB.
     pub(crate) fn queued_bytes(&self) -> usize {
         self.line().queued_bytes()
     }
@@ -128,10 +130,7 @@ pub(crate) enum Arrival<M> {
         message: M,
     },
     /// A descriptor that was sent could not be received, for want of room perhaps.
-    Unreceived {
-        /// As it was [handed over](Sender::hand_over); `None` if it was sent otherwise.
-        number: Option<u64>,
-    },
+    Unreceived(Unreceived),
 }
 
 /// Why a channel ended.
@@ -295,7 +294,7 @@ impl Carrier {
                 Carriage::Ack => self.line.note_received(),
                 Carriage::Nack => {
                     if let Some(lost) = self.line.note_unreceived() {
-                        return Ok(Some(Arrival::Unreceived { number: lost.number }));
+                        return Ok(Some(Arrival::Unreceived(lost)));
                     }
                 }
             }

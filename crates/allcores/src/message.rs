@@ -9,8 +9,12 @@ use allcores_core::channel::is_own;
 use bytestring::ByteString;
 use serde::Deserialize;
 
+use crate::channel::LONGEST;
 use crate::error::{Error, ErrorKind};
 use crate::handle::Handle;
+
+/// More than what is written around a message that a socket rides on.
+const ENVELOPE: usize = 1024;
 
 /// A message that came over the channel: any JSON value, and perhaps a socket that rode on it.
 ///
@@ -93,6 +97,10 @@ impl fmt::Debug for Message {
 pub(crate) fn to_json(value: &(impl serde::Serialize + ?Sized)) -> Result<Vec<u8>, Error> {
     let mut json = write::to_vec(value)
         .map_err(|error| Error::new(ErrorKind::Message, "writing a message as JSON").because(error))?;
+    if json.len() > LONGEST - ENVELOPE {
+        let attempt = format!("sending a message of {} bytes: no side takes in more than 64 MiB", json.len());
+        return Err(Error::new(ErrorKind::Message, attempt));
+    }
     // What a `RawValue` has between its tokens is written as it is, and would end the line for the other side: what
     // follows would be a message that nobody has sent.
     if json.contains(&b'\n') {

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use allcores::{ClusterSettings, ErrorKind, Event, ExitStatus, Handle};
 use allcores_parity::client;
+use allcores_parity::stage::Seen;
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::json;
 
 use crate::{play, stage};
@@ -223,5 +225,32 @@ fn inherited() {
         let worker = stage.cluster.fork_with(fork).await.unwrap();
         assert_eq!(stage.message(&worker).await, json!({ "listening": address.port() }));
         assert_eq!(client::ask(address).unwrap(), "1");
+    });
+}
+
+/// A worker that can't take in what it is sent, and not when it is sent again either: Node's primary warns of that
+/// (`SentHandleNotReceivedWarning`), and here it is an event. What is behind it gets through.
+#[test]
+fn not_received() {
+    play(async {
+        let mut stage = stage(json!([{ "say": "ready" }, "echo"])).await;
+        let worker = stage.fork().await;
+        assert_eq!(stage.message(&worker).await, "ready");
+        // No descriptor is left for it.
+        let limit = Rlimit { current: Some(0), maximum: Some(0) };
+        let pid = Pid::from_raw(i32::try_from(worker.pid()).unwrap());
+        prlimit(pid, Resource::Nofile, limit).unwrap();
+        worker.send_with_handle("lost", connection().0).unwrap();
+        worker.send("behind").unwrap();
+        let error = stage
+            .until("what was not received is told", |seen| {
+                seen.iter().find_map(|seen| match seen {
+                    Seen::Wrong(error) => Some(error.clone()),
+                    _ => None,
+                })
+            })
+            .await;
+        assert!(error.contains("could not take the socket in"), "{error}");
+        assert_eq!(stage.message(&worker).await, "behind");
     });
 }

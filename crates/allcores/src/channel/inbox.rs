@@ -12,8 +12,8 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFl
 
 pub(super) use saved::InboxSaved;
 
-/// The longest message that the other side may send.
-const LONGEST: usize = 64 * 1024 * 1024;
+/// The longest line that the other side may send.
+pub(crate) const LONGEST: usize = 64 * 1024 * 1024;
 
 /// How much is read at once.
 const READ_SIZE: usize = 64 * 1024;

@@ -62,7 +62,7 @@ pub(super) enum Obstacle {
     Broken,
 }
 
-/// What waits to be written.
+/// What waits to be written. A user's descriptors count as bytes too.
 #[derive(Debug, Default)]
 struct Meter {
     bytes: AtomicUsize,
@@ -117,12 +117,12 @@ impl Line {
     /// Sends a message, now or when its turn comes. It is given back if nothing can be written any more and nothing of it was,
     /// be it together with others that had waited.
     pub(super) fn send(self: &Arc<Self>, pending: Pending) -> Result<(), Pending> {
-        let bytes = pending.len();
-        self.meter.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let weight = pending.weight();
+        self.meter.bytes.fetch_add(weight, Ordering::Relaxed);
         let mut way = self.way();
         if way.socket.is_none() || way.obstacle == Obstacle::Broken {
             drop(way);
-            self.meter.note_written(bytes);
+            self.meter.note_written(weight);
             return Err(pending);
         }
         let may_wait = pending.may_wait();

@@ -47,6 +47,9 @@ const GATHERED: usize = 64;
 /// in part.
 const JOINED: usize = 4096;
 
+/// For so much counts a descriptor of a user's that waits, among the bytes that wait: 64 of them are as much as Node's limit.
+const DESCRIPTOR_WEIGHT: usize = 2048;
+
 /// A message to be sent, and the descriptor that rides on it; or several without.
 #[derive(Clone, Debug)]
 pub(super) struct Pending {
@@ -99,6 +102,12 @@ impl Pending {
 
     pub(super) fn len(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// How much of it waits to be written.
+    pub(super) fn weight(&self) -> usize {
+        let waits = self.sent == 0 && matches!(self.cargo, Cargo::UserHandle { .. });
+        self.rest().len() + if waits { DESCRIPTOR_WEIGHT } else { 0 }
     }
 
     fn rest(&self) -> &[u8] {
@@ -160,9 +169,14 @@ enum Outstanding {
 }
 
 /// A descriptor that is lost to the other side.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Unreceived {
-    pub(super) number: Option<u64>,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unreceived {
+    /// As it was [handed over](super::Sender::hand_over).
+    Numbered(u64),
+    /// On another of the protocol's own messages.
+    Own,
+    /// On a user's message, which is lost with it.
+    Users,
 }
 
 /// What waits to be sent, in order.
@@ -302,10 +316,11 @@ impl Outbox {
                 self.begin(&mut pending);
             }
             let part = count.min(pending.rest().len());
+            let before = pending.weight();
             pending.sent += part;
             count -= part;
             self.plain = if pending.is_handle() { 0 } else { self.plain + part };
-            metered += if pending.is_metered { part } else { 0 };
+            metered += if pending.is_metered { before - pending.weight() } else { 0 };
             self.unread -= if pending.is_own { part } else { 0 };
             if !pending.rest().is_empty() {
                 self.begun = Some(pending);
@@ -339,12 +354,12 @@ impl Outbox {
     /// The first of the outstanding descriptors has not arrived; returns what to report, unless it is sent again.
     pub(super) fn note_unreceived(&mut self) -> Option<Unreceived> {
         let mut pending = match self.take_outstanding()? {
-            Outstanding::Handle(number) => return Some(Unreceived { number }),
+            Outstanding::Handle(number) => return Some(number.map_or(Unreceived::Own, Unreceived::Numbered)),
             Outstanding::User(pending) => pending,
         };
         let Cargo::UserHandle { retransmissions, .. } = &mut pending.cargo else { return None };
         if *retransmissions == RETRANSMISSIONS {
-            return Some(Unreceived { number: None });
+            return Some(Unreceived::Users);
         }
         *retransmissions += 1;
         pending.is_metered = false;
@@ -364,7 +379,7 @@ impl Outbox {
     pub(super) fn clear(&mut self) -> (usize, Option<Pending>) {
         let mut dropped = std::mem::take(self);
         let all = dropped.begun.iter().chain(&dropped.waiting);
-        let metered = all.filter(|pending| pending.is_metered).map(|pending| pending.rest().len()).sum();
+        let metered = all.filter(|pending| pending.is_metered).map(Pending::weight).sum();
         (metered, dropped.waiting.pop_back())
     }
 }

@@ -77,7 +77,7 @@ async fn next<M: Message>(carrier: &mut Carrier) -> (M, Option<OwnedFd>) {
         match bounded(carrier.next()).await.expect("open") {
             Arrival::Message { message, descriptor } => return (message, descriptor),
             Arrival::Lost { .. } => {}
-            Arrival::Unreceived { number } => panic!("not received: {number:?}"),
+            Arrival::Unreceived(lost) => panic!("not received: {lost:?}"),
         }
     }
 }

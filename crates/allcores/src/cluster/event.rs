@@ -64,7 +64,7 @@ pub enum Event {
         status: ExitStatus,
     },
     /// Something went wrong about a worker that nobody is there to be told by: it wrote to its channel what is no
-    /// message, or could not have an address that it asked for.
+    /// message, could not have an address that it asked for, or could not take in a socket that it was sent.
     Error {
         /// Which.
         worker: WorkerHandle,

@@ -30,6 +30,17 @@ impl Shared {
                 worker.push_all(events.iter().cloned());
                 self.hub.push_all(events.into_iter());
             }
+            Said::Unreceived => {
+                let tried = format!(
+                    "sending a message with a socket to worker {}, which could not take the socket in, for want of descriptors \
+                     perhaps: both are lost",
+                    worker.id()
+                );
+                self.tell(Event::Error {
+                    worker: worker.clone(),
+                    error: Arc::new(Error::new(ErrorKind::Handle, tried)),
+                });
+            }
             Said::Leaving => worker.note_leaving(),
             Said::Disconnected { end } => {
                 let id = worker.id();

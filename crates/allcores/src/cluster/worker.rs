@@ -106,13 +106,14 @@ impl WorkerHandle {
 
     /// Sends a message: any value that serde can write as JSON.
     ///
-    /// `Ok(false)` means that more than 128 KiB wait to be written to the worker, this message among them: time to wait,
+    /// `Ok(false)` means that more than 128 KiB or 64 sockets wait to be written to the worker, this message among them: time to wait,
     /// as with Node's `send`. Of many sent without a pause the later ones are written together, when the task that sends them yields.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Disconnected`] if the channel has closed; [`ErrorKind::Message`] for a value that can't be written as JSON, or
-    /// that Node would take for its own: an object whose `cmd` begins with `NODE_`.
+    /// that Node would take for its own: an object whose `cmd` begins with `NODE_`; or for
+    /// one of more than 64 MiB.
     ///
     /// # Examples
     ///
@@ -134,8 +135,9 @@ impl WorkerHandle {
     /// Sends a message with a socket, which is closed here once the worker has it.
     ///
     /// What it returns says as much as what [`send`](Self::send) does. Once that is `Ok`, the socket can't be had back: a worker
-    /// that can't take it in, and not when it is sent again three times either, does not get the message either; one that goes
-    /// meanwhile does not get what it had not taken. Either way the socket is closed.
+    /// that can't take it in, and not when it is sent again three times either, does not get the message either, which an
+    /// [`Event::Error`](crate::Event::Error) tells of; one that goes meanwhile does not get what it had not taken. Either way the
+    /// socket is closed.
     ///
     /// # Errors
     ///

@@ -42,6 +42,8 @@ pub(crate) enum Said<'a> {
     },
     /// Messages for the user, which came together.
     Messages(Vec<Message>),
+    /// It could not take in a socket that the user has sent it, and has not got the message either.
+    Unreceived,
     /// It leaves of its own will.
     Leaving,
     /// Its channel has closed, from whichever side.

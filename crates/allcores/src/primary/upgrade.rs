@@ -158,7 +158,8 @@ impl Legacy {
 
     fn from_descriptor(number: RawFd) -> Result<Self, Unreadable> {
         let failed = |what: &'static str| move |error: io::Error| Unreadable(format!("{what}: {error}"));
-        let file = crate::sys::process::take_inherited(number).map_err(failed("opening what was left"))?;
+        let file =
+            crate::sys::process::take_inherited(number, |_| true).map_err(failed("opening what was left"))?;
         if !crate::carry::is_sealed(&file) {
             return Err(Unreadable("what was left could have been changed".into()));
         }

@@ -398,7 +398,7 @@ fn bytes_of(arrival: &Arrival<Incoming>) -> usize {
     match arrival {
         Arrival::Message { message: Incoming::Handle { message, .. }, .. } => of(message),
         Arrival::Message { message, .. } => of(message),
-        Arrival::Lost { .. } | Arrival::Unreceived { .. } => 0,
+        Arrival::Lost { .. } | Arrival::Unreceived(_) => 0,
     }
 }
 

@@ -43,22 +43,26 @@ fn read_at_once(thread: u32, address: u64, buffer: &mut [u8]) -> io::Result<usiz
     usize::try_from(count).map_err(|_| io::Error::last_os_error())
 }
 
-/// Takes a descriptor that this process was started with, and marks it close-on-exec; so it can be taken once.
+/// Takes a descriptor that this process was started with, if it is what is wanted, and marks it close-on-exec; so it can be
+/// taken once. What is not wanted stays as it is.
 ///
 /// # Errors
 ///
-/// `EBADF` if there is none of this number, or if it is marked already, as all is that Rust's libraries open: then it
-/// is not one that we were given.
-pub(crate) fn take_inherited(number: RawFd) -> io::Result<OwnedFd> {
+/// `EBADF` if there is none of this number, if it is not wanted, or if it is marked already, as all is that Rust's libraries
+/// open: then it is not one that we were given.
+pub(crate) fn take_inherited(
+    number: RawFd,
+    is_wanted: impl FnOnce(BorrowedFd<'_>) -> bool,
+) -> io::Result<OwnedFd> {
     let not_ours = || io::Error::from_raw_os_error(libc::EBADF);
     if number < 0 {
         return Err(not_ours());
     }
-    // SAFETY: it is borrowed for two calls that look at and mark it, and fail for a number that is not open; nothing is
+    // SAFETY: it is borrowed for calls that look at and mark it, and fail for a number that is not open; nothing is
     // closed or read through it.
     let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
     let flags = rustix::io::fcntl_getfd(borrowed)?;
-    if flags.contains(rustix::io::FdFlags::CLOEXEC) {
+    if flags.contains(rustix::io::FdFlags::CLOEXEC) || !is_wanted(borrowed) {
         return Err(not_ours());
     }
     rustix::io::fcntl_setfd(borrowed, flags | rustix::io::FdFlags::CLOEXEC)?;

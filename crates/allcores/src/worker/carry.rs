@@ -91,7 +91,7 @@ async fn carry(link: &Arc<Link>, mut carrier: Carrier) {
                 }
             }
             // What the program sends can't be had back by it: it was sent again as often as is of use.
-            Ok(Arrival::Lost { .. } | Arrival::Unreceived { .. }) => {}
+            Ok(Arrival::Lost { .. } | Arrival::Unreceived(_)) => {}
             Err(_) => break,
         }
     }

@@ -1,8 +1,8 @@
 //! Messages that have come and have not been taken.
 //!
 //! Before the program asks for any, so many are kept and further ones are dropped: it may never ask. Once it has, none
-//! is lost, and the channel is read no further while it is behind: with messages, or with the sockets that came with them,
-//! as each of those is one of the process's descriptors.
+//! is lost, and the channel is read no further while it is behind. It is at any time while many sockets wait that came with
+//! them: each is one of the process's descriptors, and some client's connection.
 //!
 //! What has come together is put in together: a reader that is woken for each message is asleep again before the next, and
 //! two threads that take a lock for each stand in each other's way.
@@ -46,7 +46,7 @@ struct State {
 
 impl State {
     fn is_full(&self) -> bool {
-        self.messages.len() >= LIMIT || self.handles >= HANDLES
+        (self.has_reader && self.messages.len() >= LIMIT) || self.handles >= HANDLES
     }
 
     /// Whether more are to be read for a reader that was behind. If that were done for each that it takes, the channel's
@@ -69,16 +69,18 @@ impl Inbox {
             return;
         }
         let mut state = self.state();
-        let room = match (state.is_closed, state.has_reader) {
-            (true, _) => 0,
-            (false, true) => usize::MAX,
-            (false, false) => LIMIT.saturating_sub(state.messages.len()),
-        };
-        for message in come.drain(..).take(room) {
-            state.handles += usize::from(message.came_with_handle());
-            state.messages.push_back(message);
+        if state.is_closed {
+            come.clear();
+            return;
         }
-        if state.has_reader && state.is_full() {
+        for message in come.drain(..) {
+            let with_handle = message.came_with_handle();
+            if state.has_reader || with_handle || state.messages.len() < LIMIT {
+                state.handles += usize::from(with_handle);
+                state.messages.push_back(message);
+            }
+        }
+        if state.is_full() {
             self.is_behind.store(true, Ordering::Relaxed);
         }
         drop(state);

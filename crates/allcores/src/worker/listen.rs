@@ -12,6 +12,7 @@ use tokio::net::ToSocketAddrs;
 use super::listener::SocketFile;
 use super::places::Reservation;
 use super::{Kind, ListenOptions, Listener, UnixListener, Worker, bind};
+use crate::address::host_text;
 use crate::{Error, ErrorKind};
 
 impl Worker {
@@ -77,12 +78,12 @@ impl Worker {
 
     async fn listen_at(&self, address: SocketAddr, options: &ListenOptions) -> io::Result<Listener> {
         if !self.asks() {
-            let place = self.reserve(tcp_kind(address), &address.ip().to_string(), address.port().into())?;
+            let place = self.reserve(tcp_kind(address), &host_text(address), address.port().into())?;
             let lane = tokio::net::TcpListener::from_std(bind::tcp(address, options)?)?;
             let local = lane.local_addr()?;
             return Ok(Listener::new(Some(lane), local, self.link.grant_alone()?, place));
         }
-        let mut ask = ask_for(tcp_kind(address), address.ip().to_string(), address.port().into(), options);
+        let mut ask = ask_for(tcp_kind(address), host_text(address), address.port().into(), options);
         let place = self.reserve_for(&mut ask)?;
         let granted = self.link.ask(&ask, place).await?;
         let lane = granted.socket.map(|socket| lane_of(socket, options)).transpose()?;
@@ -246,7 +247,7 @@ impl Worker {
         }
         self.link.forget_closed_datagram_sockets();
         let kind = if address.is_ipv4() { AddressKind::Udp4 } else { AddressKind::Udp6 };
-        let mut ask = ask_for(kind, address.ip().to_string(), address.port().into(), options);
+        let mut ask = ask_for(kind, host_text(address), address.port().into(), options);
         let place = self.reserve_for(&mut ask)?;
         let granted = self.link.ask(&ask, place).await?;
         // Datagrams can't be handed over: an answer without a socket makes no sense.

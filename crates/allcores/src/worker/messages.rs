@@ -14,14 +14,15 @@ use crate::{Error, ErrorKind, Handle, Message, SendHandleError};
 impl Worker {
     /// Sends a message to the primary: any value that serde can write as JSON.
     ///
-    /// Does not wait. False means that more than 128 KiB wait to be written, as in Node: it is queued all the same, and
-    /// who has much to send waits until they are [`drained`](Self::drained). Of many sent without a pause the later ones are
+    /// Does not wait. False means that more than 128 KiB or 64 sockets wait to be written, as in Node: it is queued all the same,
+    /// and who has much to send waits until they are [`drained`](Self::drained). Of many sent without a pause the later ones are
     /// written together, when the task that sends them yields: a program that exits after them waits for that too.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Disconnected`] without a primary, or when it is gone; [`ErrorKind::Message`] for a value that is not
-    /// to be written as JSON, or that Node would take for its own: an object whose `cmd` begins with `NODE_`.
+    /// to be written as JSON, or that Node would take for its own: an object whose `cmd` begins with `NODE_`; or for
+    /// one of more than 64 MiB.
     ///
     /// # Examples
     ///
@@ -44,6 +45,9 @@ impl Worker {
     }
 
     /// Sends a message with a socket, which is closed here once the primary has it, or if it goes without having taken it.
+    ///
+    /// Each that waits to be sent is a descriptor of this process: what is returned says, as of [`send`](Self::send), when to wait
+    /// until they are [`drained`](Self::drained).
     ///
     /// # Errors
     ///
@@ -80,7 +84,8 @@ impl Worker {
     /// Each message goes to one caller. Up to 4096 are kept until the program asks for the first, so that none is lost
     /// at the start; what comes beyond that is dropped, as the program may never ask. From then on none is dropped:
     /// when so many wait, the channel is read no further until half have been taken, and with them waits all else that the
-    /// primary says. So who has asked once should go on.
+    /// primary says. So who has asked once should go on. Of messages with sockets none is dropped at any time: the channel is
+    /// read no further while 64 wait. So who may be sent any should ask.
     ///
     /// That the primary wants this worker to go does not end it, as more may come: [`shutdown`](Self::shutdown) tells of that. A
     /// program that asks for messages alone is ended by the stop signal, when it has not gone by itself.

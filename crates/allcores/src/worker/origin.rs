@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, Read};
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::time::Duration;
@@ -98,11 +98,12 @@ fn serialization(mode: Option<&str>) -> Result<Serialization, Error> {
 /// Takes the descriptor of this number, if it is a channel. It is not for what a worker has started, which finds the
 /// variable and perhaps something else at that number.
 fn take_channel(number: &str) -> Option<OwnedFd> {
-    let socket = take_inherited(number.parse::<RawFd>().ok()?).ok()?;
-    let is_channel = sockopt::socket_domain(&socket) == Ok(AddressFamily::UNIX)
-        && sockopt::socket_type(&socket) == Ok(SocketType::STREAM)
-        && rustix::net::getpeername(&socket).is_ok();
-    is_channel.then_some(socket)
+    let is_channel = |socket: BorrowedFd<'_>| {
+        sockopt::socket_domain(socket) == Ok(AddressFamily::UNIX)
+            && sockopt::socket_type(socket) == Ok(SocketType::STREAM)
+            && rustix::net::getpeername(socket).is_ok()
+    };
+    take_inherited(number.parse::<RawFd>().ok()?, is_channel).ok()
 }
 
 /// Goes to the primary, and hears who we are to it.

@@ -44,7 +44,10 @@ What counts is that the primary's CPU time for a connection stays as it is from 
 in a second also depend on how well the cores get along with so many processes.
 
 Under `auto` the workers accept by themselves, and what the primary does is look after their queues: that is done for the time \
-that passes and not for each connection, so that the fewer connections there are, the more of it falls to each.",
+that passes and not for each connection, so that the fewer connections there are, the more of it falls to each.
+
+Under `round-robin` it is always the turn of the worker that has been without one for the longest. With 256 of them that is 255 \
+connections, after which a core has nothing of it in its caches.",
     plan,
 };
 

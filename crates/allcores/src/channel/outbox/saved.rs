@@ -106,7 +106,7 @@ impl Outbox {
     /// How much of what waits is to be noted when it is written.
     pub(in crate::channel) fn metered(&self) -> usize {
         let all = self.begun.iter().chain(&self.waiting).filter(|pending| pending.is_metered);
-        all.map(|pending| pending.rest().len()).sum()
+        all.map(Pending::weight).sum()
     }
 }
 

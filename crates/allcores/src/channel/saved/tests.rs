@@ -9,7 +9,7 @@ use allcores_core::channel::{HANDLE_ACK, HANDLE_NACK, Incoming, Message, Seriali
 use tokio::runtime::Runtime;
 
 use super::*;
-use crate::channel::{Arrival, open};
+use crate::channel::{Arrival, Unreceived, open};
 
 /// What a program leaves.
 struct Left {
@@ -161,7 +161,7 @@ fn messages_that_wait_or_are_half_written_arrive_once_and_in_order() {
         assert_eq!(sender.queued_bytes(), waiting);
         let arrival = carrier.next::<Incoming>().await;
         assert!(
-            matches!(arrival, Ok(Arrival::Unreceived { number: Some(9) })),
+            matches!(arrival, Ok(Arrival::Unreceived(Unreceived::Numbered(9)))),
             "it is told of what it has sent"
         );
         assert_eq!(sender.queued_bytes(), 0);

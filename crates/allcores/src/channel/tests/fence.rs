@@ -122,7 +122,7 @@ impl World {
             Step::Answer => match self.node.answers.pop_front() {
                 Some(true) => self.outbox.note_received(),
                 Some(false) => {
-                    if let Some(Unreceived { number: Some(number) }) = self.outbox.note_unreceived() {
+                    if let Some(Unreceived::Numbered(number)) = self.outbox.note_unreceived() {
                         self.unreceived.push(number);
                     }
                 }

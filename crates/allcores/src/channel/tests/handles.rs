@@ -56,9 +56,9 @@ async fn a_lost_connection_is_named_whichever_it_was() {
         peer.write(&(answers.join("\n") + "\n"));
         peer
     });
-    for expected in [Some(20), Some(40), None] {
+    for expected in [Unreceived::Numbered(20), Unreceived::Numbered(40), Unreceived::Own] {
         match bounded(carrier.next::<Incoming>()).await.unwrap() {
-            Arrival::Unreceived { number } => assert_eq!(number, expected),
+            Arrival::Unreceived(lost) => assert_eq!(lost, expected),
             other => panic!("{other:?}"),
         }
     }
@@ -86,7 +86,7 @@ async fn a_users_descriptor_is_sent_again_three_times_and_holds_back_what_follow
         peer
     });
     match bounded(carrier.next::<Incoming>()).await.unwrap() {
-        Arrival::Unreceived { number: None } => {}
+        Arrival::Unreceived(Unreceived::Users) => {}
         other => panic!("{other:?}"),
     }
     bounded(run(&mut carrier, sender.drained())).await;

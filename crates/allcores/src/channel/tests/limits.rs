@@ -51,7 +51,7 @@ async fn descriptors_without_room_are_refused_and_those_behind_them_keep_their_m
         tokio::select! {
             (_, descriptor) = next::<FromPrimary>(&mut worker) => got.extend(descriptor),
             arrival = bounded(primary.next::<Incoming>()) => match arrival.unwrap() {
-                Arrival::Unreceived { number } => lost.push(number.unwrap()),
+                Arrival::Unreceived(Unreceived::Numbered(number)) => lost.push(number),
                 other => panic!("{other:?}"),
             },
         }

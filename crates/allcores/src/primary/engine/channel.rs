@@ -1,7 +1,7 @@
 //! What workers say over their channel.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -17,8 +17,8 @@ use bytestring::ByteString;
 use rustix::fs::{Mode, OFlags};
 
 use super::Engine;
-use crate::address::Address;
-use crate::channel::{Arrival, End};
+use crate::address::{Address, read_host};
+use crate::channel::{Arrival, End, Unreceived};
 use crate::handle::Handle;
 use crate::message::Message;
 use crate::ports::{Applicant, LaneId, Profile, Unavailable, too_many_listeners};
@@ -44,9 +44,14 @@ impl Engine {
                 self.take_handle(id, *message, descriptor);
             }
             Arrival::Message { message, .. } => self.take_message(id, message),
-            Arrival::Unreceived { number: Some(number) } => self.take_unreceived(id, number),
+            Arrival::Unreceived(Unreceived::Numbered(number)) => self.take_unreceived(id, number),
+            Arrival::Unreceived(Unreceived::Users) => {
+                if let Some(worker) = self.workers.get(&id) {
+                    self.pass_on(worker.about, Said::Unreceived);
+                }
+            }
             // It has a listener less than it asked for, and will say so itself.
-            Arrival::Unreceived { number: None } | Arrival::Lost { .. } => {}
+            Arrival::Unreceived(Unreceived::Own) | Arrival::Lost { .. } => {}
         }
     }
 
@@ -354,26 +359,24 @@ fn addresses_of(query: &Query) -> Result<Vec<Address>, i32> {
     }
     let port = u16::try_from(query.port).map_err(|_| libc::EINVAL)?;
     let is_only_v6 = query.flags & FLAG_IPV6_ONLY != 0;
-    let make = |ip: IpAddr| {
-        let socket = SocketAddr::new(ip, port);
-        let is_only_v6 = is_only_v6 && ip.is_ipv6();
+    let make = |socket: SocketAddr| {
+        let is_only_v6 = is_only_v6 && socket.is_ipv6();
         if query.kind.is_udp() {
             Address::Udp { socket, is_only_v6 }
         } else {
             Address::Tcp { socket, is_only_v6 }
         }
     };
-    let any = match query.kind {
-        AddressKind::Udp4 => vec![Ipv4Addr::UNSPECIFIED.into()],
-        AddressKind::Udp6 => vec![Ipv6Addr::UNSPECIFIED.into()],
-        _ if is_only_v6 => vec![Ipv6Addr::UNSPECIFIED.into()],
-        _ => vec![IpAddr::from(Ipv6Addr::UNSPECIFIED), Ipv4Addr::UNSPECIFIED.into()],
+    let (any4, any6) =
+        (SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
+    let sockets = match (&query.address, query.kind) {
+        (Some(address), _) => vec![read_host(address, port).ok_or(libc::EINVAL)?],
+        (None, AddressKind::Udp4) => vec![any4],
+        (None, AddressKind::Udp6) => vec![any6],
+        (None, _) if is_only_v6 => vec![any6],
+        (None, _) => vec![any6, any4],
     };
-    let ips = match &query.address {
-        Some(address) => vec![address.parse().map_err(|_| libc::EINVAL)?],
-        None => any,
-    };
-    Ok(ips.into_iter().map(make).collect())
+    Ok(sockets.into_iter().map(make).collect())
 }
 
 /// A socket's path has room for about 100 bytes: the relative form where that is shorter.

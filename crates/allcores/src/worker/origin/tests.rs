@@ -78,6 +78,9 @@ fn what_is_no_channel_is_not_taken_for_one() {
         let variables = [("NODE_CHANNEL_FD", number), ("NODE_UNIQUE_ID", "5")];
         assert!(matches!(find_with(&variables), Ok(Origin::Primary)), "{number}");
     }
+    for number in [&file, &udp] {
+        assert!(std::fs::exists(format!("/proc/self/fd/{number}")).unwrap(), "{number} is somebody else's");
+    }
     let (forked, _ours) = UnixStream::pair().unwrap();
     // Without an id it is a child of a node process, and no worker.
     assert!(matches!(find_with(&[("NODE_CHANNEL_FD", &inherited(forked))]), Ok(Origin::Primary)));

@@ -1,7 +1,7 @@
 //! Listening, in each way that a primary may answer.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV6};
 
 use allcores_core::channel::{AddressKind, FLAG_IPV6_ONLY};
 
@@ -93,6 +93,18 @@ async fn an_errno_is_the_error_that_one_gets_without_a_primary() {
     let error = result.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AddressUnavailable);
     assert_eq!(io::Error::from(error).kind(), io::ErrorKind::AddrInUse);
+}
+
+#[tokio::test]
+async fn an_address_of_one_interface_is_asked_for_with_it() {
+    let (mut primary, worker) = Primary::with_worker().await;
+    // The first interface of each network namespace.
+    let address = SocketAddrV6::new("fe80::1".parse().unwrap(), 7000, 0, 1);
+    let query = tokio::select! {
+        _ = worker.listen(address) => panic!("not answered yet"),
+        query = primary.hear_query() => query,
+    };
+    assert_eq!(query.address.as_deref(), Some("fe80::1%lo"));
 }
 
 #[tokio::test]

@@ -36,6 +36,20 @@ async fn messages_go_both_ways_in_order_and_as_any_type() {
 }
 
 #[tokio::test]
+async fn what_the_other_side_would_end_the_channel_for_is_refused() {
+    let (mut primary, worker) = Primary::with_worker().await;
+    let error = worker.send(&"x".repeat(64 * 1024 * 1024)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Message);
+    let order = serde_json::json!({ "cmd": "NODE_CLUSTER", "act": "close", "key": "k" });
+    assert_eq!(worker.send(&order).unwrap_err().kind(), ErrorKind::Message);
+    let (socket, _) = std::os::unix::net::UnixStream::pair().unwrap();
+    let (error, socket) = worker.send_with_handle(&order, socket).unwrap_err().into_parts();
+    assert_eq!((error.kind(), socket.is_some()), (ErrorKind::Message, true));
+    worker.send("fine").unwrap();
+    assert_eq!(primary.hear().await, Incoming::User(r#""fine""#.into()));
+}
+
+#[tokio::test]
 async fn a_primary_that_does_not_read_makes_send_advise_to_wait() {
     let (mut primary, worker) = Primary::with_worker().await;
     let text = "x".repeat(1000);
@@ -112,14 +126,24 @@ async fn who_reads_slowly_loses_nothing_and_holds_the_sender_back() {
 /// They would take up all descriptors that its process may have, and those beyond would be lost.
 #[tokio::test]
 async fn who_takes_sockets_slowly_has_few_of_them_wait_and_loses_none() {
-    let (mut primary, worker) = Primary::with_worker().await;
-    primary.settle(&worker).await;
+    for has_asked in [true, false] {
+        let (mut primary, worker) = Primary::with_worker().await;
+        if has_asked {
+            primary.settle(&worker).await;
+        }
+        take_sockets_slowly(primary, worker).await;
+    }
+}
+
+async fn take_sockets_slowly(mut primary: Primary, worker: Worker) {
     let line = user_with_handle(HandleKind::NetSocket, "1", None);
     let count = 4 * HANDLES;
+    let mut is_told_to_wait = false;
     for _ in 0..count {
         let (socket, _) = std::os::unix::net::UnixStream::pair().unwrap();
-        primary.sender.send_user_with(line.clone(), Arc::new(socket.into())).unwrap();
+        is_told_to_wait |= !primary.sender.send_user_with(line.clone(), Arc::new(socket.into())).unwrap();
     }
+    assert!(is_told_to_wait, "each is a descriptor of the sender's");
     let sender = primary.sender.clone();
     let read = async {
         // Not one is taken until no more are read.
