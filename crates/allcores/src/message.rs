@@ -103,7 +103,7 @@ pub(crate) fn to_json(value: &(impl serde::Serialize + ?Sized)) -> Result<Vec<u8
     }
     // What a `RawValue` has between its tokens is written as it is, and would end the line for the other side: what
     // follows would be a message that nobody has sent.
-    if json.contains(&b'\n') {
+    if memchr::memchr(b'\n', &json).is_some() {
         json.iter_mut().filter(|byte| **byte == b'\n').for_each(|byte| *byte = b' ');
     }
     if is_own(&json) {
