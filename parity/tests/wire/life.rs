@@ -1,6 +1,6 @@
 //! Beginning, ending, and what is known meanwhile.
 
-use allcores::{AddressType, ExitStatus, Signal, WorkerId, WorkerState};
+use allcores::{AddressType, ErrorKind, ExitStatus, Signal, WorkerId, WorkerState};
 use allcores_parity::stage::Seen;
 use allcores_parity::{Run, client, on_each_node, process};
 use serde_json::json;
@@ -242,13 +242,14 @@ async fn process_disconnect(run: Run) {
 }
 
 on_each_node!(invalid_message);
-/// cluster-invalid-message, in both directions.
+/// cluster-invalid-message. Of the primary it has to be a worker of node's that ignores it, and our primary sends none.
 async fn invalid_message(run: Run) {
     let mut stage = run.stage("life.js", "invalid_message").await;
     let worker = stage.fork().await;
     stage.online(&worker).await;
     assert_eq!(stage.message(&worker).await, "ready");
-    worker.send(&json!({ "cmd": "NODE_CLUSTER", "ack": -1 })).unwrap();
+    let refused = worker.send(&json!({ "cmd": "NODE_CLUSTER", "ack": -1 })).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Message);
     worker.send("afterwards").unwrap();
     assert_eq!(stage.message(&worker).await, json!({ "text": "afterwards" }));
     drop(worker.disconnect());

@@ -274,20 +274,21 @@ impl Link {
             wire.sender = None;
             return;
         }
+        if wire.sender.is_none() {
+            drop(wire);
+            self.end();
+            return;
+        }
         let mut number = 0;
-        let is_said = wire.say(|speaker| {
+        // If nobody hears it, the channel's thread is about to find that out, when it has read what came before.
+        wire.say(|speaker| {
             let (seq, line) = speaker.leave();
             number = seq;
             line
         });
-        if is_said {
-            wire.leave = Some(number);
-            drop(wire);
-            self.stir();
-        } else {
-            drop(wire);
-            self.end();
-        }
+        wire.leave = Some(number);
+        drop(wire);
+        self.stir();
     }
 
     /// Stops listening, on everything.
