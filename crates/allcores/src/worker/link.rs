@@ -242,7 +242,8 @@ impl Link {
 
     /// Whether nothing is to be accepted any more, by any way.
     pub(super) fn has_left(&self) -> bool {
-        self.wire().has_left
+        // Asked for each connection: while it serves, the wire need not be waited for.
+        *self.phase.borrow() != Phase::Serving && self.wire().has_left
     }
 
     fn close_listener(&self, key: &str, intake: &Intake) {
@@ -309,16 +310,12 @@ impl Link {
         }
     }
 
-    /// The primary has heard that we leave.
+    /// The primary has heard that we leave: the channel closes when all that was said has been written.
     pub(super) fn acknowledged(&self, ack: u64) {
-        if self.wire().leave == Some(ack) {
-            self.close_channel();
+        let mut wire = self.wire();
+        if wire.leave == Some(ack) {
+            wire.sender = None;
         }
-    }
-
-    /// Closes the channel when all that was said has been written.
-    fn close_channel(&self) {
-        self.wire().sender = None;
     }
 
     /// Waits until the channel is closed.
