@@ -98,9 +98,12 @@ impl Paths {
             Self::By(path) => path(number),
             Self::Weighted(paths) => {
                 let sum: u32 = paths.iter().map(|(weight, _)| weight).sum();
+                let (round, nth) = (number / u64::from(sum), number % u64::from(sum));
                 // Far apart, so that no two seeds draw the same numbers in another order.
-                let seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(number);
-                let mut left = fastrand::Rng::with_seed(seed).u32(..sum);
+                let seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(round);
+                let mut order: Vec<u32> = (0..sum).collect();
+                fastrand::Rng::with_seed(seed).shuffle(&mut order);
+                let mut left = order[usize::try_from(nth).expect("it is below the sum of the weights")];
                 for (weight, path) in paths {
                     if left < *weight {
                         return path.clone();
@@ -183,7 +186,8 @@ impl Load {
         self.weighted_paths([(1, path.into())])
     }
 
-    /// Asks for each path as often as its weight says, in random order.
+    /// Asks for each path as often as its weight says, in random order: of as many requests as the weights add up to, in each
+    /// such round anew. So two loads of the same length have the same work, whatever else they have.
     ///
     /// # Panics
     ///

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, mpsc};
@@ -29,7 +29,8 @@ const LONGEST_NAP: Duration = Duration::from_millis(10);
 pub(super) struct Run {
     load: Load,
     flag: StopFlag,
-    started: Instant,
+    /// When its thread began: until then it has no time.
+    started: OnceLock<Instant>,
     numbers: AtomicU64,
     next_source: AtomicUsize,
     next_target: AtomicU16,
@@ -60,7 +61,7 @@ impl Run {
         Self {
             load,
             flag,
-            started: Instant::now(),
+            started: OnceLock::new(),
             numbers: AtomicU64::new(0),
             next_source: AtomicUsize::new(0),
             next_target: AtomicU16::new(0),
@@ -105,8 +106,12 @@ impl Run {
         }
     }
 
+    fn started(&self) -> Instant {
+        *self.started.get_or_init(Instant::now)
+    }
+
     fn is_over(&self) -> bool {
-        let is_late = matches!(self.load.stop, Stop::After(time) if self.started.elapsed() >= time);
+        let is_late = matches!(self.load.stop, Stop::After(time) if self.started().elapsed() >= time);
         is_late || self.flag.is_raised()
     }
 
@@ -165,7 +170,7 @@ impl Run {
         let mut tally = self.tally();
         tally.ok += 1;
         tally.latencies.push(latency);
-        tally.last = now - self.started;
+        tally.last = now - self.started();
         match tally.by_body.get_mut(key.trim()) {
             Some(count) => *count += 1,
             None => drop(tally.by_body.insert(key.trim().to_owned(), 1)),
@@ -175,7 +180,7 @@ impl Run {
 
     fn record_failure(&self, attempt: &Attempt, path: String, failed: Failed, now: Instant) {
         let Failed { kind, detail } = failed;
-        let at = now - self.started;
+        let at = now - self.started();
         let nth = attempt.connection.as_ref().map_or(0, Connection::requests);
         let mut tally = self.tally();
         tally.failures.count(kind);
@@ -215,6 +220,7 @@ pub(super) fn run(run: &Arc<Run>) -> Report {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime for the load");
     runtime.block_on(async {
+        run.started();
         let mut tasks = JoinSet::new();
         match run.load.arrival {
             Arrival::Closed { clients } => {
@@ -281,7 +287,7 @@ async fn open(run: &Arc<Run>, rate_per_s: f64, max_in_flight: usize, tasks: &mut
 /// Says when requests are due. On a thread of its own, since the runtime's timers know whole milliseconds only.
 fn pace(run: &Run, rate_per_s: f64, due_in: &mpsc::UnboundedSender<(u64, Instant)>) {
     let mut rng = fastrand::Rng::with_seed(run.load.seed);
-    let mut due = run.started;
+    let mut due = run.started();
     loop {
         due += Duration::from_secs_f64(crate::stats::exponential(&mut rng, rate_per_s));
         loop {

@@ -263,8 +263,17 @@ fn an_open_load_keeps_its_rate() {
 #[test]
 fn weighted_paths_come_as_often_as_they_should() {
     let load = Load::new("127.0.0.1:1".parse().unwrap()).weighted_paths([(19, "/"), (1, "/burn")]);
-    let burns = (0..20_000).filter(|number| load.paths.pick(*number, load.seed) == "/burn").count();
-    assert!((880..1120).contains(&burns), "{burns}");
+    let places = |seed: u64| -> Vec<u64> {
+        (0..20_000).filter(|number| load.paths.pick(*number, seed) == "/burn").collect()
+    };
+    let burns = places(load.seed);
+    let rounds: Vec<u64> = burns.iter().map(|number| number / 20).collect();
+    assert_eq!(rounds, (0..1000).collect::<Vec<u64>>(), "one in each round");
+    for place in 0..20 {
+        let count = burns.iter().filter(|number| **number % 20 == place).count();
+        assert!((20..90).contains(&count), "{count} at place {place}");
+    }
+    assert_ne!(burns, places(load.seed + 1));
 }
 
 #[test]

@@ -12,8 +12,8 @@ use rustix::fs::OFlags;
 use super::lane::{Kind, Lane};
 use super::{Delivery, Ports};
 
-/// How many ticks a worker is left alone after its queue was emptied by others. Then one connection is risked on it.
-pub(super) const RESPITE: u32 = 8;
+/// How long a worker is left alone after its queue was emptied by others. Then one connection is risked on it.
+pub(super) const RESPITE: Duration = Duration::from_millis(8);
 
 /// How long ago a worker may have taken something last to be handed a connection while it is at work.
 const ALIVE: Duration = Duration::from_millis(10);
@@ -21,7 +21,7 @@ const ALIVE: Duration = Duration::from_millis(10);
 impl Ports {
     /// Takes connections that wait for busy workers, one for each worker that is free and can be handed one.
     pub(crate) fn relieve(&mut self, now: Duration) -> Vec<Delivery> {
-        let until = now + self.steering.tuning.tick * RESPITE;
+        let until = now + RESPITE;
         let mut reliefs = Vec::new();
         if !self.steering.tuning.is_on {
             return reliefs;
@@ -45,25 +45,27 @@ impl Ports {
             if !group.is_spread() || !group.address.is_tcp() || !group.lanes.iter().any(is_stuck) {
                 continue;
             }
-            let free = group.lanes.iter().filter(|lane| is_free(lane));
-            let is_asleep =
-                |lane: &&Lane| lane.users.last().is_some_and(|user| self.steering.is_asleep(*user));
             let user = |lane: &Lane| lane.users.last().copied();
             // Once the pool stops nobody gets new connections, and those that have come are still to be served.
             let is_able = |worker: &WorkerId| group.desk.core().is_free(*worker, now);
-            let free: Vec<&Lane> = free.filter(|lane| user(lane).as_ref().is_some_and(is_able)).collect();
-            let mut takers: Vec<WorkerId> =
-                free.iter().filter(|lane| is_asleep(lane)).filter_map(|lane| user(lane)).collect();
-            let is_alive = |lane: &&Lane| now.saturating_sub(lane.watch.alive_at()) < ALIVE;
+            let free = group.lanes.iter().filter(|lane| is_free(lane));
+            let free: Vec<_> = free.filter_map(|lane| Some((lane, user(lane).filter(is_able)?))).collect();
             // Who has just taken what it was handed goes on to the next, in turns, as where the primary accepts
-            // everything. Of who has not for long, nobody knows how long it will be held up.
-            let others = free.iter().filter(|lane| is_alive(lane)).filter_map(|lane| user(lane));
-            let mut others: Vec<WorkerId> = others.filter(|user| !takers.contains(user)).collect();
-            let by_turns = |worker: &WorkerId| std::cmp::Reverse(group.desk.core().turn_of(*worker));
-            takers.sort_by_key(by_turns);
-            others.sort_by_key(by_turns);
+            // everything. Of who has not for long, nobody knows how long it will be held up, unless it has nothing to do.
+            let is_alive = |lane: &Lane| now.saturating_sub(lane.watch.alive_at()) < ALIVE;
+            // What a worker does costs more to ask than what it is handed: not where nobody else could be.
+            let is_asleep = |lane: &Lane, worker: WorkerId| {
+                !(free.len() == 1 && is_alive(lane)) && self.steering.is_asleep(worker)
+            };
+            let turn = |worker: WorkerId| std::cmp::Reverse(group.desk.core().turn_of(worker));
             // The last is taken first, and that is one that has nothing to do.
-            takers = others.into_iter().chain(takers).collect();
+            let mut takers: Vec<_> = free
+                .iter()
+                .map(|(lane, worker)| (is_asleep(lane, *worker), turn(*worker), *worker, is_alive(lane)))
+                .filter(|(is_asleep, .., is_alive)| *is_asleep || *is_alive)
+                .collect();
+            takers.sort();
+            let mut takers: Vec<WorkerId> = takers.into_iter().map(|(_, _, worker, _)| worker).collect();
             let mut stuck: Vec<&mut Lane> = group.lanes.iter_mut().filter(|lane| is_stuck(lane)).collect();
             // The waiting room last: what waits in a lane has waited for longer, as the room is for when all are busy.
             stuck.sort_by_key(|lane| (lane.kind == Kind::Waiting, std::cmp::Reverse(lane.watch.depth())));

@@ -90,15 +90,15 @@ struct Process {
 /// How long it is remembered that a worker was held up by what it does.
 const MEMORY: Duration = Duration::from_millis(200);
 
-/// How many times rarer lanes are looked at while nobody is held up.
-const RELAXED: u32 = 4;
+/// How often lanes are looked at while nobody is held up.
+const RELAXED: Duration = Duration::from_millis(4);
 
-/// For each so many workers that serve an address it is looked at one tick later, until that is [`MOST_RELAXED`]: the more
-/// there are, the fewer connections come to the one that is held up before that is seen, and the more a look costs.
+/// For each so many workers that serve an address it is looked at a millisecond later, until that is [`MOST_RELAXED`]: the
+/// more there are, the fewer connections come to the one that is held up before that is seen, and the more a look costs.
 const CROWD: usize = 64;
 
-/// How many times rarer lanes are looked at at most: still more than once in [`HELD_UP`].
-const MOST_RELAXED: u32 = 8;
+/// How rarely lanes are looked at at most: still more than once in [`HELD_UP`].
+const MOST_RELAXED: Duration = Duration::from_millis(8);
 
 /// How many addresses are maintained at a time.
 const AT_ONCE: usize = 256;
@@ -302,7 +302,7 @@ impl Ports {
 
     /// Sends a worker no connections for a while, unless it shows life before: it was handed one and does not answer.
     pub(crate) fn distrust(&mut self, worker: WorkerId, now: Duration) {
-        let until = now + self.steering.tuning.tick * RESPITE;
+        let until = now + RESPITE;
         for id in self.groups.ids_of(worker) {
             // From elsewhere nobody is steered away.
             let Some((key, at)) = self.locate(id).filter(|(key, _)| self.groups[*key].is_spread()) else {
@@ -343,7 +343,7 @@ impl Ports {
         let groups = hot.iter().filter_map(|key| self.groups.get(*key));
         let intervals =
             groups.map(|group| if self.now < group.alert_until { tick } else { relaxed(group, tick) });
-        intervals.min().unwrap_or(tick * RELAXED)
+        intervals.min().unwrap_or(RELAXED.max(tick))
     }
 
     /// The lanes that are looked at on ticks.
@@ -526,7 +526,7 @@ impl Ports {
 /// How often the lanes of a group are looked at while nobody is held up.
 fn relaxed(group: &Group, tick: Duration) -> Duration {
     let crowd = u32::try_from(group.served.count() / CROWD).unwrap_or(u32::MAX);
-    tick * RELAXED.saturating_add(crowd).min(MOST_RELAXED)
+    (RELAXED + Duration::from_millis(1) * crowd).min(MOST_RELAXED).max(tick)
 }
 
 fn add(epoll: impl AsFd, lane: &Lane, flags: EventFlags) -> io::Result<()> {

@@ -447,7 +447,7 @@ async fn the_more_workers_serve_an_address_the_rarer_it_is_looked_at_while_nobod
         .unwrap();
         ports.note_ready(&ready, at(0));
         assert_eq!(ports.tick_interval(), at(interval), "{workers} workers");
-        // It is not taken: as soon as that is seen all are looked at often.
+        // It is not taken: as soon as that is seen all are looked at on each tick.
         ports.tick(at(10));
         ports.tick(at(20));
         assert_eq!(ports.tick_interval(), at(1), "{workers} workers");

@@ -22,7 +22,7 @@ pub(super) const CASE: Case = Case {
 `steering off` is no way to run anything: it is what lanes alone would do, and shows what steering is worth.
 
 node:cluster's round robin queues every connection in one place. With lanes a connection that has come to a worker which \
-then turns busy is given to another once two looks, a millisecond apart, have found that the worker does nothing for those that wait.",
+then turns busy is given to another once two looks, two milliseconds apart, have found that the worker does nothing for those that wait.",
     plan,
 };
 

@@ -13,7 +13,7 @@ pub(super) const CASE: Case = Case {
     metrics: CLOSED_LOOP,
     expected: &[Expected::Never("failed")],
     remarks: "\
-All of these are allcores: the case was made to choose the interval, which is 1000 µs, and tells what other intervals \
+All of these are allcores: the case was made to choose the interval, which is 2000 µs, and tells what other intervals \
 would give.",
     plan,
 };
@@ -26,7 +26,7 @@ fn plan(arguments: &Arguments) -> Plan {
     Plan {
         title: format!("the mixed load, {} clients, over the steering tick", arguments.given.clients),
         packages: &[],
-        contenders: [1000, 200, 500, 2000].into_iter().map(contender).collect(),
+        contenders: [2000, 500, 1000, 4000].into_iter().map(contender).collect(),
         left_out: Vec::new(),
         each: load::time_of(duration(arguments.given.seconds)),
     }

@@ -24,9 +24,9 @@ const OFTEN: Duration = Duration::from_millis(20);
 /// it is worth another.
 const SUSPICIOUS: Duration = Duration::from_millis(500);
 
-/// How long after a connection came its lane is looked at again. Chosen by `cargo xtask bench steering mixed`: at half
-/// of it the tail is no shorter, and the primary's share of a core a third larger.
-const TICK: Duration = Duration::from_millis(1);
+/// How long after a connection came its lane is looked at again while somebody is held up. Chosen by `cargo xtask bench
+/// steering mixed`: at half of it the tail is no shorter, and the primary's share of a core half as large again.
+const TICK: Duration = Duration::from_millis(2);
 
 /// A timer finer than the runtime's, which counts in whole milliseconds.
 #[derive(Debug)]
