@@ -25,7 +25,7 @@ const OFTEN: Duration = Duration::from_millis(20);
 const SUSPICIOUS: Duration = Duration::from_millis(500);
 
 /// How long after a connection came its lane is looked at again while somebody is held up. Chosen by `cargo xtask bench
-/// steering mixed`: at half of it the tail is no shorter, and the primary's share of a core half as large again.
+/// steering mixed`: at half of it the tail is no shorter, and the primary takes more of a core.
 const TICK: Duration = Duration::from_millis(2);
 
 /// A timer finer than the runtime's, which counts in whole milliseconds.
