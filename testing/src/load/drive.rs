@@ -29,7 +29,7 @@ const LONGEST_NAP: Duration = Duration::from_millis(10);
 pub(super) struct Run {
     load: Load,
     flag: StopFlag,
-    /// When its thread began: until then it has no time.
+    /// When its thread began, as what a load waits for a thread is no part of its time.
     started: OnceLock<Instant>,
     numbers: AtomicU64,
     next_source: AtomicUsize,
@@ -220,6 +220,7 @@ pub(super) fn run(run: &Arc<Run>) -> Report {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime for the load");
     runtime.block_on(async {
+        // From here on its time counts.
         run.started();
         let mut tasks = JoinSet::new();
         match run.load.arrival {

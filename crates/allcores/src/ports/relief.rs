@@ -53,7 +53,7 @@ impl Ports {
             // Who has just taken what it was handed goes on to the next, in turns, as where the primary accepts
             // everything. Of who has not for long, nobody knows how long it will be held up, unless it has nothing to do.
             let is_alive = |lane: &Lane| now.saturating_sub(lane.watch.alive_at()) < ALIVE;
-            // What a worker does costs more to ask than what it is handed: not where nobody else could be.
+            // To ask what a worker does is dear: not where the answer changes nothing, as nobody else could take one.
             let is_asleep = |lane: &Lane, worker: WorkerId| {
                 !(free.len() == 1 && is_alive(lane)) && self.steering.is_asleep(worker)
             };
@@ -61,11 +61,13 @@ impl Ports {
             // The last is taken first, and that is one that has nothing to do.
             let mut takers: Vec<_> = free
                 .iter()
-                .map(|(lane, worker)| (is_asleep(lane, *worker), turn(*worker), *worker, is_alive(lane)))
-                .filter(|(is_asleep, .., is_alive)| *is_asleep || *is_alive)
+                .filter_map(|(lane, worker)| {
+                    let is_asleep = is_asleep(lane, *worker);
+                    (is_asleep || is_alive(lane)).then_some((is_asleep, turn(*worker), *worker))
+                })
                 .collect();
             takers.sort();
-            let mut takers: Vec<WorkerId> = takers.into_iter().map(|(_, _, worker, _)| worker).collect();
+            let mut takers: Vec<WorkerId> = takers.into_iter().map(|(.., worker)| worker).collect();
             let mut stuck: Vec<&mut Lane> = group.lanes.iter_mut().filter(|lane| is_stuck(lane)).collect();
             // The waiting room last: what waits in a lane has waited for longer, as the room is for when all are busy.
             stuck.sort_by_key(|lane| (lane.kind == Kind::Waiting, std::cmp::Reverse(lane.watch.depth())));
