@@ -19,7 +19,7 @@ use crate::sys::Watch;
 
 /// So many messages of a user's are written at once, each by itself, between two looks of the carrier's. It looks when
 /// anything happens on the channel, so only who says a lot without a pause comes so far.
-const SINGLE: u32 = 16;
+const SINGLE: u32 = 4;
 
 /// When so many bytes have been collected they are written by who sends.
 const COLLECTED: usize = 32 * 1024;
