@@ -22,6 +22,7 @@ const BURIAL: Duration = Duration::from_secs(2);
 /// Processes that an earlier primary left behind.
 #[derive(Debug)]
 pub struct Leftovers {
+    mark: String,
     processes: Vec<Process>,
 }
 
@@ -44,7 +45,7 @@ impl Leftovers {
             families.into_iter().filter(|pid| !own.contains(pid)).collect()
         };
         let processes = proc::hold(find).into_iter().map(|(pid, pidfd)| Process { pid, pidfd }).collect();
-        Self { processes }
+        Self { mark: mark.to_owned(), processes }
     }
 
     /// Whether there are none.
@@ -57,19 +58,27 @@ impl Leftovers {
         self.processes.iter().map(|process| process.pid).collect()
     }
 
-    /// Asks them to stop, and ends those that have not after this time. Blocks until all are gone; says which are not.
-    pub fn end(self, signal: Signal, patience: Duration) -> Vec<u32> {
-        let Self { mut processes } = self;
-        for (signal, patience) in [(signal, patience), (Signal::KILL, BURIAL)] {
-            for process in &processes {
-                let signal = signal.raw().unwrap_or(rustix::process::Signal::TERM);
-                // One that is gone has nothing to be told.
-                let _ = rustix::process::pidfd_send_signal(&process.pidfd, signal);
-            }
-            let until = Instant::now() + patience;
-            processes.retain(|process| !process.has_gone_by(until));
+    /// Asks them to stop, and ends those that have not after this time, with what they have started since. Blocks until all
+    /// are gone; says which are not.
+    pub fn end(mut self, signal: Signal, patience: Duration) -> Vec<u32> {
+        self.tell(signal.raw().unwrap_or(rustix::process::Signal::TERM), patience);
+        if !self.is_empty() {
+            let since = Self::find(&self.mark).processes;
+            let known = self.pids();
+            self.processes.extend(since.into_iter().filter(|process| !known.contains(&process.pid)));
+            self.tell(rustix::process::Signal::KILL, BURIAL);
         }
-        processes.into_iter().map(|process| process.pid).collect()
+        self.pids()
+    }
+
+    /// Sends them a signal, and forgets those that go within this time.
+    fn tell(&mut self, signal: rustix::process::Signal, patience: Duration) {
+        for process in &self.processes {
+            // One that is gone has nothing to be told.
+            let _ = rustix::process::pidfd_send_signal(&process.pidfd, signal);
+        }
+        let until = Instant::now() + patience;
+        self.processes.retain(|process| !process.has_gone_by(until));
     }
 }
 
@@ -90,7 +99,9 @@ impl Process {
 
 #[cfg(test)]
 mod tests {
-    use std::process::{Child, Command};
+    use std::io::{Read, Write};
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{Child, Command, Stdio};
 
     use super::*;
 
@@ -146,12 +157,21 @@ mod tests {
     }
 
     #[test]
-    fn one_that_ignores_the_signal_is_killed() {
+    fn one_that_ignores_the_signal_is_killed_with_what_it_has_started_since() {
         let mine = mark("deaf");
-        let mut child = start(&mine, "trap '' TERM; while :; do sleep 60; done");
+        let script = "trap '' TERM; echo; read _; sleep 60 & echo; wait";
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).env(VARIABLE, &mine).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut said = child.stdout.take().unwrap();
+        said.read_exact(&mut [0]).unwrap();
         let found = found(&mine);
+        assert_eq!(found.pids(), [child.id()]);
+        child.stdin.take().unwrap().write_all(b"\n").unwrap();
+        said.read_exact(&mut [0]).unwrap();
         assert!(found.end(Signal::TERM, Duration::from_millis(50)).is_empty());
-        child.wait().unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
+        assert_eq!(Leftovers::find(&mine).pids(), [0; 0]);
     }
 
     #[test]
