@@ -258,6 +258,11 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
+    /// The worker that has it, of two the newer.
+    pub(super) fn user(&self) -> Option<WorkerId> {
+        self.users.last().copied()
+    }
+
     /// It is to listen, and a worker has had it stop by shutdown(2).
     pub(super) fn is_shut_down(&self) -> bool {
         self.is_listening

@@ -66,7 +66,7 @@ impl Ports {
         let own = self.groups.lanes_of(worker);
         let usable = own.filter(|(group, lane)| {
             // Where two have a lane, a hung one is being replaced by the newer.
-            let is_newest = !group.is_spread() || lane.users.last() == Some(&worker);
+            let is_newest = !group.is_spread() || lane.user() == Some(worker);
             !group.address.is_udp() && lane.is_listening && is_newest
         });
         let reaches = usable.map(|(group, lane)| match (group.is_spread(), group.is_handoff()) {

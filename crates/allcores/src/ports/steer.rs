@@ -191,10 +191,9 @@ impl Steering {
     }
 
     fn read(&self, lane: &Lane, depth: u32) -> Reading {
-        let user = lane.users.last().copied();
         // Of interest while something waits, or did until others took it: of idle workers nothing is read.
         let is_wanted = depth > 0 || lane.watch.relieved_since().is_some();
-        let user = user.filter(|_| is_wanted);
+        let user = lane.user().filter(|_| is_wanted);
         let ran = user.and_then(|user| self.time_on_a_core(user));
         let work = user.filter(|_| lane.kind == Kind::Handed).and_then(|user| self.work(user));
         Reading { depth, work, ran }
@@ -221,11 +220,11 @@ impl Steering {
     fn is_held_up(&self, lane: &Lane, time: Duration, now: Duration) -> bool {
         lane.watch.held_up_for(now) >= time
             && (lane.watch.ran_meanwhile().is_none_or(|ran| ran >= time)
-                || lane.users.last().is_some_and(|user| self.is_asleep(*user)))
+                || lane.user().is_some_and(|user| self.is_asleep(user)))
     }
 
     fn open_descriptors(&self, lane: &Lane) -> Option<u32> {
-        self.descriptors_of(*lane.users.last()?)
+        self.descriptors_of(lane.user()?)
     }
 
     /// How many descriptors a worker has open, where the kernel tells that cheaply.
@@ -383,7 +382,7 @@ impl Ports {
                 if self.steering.tuning.is_on {
                     if lane.kind == Kind::Handed
                         && lane.watch.is_relieved()
-                        && lane.users.last().is_none_or(|user| self.steering.is_asleep(*user))
+                        && lane.user().is_none_or(|user| self.steering.is_asleep(user))
                     {
                         lane.watch.note_life(now);
                     }
@@ -469,7 +468,7 @@ impl Ports {
         let mut relieved = Vec::new();
         let lanes = self.groups.iter_mut().flat_map(|group| &mut group.lanes);
         for lane in lanes.filter(|lane| lane.kind == Kind::Handed) {
-            let Some((since, worker)) = lane.watch.relieved_since().zip(lane.users.last().copied()) else {
+            let Some((since, worker)) = lane.watch.relieved_since().zip(lane.user()) else {
                 continue;
             };
             if self.steering.is_asleep(worker) {
@@ -484,7 +483,7 @@ impl Ports {
     /// Whether another worker, which is to take its place, accepts from a lane of this one.
     pub(crate) fn is_succeeded(&self, worker: WorkerId) -> bool {
         let mut own = self.groups.lanes_of(worker);
-        own.any(|(group, lane)| group.is_spread() && lane.users.last() != Some(&worker))
+        own.any(|(group, lane)| group.is_spread() && lane.user() != Some(worker))
     }
 
     /// Puts back what workers may have changed, and looks at all counts again, of some addresses after others where there
