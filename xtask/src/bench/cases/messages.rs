@@ -60,7 +60,8 @@ pub(super) const CASE: Case = Case {
             group: "",
         },
     ],
-    remarks: "Round trips are made one by one, and 16 at a time.",
+    remarks: "Round trips are made one by one, and 16 at a time. Of several at a time node answers on the thread that has read \
+              them; the crate has a thread that carries the channel, which wakes the program's.",
     plan,
 };
 
