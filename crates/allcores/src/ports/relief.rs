@@ -31,11 +31,9 @@ impl Ports {
         // What waits was looked at, so it is hot.
         for key in self.hot_groups() {
             let Some(group) = self.groups.get_mut(key) else { continue };
-            if group.is_spread()
-                && group.address.is_tcp()
-                && group.lanes.iter().any(|lane| group.is_stuck(lane, now))
-            {
-                group.relieve(&self.steering, now, &mut reliefs);
+            let stuck = group.stuck(now);
+            if !stuck.is_empty() {
+                group.relieve(&stuck, &self.steering, now, &mut reliefs);
                 self.groups.stir(key);
             }
         }
@@ -44,13 +42,27 @@ impl Ports {
 }
 
 impl Group {
-    /// Whether somebody waits in a lane who can be handed to another worker.
-    fn is_stuck(&self, lane: &Lane, now: Duration) -> bool {
+    /// Lanes in which somebody waits who can be handed to another worker, in the order in which they are to be relieved.
+    fn stuck(&self, now: Duration) -> Vec<usize> {
+        if !self.is_spread() || !self.address.is_tcp() {
+            return Vec::new();
+        }
         // Handing one over costs more than it saves while its worker is only short of a core.
-        let stands_still = now < self.held_up_until && lane.watch.is_busy();
+        let is_held_up = now < self.held_up_until;
         // What waits there may be a connection of our own, about this very worker, which could not be given back.
-        let is_asked = || lane.kind == Kind::Own && self.openings.iter().any(|opening| opening.to == lane.id);
-        (stands_still || lane.kind == Kind::Waiting) && lane.watch.depth() > 0 && !is_asked()
+        let is_asked =
+            |lane: &Lane| lane.kind == Kind::Own && self.openings.iter().any(|opening| opening.to == lane.id);
+        let is_stuck = |lane: &Lane| {
+            let stands_still = is_held_up && lane.watch.is_busy();
+            (stands_still || lane.kind == Kind::Waiting) && lane.watch.depth() > 0 && !is_asked(lane)
+        };
+        let mut stuck: Vec<usize> = (0..self.lanes.len()).filter(|at| is_stuck(&self.lanes[*at])).collect();
+        // The waiting room last: what waits in a lane has waited for longer, as the room is for when all are busy.
+        stuck.sort_by_key(|at| {
+            let lane = &self.lanes[*at];
+            (lane.kind == Kind::Waiting, Reverse(lane.watch.depth()))
+        });
+        stuck
     }
 
     /// Who can be handed a connection, each of them one, from the last on.
@@ -62,14 +74,13 @@ impl Group {
         let is_able = |worker: &WorkerId| self.desk.core().is_free(*worker, now);
         let free = self.lanes.iter().filter(is_free);
         let free: Vec<_> = free.filter_map(|lane| Some((lane, lane.user().filter(is_able)?))).collect();
-        // Who has just taken what it was handed goes on to the next, in turns, as where the primary accepts everything. Of
-        // who has not for long, nobody knows how long it will be held up, unless it has nothing to do.
-        let is_alive = |lane: &Lane| now.saturating_sub(lane.watch.alive_at()) < ALIVE;
-        // To ask what a worker does is dear: not where the answer changes nothing, as nobody else could take one.
         let is_only = free.len() == 1;
         let mut takers = Vec::new();
         for (lane, worker) in free {
-            let is_alive = is_alive(lane);
+            // Who has just taken what it was handed goes on to the next, in turns, as where the primary accepts everything.
+            // Of who has not for long, nobody knows how long it will be held up, unless it has nothing to do.
+            let is_alive = now.saturating_sub(lane.watch.alive_at()) < ALIVE;
+            // To ask what a worker does is dear: not where the answer changes nothing, as nobody else could take one.
             let is_asleep = !(is_only && is_alive) && steering.is_asleep(worker);
             if is_asleep || is_alive {
                 takers.push((is_asleep, Reverse(self.desk.core().turn_of(worker)), worker));
@@ -80,18 +91,11 @@ impl Group {
         takers.into_iter().map(|(.., worker)| worker).collect()
     }
 
-    /// Takes what waits for others, as much as somebody can be handed.
-    fn relieve(&mut self, steering: &Steering, now: Duration, reliefs: &mut Vec<Delivery>) {
+    /// Takes what waits in these lanes, as much as somebody can be handed.
+    fn relieve(&mut self, stuck: &[usize], steering: &Steering, now: Duration, reliefs: &mut Vec<Delivery>) {
         let mut takers = self.takers(steering, now);
-        let mut stuck: Vec<usize> =
-            (0..self.lanes.len()).filter(|at| self.is_stuck(&self.lanes[*at], now)).collect();
-        // The waiting room last: what waits in a lane has waited for longer, as the room is for when all are busy.
-        stuck.sort_by_key(|at| {
-            let lane = &self.lanes[*at];
-            (lane.kind == Kind::Waiting, Reverse(lane.watch.depth()))
-        });
         for at in stuck {
-            let lane = &mut self.lanes[at];
+            let lane = &mut self.lanes[*at];
             while lane.watch.depth() > 0 {
                 let Some(taker) = takers.pop() else { return };
                 let Some(connection) = accept(&lane.socket) else { break };
