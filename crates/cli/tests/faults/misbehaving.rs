@@ -293,7 +293,12 @@ fn a_worker_with_two_ports_shares_both() {
 #[test]
 fn sockets_that_a_program_makes_for_its_own_children_are_no_addresses_and_no_reload_waits_for_them() {
     let (address, folder) = (unused(), tempfile::tempdir().unwrap());
-    let app = bad_python("private.py", address).env("FOLDER", folder.path()).workers(2).start().unwrap();
+    let app = bad_python("private.py", address)
+        .env("FOLDER", folder.path())
+        .env("TMPDIR", folder.path())
+        .workers(2)
+        .start()
+        .unwrap();
     ready(&app, 2);
     assert_eq!(app.status().unwrap()["listening"], serde_json::json!([address.to_string()]));
     let reload = app.run(["reload", app.name(), "--ready-timeout", "20s"]).unwrap();
