@@ -145,6 +145,13 @@ pub enum Event {
         /// Why.
         reason: Reason,
     },
+    /// There are to be more workers than before, or fewer: [`scale`](super::Cluster::scale).
+    Scaling {
+        /// How many there were to be.
+        before: u16,
+        /// How many there are to be.
+        workers: u16,
+    },
     /// A [reload](super::Cluster::reload) began.
     Reloading {
         /// What it is to bring; the first workers are of generation 1.
@@ -225,6 +232,7 @@ macro_rules! worker_of {
             | Event::SpawnFailed { .. }
             | Event::Respawning { .. }
             | Event::CrashLoop { .. }
+            | Event::Scaling { .. }
             | Event::Reloading { .. }
             | Event::Replaced { .. }
             | Event::RollingBack { .. }

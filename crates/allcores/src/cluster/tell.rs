@@ -77,6 +77,7 @@ impl Shared {
             }
             Seen::Notice { text } => self.hub.push(Event::Notice { text: text.to_owned() }),
             Seen::Stopping => self.hub.push(Event::Stopping),
+            Seen::Scaling { before, workers } => self.hub.push(Event::Scaling { before, workers }),
             Seen::Reloading { generation, slots } => self.hub.push(Event::Reloading { generation, slots }),
             Seen::Replaced { slot, done, slots } => self.hub.push(Event::Replaced { slot, done, slots }),
             Seen::RollingBack { failure } => {

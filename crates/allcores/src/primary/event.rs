@@ -162,6 +162,13 @@ pub enum Event<'a> {
         /// In words.
         text: &'a str,
     },
+    /// There are to be more workers than before, or fewer.
+    Scaling {
+        /// How many there were to be.
+        before: u16,
+        /// How many there are to be.
+        workers: u16,
+    },
     /// A reload began.
     Reloading {
         /// What it is to bring.

@@ -1,18 +1,18 @@
 //! Notices the moment when all workers of an app are ready for the first time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use allcores::Slot;
 use allcores::primary::Event;
+use allcores::{Slot, WorkerId};
 use serde::{Deserialize, Serialize};
 
 use crate::readable;
 
-/// Which slots are ready, until all have been.
+/// Which workers are ready, until all have been. While one replaces another, a slot has two.
 #[derive(Debug)]
 pub(crate) struct Readiness {
-    wanted: usize,
-    ready: BTreeSet<Slot>,
+    wanted: u16,
+    ready: BTreeMap<WorkerId, Slot>,
     addresses: Vec<String>,
     is_told: bool,
 }
@@ -20,7 +20,12 @@ pub(crate) struct Readiness {
 /// The same, written down.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct ReadinessSaved {
-    ready: Vec<u16>,
+    /// `None` if it was written by a program that did not know of scaling.
+    #[serde(default)]
+    wanted: Option<u16>,
+    /// The id and the slot of each.
+    #[serde(default)]
+    workers: Vec<(u32, u16)>,
     addresses: Vec<String>,
     is_told: bool,
 }
@@ -28,13 +33,14 @@ pub(crate) struct ReadinessSaved {
 impl Readiness {
     /// Waits for so many workers.
     pub(crate) fn new(workers: u16) -> Self {
-        Self { wanted: workers.into(), ready: BTreeSet::new(), addresses: Vec::new(), is_told: false }
+        Self { wanted: workers, ready: BTreeMap::new(), addresses: Vec::new(), is_told: false }
     }
 
     /// Goes on where the program before was.
     pub(super) fn again(workers: u16, saved: ReadinessSaved) -> Self {
-        let ReadinessSaved { ready, addresses, is_told } = saved;
-        Self { wanted: workers.into(), ready: ready.into_iter().map(Slot).collect(), addresses, is_told }
+        let ReadinessSaved { wanted, workers: ready, addresses, is_told } = saved;
+        let ready = ready.into_iter().map(|(id, slot)| (WorkerId(id), Slot(slot))).collect();
+        Self { wanted: wanted.unwrap_or(workers), ready, addresses, is_told }
     }
 
     /// Whether it was said.
@@ -44,7 +50,8 @@ impl Readiness {
 
     pub(super) fn save(&self) -> ReadinessSaved {
         ReadinessSaved {
-            ready: self.ready.iter().map(|slot| slot.0).collect(),
+            wanted: Some(self.wanted),
+            workers: self.ready.iter().map(|(id, slot)| (id.0, slot.0)).collect(),
             addresses: self.addresses.clone(),
             is_told: self.is_told,
         }
@@ -60,14 +67,17 @@ impl Readiness {
                 self.addresses.push((*address).to_owned());
             }
             Event::Ready { worker } => {
-                self.ready.insert(worker.slot);
+                self.ready.insert(worker.id, worker.slot);
             }
             Event::Exited { worker, .. } | Event::Draining { worker } => {
-                self.ready.remove(&worker.slot);
+                self.ready.remove(&worker.id);
             }
+            Event::Scaling { workers, .. } => self.wanted = *workers,
             _ => {}
         }
-        (self.ready.len() >= self.wanted).then(|| {
+        let served: BTreeSet<Slot> =
+            self.ready.values().copied().filter(|slot| slot.0 < self.wanted).collect();
+        (served.len() >= usize::from(self.wanted)).then(|| {
             self.is_told = true;
             format!("{} ready on {}", readable::count(self.wanted, "worker"), self.addresses.join(", "))
         })
@@ -81,8 +91,16 @@ mod tests {
 
     use super::Readiness;
 
-    fn worker(slot: u16) -> WorkerRef {
-        WorkerRef { id: WorkerId(u32::from(slot) + 1), slot: Slot(slot), pid: 1 }
+    fn worker(id: u32, slot: u16) -> WorkerRef {
+        WorkerRef { id: WorkerId(id), slot: Slot(slot), pid: 1 }
+    }
+
+    fn ready(id: u32, slot: u16) -> Event<'static> {
+        Event::Ready { worker: worker(id, slot) }
+    }
+
+    fn draining(id: u32, slot: u16) -> Event<'static> {
+        Event::Draining { worker: worker(id, slot) }
     }
 
     #[test]
@@ -90,13 +108,41 @@ mod tests {
         let mut readiness = Readiness::new(2);
         let listening = |slot| {
             let (rung, policy) = (Rung::Adopted, &Policy::Lanes);
-            Event::Listening { worker: worker(slot), address: "[::]:80", rung, policy }
+            Event::Listening { worker: worker(1, slot), address: "[::]:80", rung, policy }
         };
-        let ready = |slot| Event::Ready { worker: worker(slot) };
-        for event in [listening(0), ready(0), Event::Draining { worker: worker(0) }, listening(1), ready(1)] {
+        for event in [listening(0), ready(1, 0), draining(1, 0), listening(1), ready(2, 1)] {
             assert_eq!(readiness.observe(&event), None, "{event:?}");
         }
-        assert_eq!(readiness.observe(&ready(0)).as_deref(), Some("2 workers ready on [::]:80"));
-        assert_eq!(readiness.observe(&ready(0)), None);
+        assert_eq!(readiness.observe(&ready(3, 0)).as_deref(), Some("2 workers ready on [::]:80"));
+        assert_eq!(readiness.observe(&ready(3, 0)), None);
+    }
+
+    #[test]
+    fn a_slot_whose_worker_goes_for_another_that_is_ready_stays_ready() {
+        let mut readiness = Readiness::new(2);
+        for event in [ready(1, 0), ready(3, 0), draining(1, 0)] {
+            assert_eq!(readiness.observe(&event), None, "{event:?}");
+        }
+        assert!(readiness.observe(&ready(4, 1)).is_some());
+    }
+
+    #[test]
+    fn workers_that_are_not_wanted_any_more_are_not_waited_for() {
+        let mut readiness = Readiness::new(4);
+        for event in [ready(1, 0), ready(2, 1), ready(4, 3)] {
+            assert_eq!(readiness.observe(&event), None, "{event:?}");
+        }
+        // The highest slots go.
+        let told = readiness.observe(&Event::Scaling { before: 4, workers: 2 });
+        assert!(told.is_some_and(|text| text.starts_with("2 workers")));
+    }
+
+    #[test]
+    fn workers_that_are_wanted_besides_are_waited_for() {
+        let mut readiness = Readiness::new(2);
+        for event in [ready(1, 0), Event::Scaling { before: 2, workers: 3 }, ready(2, 1)] {
+            assert_eq!(readiness.observe(&event), None, "{event:?}");
+        }
+        assert!(readiness.observe(&ready(3, 2)).is_some());
     }
 }

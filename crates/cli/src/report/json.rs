@@ -89,6 +89,10 @@ enum EventView<'a> {
     Notice {
         text: &'a str,
     },
+    Scaling {
+        before: u16,
+        workers: u16,
+    },
     Reloading {
         generation: u32,
         slots: u16,
@@ -272,6 +276,7 @@ impl<'a> From<&'a Event<'_>> for EventView<'a> {
                 holder: holder.map(|Holder { pid, command }| HolderView { pid: *pid, command }),
             },
             Event::Notice { text } => Self::Notice { text },
+            Event::Scaling { before, workers } => Self::Scaling { before: *before, workers: *workers },
             Event::Reloading { generation, slots } => {
                 Self::Reloading { generation: *generation, slots: *slots }
             }

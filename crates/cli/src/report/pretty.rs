@@ -144,6 +144,10 @@ impl Pretty {
                 (Level::Error, Words::new(Tone::Bad, &format!("{}: {why}", name(worker))))
             }
             Event::Notice { text } => (Level::Warning, Words::new(Tone::Warning, text)),
+            Event::Scaling { before, workers } => {
+                let workers = readable::count(*workers, "worker");
+                (Level::Info, Words::plain(&format!("scaling from {before} to {workers}")))
+            }
             Event::Stopping => (Level::Info, Words::plain("stopping")),
             Event::Upgrading { executable } => {
                 (Level::Info, Words::plain(&format!("upgrading: asks {}", executable.display())))

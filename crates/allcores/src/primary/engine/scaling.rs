@@ -4,7 +4,7 @@ use allcores_core::pool::Input;
 use tokio::sync::oneshot;
 
 use super::Engine;
-use crate::primary::{AppSnapshot, Refusal};
+use crate::primary::{AppSnapshot, Event, Refusal};
 
 impl Engine {
     pub(super) fn scale(&mut self, workers: u16, reply: oneshot::Sender<Result<AppSnapshot, Refusal>>) {
@@ -16,7 +16,11 @@ impl Engine {
             let text = format!("scaling to {other} was overtaken by scaling to {workers}");
             let _ = waiter.send(Err(Refusal(text)));
         }
-        self.ports.set_target(workers.max(self.settings.pool.least));
+        let (before, target) = (self.pool.target(), workers.max(self.settings.pool.least));
+        if target != before {
+            (self.observe)(Event::Scaling { before, workers: target });
+        }
+        self.ports.set_target(target);
         self.tell(Input::Scale(workers));
         self.forget_extras_of_closed_slots();
     }
