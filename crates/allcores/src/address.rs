@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use allcores_core::text::printable;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with, sockopt};
 
 /// What a group of lanes, or a shared listener, is bound to.
@@ -151,9 +152,10 @@ impl fmt::Display for Address {
             Self::Udp { socket, .. } => write!(f, "udp {}", canonical(*socket)),
             Self::Unix(name) => {
                 let text = String::from_utf8_lossy(name);
+                // Whoever may listen chooses the name.
                 match text.strip_prefix('\0') {
-                    Some(name) => write!(f, "@{name}"),
-                    None => f.write_str(&text),
+                    Some(name) => write!(f, "@{}", printable(name)),
+                    None => f.write_str(&printable(&text)),
                 }
             }
         }

@@ -11,6 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use allcores_core::text::printable;
 use rustix::process::{Pid, PidfdFlags};
 
 mod closed;
@@ -324,15 +325,15 @@ pub(crate) fn initial_env(pid: u32, name: &str) -> Option<String> {
     String::from_utf8(entry[prefix.len()..].to_vec()).ok()
 }
 
-/// The command line of `pid`, arguments separated by spaces; its short name in brackets for a kernel thread.
+/// The command line of `pid`, [`printable`], arguments separated by spaces; its short name in brackets for a kernel thread.
 pub(crate) fn command_line(pid: u32) -> String {
     let raw = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let text = String::from_utf8_lossy(&raw).replace('\0', " ");
     if !text.trim().is_empty() {
-        return text.trim().to_owned();
+        return printable(text.trim());
     }
-    let short = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    format!("[{}]", short.trim())
+    let short = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+    format!("[{}]", printable(String::from_utf8_lossy(&short).trim()))
 }
 
 /// What a thread has had of the cores, as its `schedstat` (proc_pid(5)) tells. Of one that is on a core at this moment, the

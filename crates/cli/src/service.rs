@@ -45,8 +45,13 @@ impl Depot for Store {
 pub(crate) fn not_begun(reason: &str) {
     if is_there() {
         // It may have gone, and the reason is told otherwise, too.
-        let _ = sd_notify::notify(&[NotifyState::Status(reason)]);
+        let _ = sd_notify::notify(&[NotifyState::Status(&in_a_line(reason))]);
     }
+}
+
+/// A status that is nothing else: what comes in another line is another word.
+fn in_a_line(status: &str) -> String {
+    status.split(char::is_control).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 fn is_there() -> bool {
@@ -76,7 +81,7 @@ impl Service {
     /// All workers are ready for the first time.
     pub(crate) fn ready(&mut self, status: &str) {
         self.is_ready = true;
-        self.say(&[NotifyState::Status(status), NotifyState::Ready]);
+        self.say(status, &[NotifyState::Ready]);
     }
 
     /// Tells what of an event is of interest to it.
@@ -105,11 +110,11 @@ impl Service {
             Event::CrashLoop { slot, exits, status, .. } => {
                 let text =
                     format!("crash loop in slot {slot}: {exits} workers ended early, the last by {status}");
-                self.say(&[NotifyState::Status(&text)]);
+                self.say(&text, &[]);
             }
             // Whoever waits for the app learns what keeps it.
-            Event::Notice { text } if !self.is_ready => self.say(&[NotifyState::Status(text)]),
-            Event::Stopping => self.say(&[NotifyState::Stopping, NotifyState::Status("stopping")]),
+            Event::Notice { text } if !self.is_ready => self.say(text, &[]),
+            Event::Stopping => self.say("stopping", &[NotifyState::Stopping]),
             _ => {}
         }
     }
@@ -126,30 +131,32 @@ impl Service {
 
     /// Its last word.
     pub(crate) fn conclude(&mut self, status: &str) {
-        self.say(&[NotifyState::Stopping, NotifyState::Status(status)]);
+        self.say(status, &[NotifyState::Stopping]);
     }
 
     fn reloading(&mut self, status: &str) {
         self.is_under_way = true;
         match NotifyState::monotonic_usec_now() {
-            Ok(now) if self.is_ready => self.say(&[NotifyState::Reloading, now, NotifyState::Status(status)]),
-            _ => self.say(&[NotifyState::Status(status)]),
+            Ok(now) if self.is_ready => self.say(status, &[NotifyState::Reloading, now]),
+            _ => self.say(status, &[]),
         }
     }
 
     fn reloaded(&mut self, status: &str) {
         self.is_under_way = false;
         if self.is_ready {
-            self.say(&[NotifyState::Status(status), NotifyState::Ready]);
+            self.say(status, &[NotifyState::Ready]);
         } else {
-            self.say(&[NotifyState::Status(status)]);
+            self.say(status, &[]);
         }
     }
 
-    fn say(&self, words: &[NotifyState<'_>]) {
+    fn say(&self, status: &str, words: &[NotifyState<'_>]) {
         if self.is_there {
+            let status = in_a_line(status);
+            let words: Vec<_> = words.iter().cloned().chain([NotifyState::Status(&status)]).collect();
             // It may have gone; who stays is not to be bothered by that.
-            let _ = sd_notify::notify(words);
+            let _ = sd_notify::notify(&words);
         }
     }
 }
@@ -204,7 +211,12 @@ impl Word {
 
 #[cfg(test)]
 mod tests {
-    use super::Word;
+    use super::{Word, in_a_line};
+
+    #[test]
+    fn a_status_can_say_nothing_else() {
+        assert_eq!(in_a_line("no good: x\nMAINPID=1\r\n"), "no good: x MAINPID=1");
+    }
 
     #[test]
     fn the_status_is_read_before_the_readiness_that_it_is_about() {

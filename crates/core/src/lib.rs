@@ -12,4 +12,5 @@ pub mod policy;
 pub mod pool;
 pub mod selector;
 pub mod steering;
+pub mod text;
 pub mod worker;

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use crate::text::printable;
+
 /// The longest datagram that is read; the rest of a longer one is lost.
 pub const LONGEST: usize = 4096;
 
@@ -46,7 +48,7 @@ pub fn parse(datagram: &[u8]) -> Notification {
         match name {
             b"READY" => said.is_ready |= value == b"1",
             b"STOPPING" => said.is_stopping |= value == b"1",
-            b"STATUS" => said.status = Some(printable(value)),
+            b"STATUS" => said.status = Some(status(value)),
             b"WATCHDOG" => said.heartbeat = heartbeat(value).or(said.heartbeat),
             b"WATCHDOG_USEC" => {
                 let interval = number(value).filter(|micros| *micros > 0).map(Duration::from_micros);
@@ -72,10 +74,8 @@ fn number(value: &[u8]) -> Option<u64> {
 }
 
 /// A status goes to terminals.
-fn printable(value: &[u8]) -> String {
-    let text = String::from_utf8_lossy(value);
-    let shown = text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c });
-    shown.take(LONGEST_STATUS).collect()
+fn status(value: &[u8]) -> String {
+    printable(&String::from_utf8_lossy(value)).chars().take(LONGEST_STATUS).collect()
 }
 
 #[cfg(test)]
