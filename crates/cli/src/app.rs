@@ -110,7 +110,6 @@ pub(crate) async fn run(begin: Begin<'_>) -> Result<ExitCode, Failure> {
     runtime_folder.prepare()?;
     let folder = runtime_folder.app(&name.parse::<AppName>().map_err(anyhow::Error::msg)?);
     let claim = folder.claim(if is_background { "start" } else { "run" })?;
-    let listener = control::bind(&folder.socket()).map_err(|error| folder.unusable_socket(error))?;
     let state = told.as_ref().map(|told| told.state.clone());
     // Goes before the claim where the app can't be begun.
     let entry = told.map(|told| Entry::write(told.state, &told.record)).transpose()?;
@@ -130,6 +129,8 @@ pub(crate) async fn run(begin: Begin<'_>) -> Result<ExitCode, Failure> {
     if claim.is_left() {
         end_leftovers(&settings, &reporter);
     }
+    // Not before it can answer: whoever asks until then is told what keeps it.
+    let listener = control::bind(&folder.socket()).map_err(|error| folder.unusable_socket(error))?;
     let (claim, listener) = (Arc::new(claim), Arc::new(listener));
     let readiness = Readiness::new(workers);
     let lobby = Lobby::default();

@@ -514,6 +514,27 @@ fn who_is_to_stop_what_another_ends_already_waits_for_that() {
 }
 
 #[test]
+fn who_asks_while_a_primary_ends_what_another_has_left_is_told_so_and_stop_waits_for_it() {
+    let address = unused();
+    let deaf = format!("trap '' TERM; '{}' '{}'", python().to_str().unwrap(), bad("hang.py").display());
+    let app = app(["sh", "-c", &deaf]).address(address).workers(1).start().unwrap();
+    ready(&app, 1);
+    app.signal(Signal::KILL).unwrap();
+    app.wait(LONG).unwrap();
+    let orphan = server_at(address);
+    let next = behind_a_shell(address).again(&app).option("--kill-timeout=4s").start().unwrap();
+    wait_since(&next, 0, |event| event.kind() == "notice");
+    let (code, text) = said(&next, &["status", next.name()]);
+    assert_eq!(code, Some(5), "{text}");
+    has(&text, &["has its name, and does not listen", "ends what a killed primary has left"]);
+    let stopped = said(&next, &["stop", next.name()]);
+    assert_eq!(stopped, (Some(0), format!("{}: stopped\n", next.name())));
+    assert!(ends(orphan), "{orphan} has survived");
+    next.wait(LONG).unwrap();
+    nothing_is_left(&next);
+}
+
+#[test]
 fn what_a_killed_primary_left_is_still_found_when_the_next_one_has_no_room_to_write() {
     let address = unused();
     let app = behind_a_shell(address).workers(1).start().unwrap();
