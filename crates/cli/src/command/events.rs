@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::{Printed, explain, is_reader_gone, write_out};
+use super::{ANSWER_PATIENCE, Printed, ask, explain, is_reader_gone, write_out};
 use crate::args::EventsArgs;
 use crate::client::Client;
 use crate::exit_code::ExitCode;
@@ -43,6 +43,10 @@ pub(super) async fn execute(args: &EventsArgs) -> Result<ExitCode, Failure> {
 
 async fn follow(folder: AppFolder, has_output: bool, tell: mpsc::Sender<Result<Vec<u8>, Failure>>) {
     let client = Client::new(&folder);
+    // Nothing may happen for a long time; that somebody is there to tell of it is known at once.
+    if let Err(failure) = ask(&folder, "events of", ANSWER_PATIENCE, client.status()).await {
+        return drop(tell.send(Err(failure)).await);
+    }
     let mut is_heard = false;
     loop {
         let mut lines = match client.events(has_output).await {

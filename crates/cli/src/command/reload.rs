@@ -96,13 +96,9 @@ async fn begin(
     folder: &AppFolder,
 ) -> Result<(Option<Proof>, News<ReloadNewsView>), Failure> {
     let client = Client::new(folder);
-    let proof = match wish.prove {
-        Some(path) => {
-            let status = client.status().await.map_err(|error| explain(folder, "reload", error))?;
-            Some(Proof::begin(&status, path)?)
-        }
-        None => None,
-    };
+    // A reload takes as long as it takes; to be heard does not.
+    let status = ask(folder, "reload", ANSWER_PATIENCE, client.status()).await?;
+    let proof = wish.prove.map(|path| Proof::begin(&status, path)).transpose()?;
     let news = client.reload(&wish.view).await.map_err(|error| not_begun(folder, error))?;
     Ok((proof, news))
 }

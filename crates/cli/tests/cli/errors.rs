@@ -411,8 +411,10 @@ fn an_app_that_gives_no_answer_is_named_with_its_process() {
             "signal HUP web",
             "send web x",
             "logs web",
-            "reload web --timeout 2s",
-            "reload web --prove --timeout 2s",
+            "reload web",
+            "reload web --prove",
+            "restart web",
+            "events web",
             "scale web +1 --timeout 2s",
             "upgrade web --timeout 2s",
         ] {
