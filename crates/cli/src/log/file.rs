@@ -5,6 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -163,8 +164,9 @@ impl LogFile {
     }
 
     fn begin(&mut self, path: &Path) -> io::Result<()> {
-        self.current = Current::open(path)?;
+        let before = std::mem::replace(&mut self.current, Current::open(path)?);
         self.rests_until = None;
+        follow(&before.file, path);
         Ok(())
     }
 
@@ -361,6 +363,27 @@ pub(crate) fn delete(log: &Path) -> anyhow::Result<()> {
         fs::remove_file(&path).with_context(|| format!("delete {}", path.display()))?;
     }
     Ok(())
+}
+
+/// Has our own streams go where the log goes: in the background they are the log, and tell what nobody else can any more, as the
+/// reason of a panic. Each is opened by itself, for who locks the log does not lock it for them.
+fn follow(before: &File, path: &Path) {
+    let was_log = |stream: BorrowedFd<'_>| {
+        let same = || {
+            io::Result::Ok(is_same(
+                &File::from(stream.try_clone_to_owned()?).metadata()?,
+                &before.metadata()?,
+            ))
+        };
+        same().unwrap_or(false)
+    };
+    // Where that fails, they stay where they are.
+    if was_log(io::stdout().as_fd()) {
+        let _ = open(path).map(rustix::stdio::dup2_stdout);
+    }
+    if was_log(io::stderr().as_fd()) {
+        let _ = open(path).map(rustix::stdio::dup2_stderr);
+    }
 }
 
 /// Where a file is that was opened by this path, if it is a regular one that can be put aside there.

@@ -257,6 +257,27 @@ fn a_log_is_followed_over_putting_aside() {
 }
 
 #[test]
+fn what_a_primary_itself_writes_goes_to_the_log_that_there_is() {
+    let folder = Folder::new();
+    start(&folder, &["-w", "1", "--log-size", "20K"]);
+    let count = write(&folder, 1, 1_000);
+    written(&folder, count);
+    assert!(!asides(&folder).is_empty());
+    let log = folder.path().join("state/logs/web.log");
+    let pid = folder.status("web")["pid"].as_u64().unwrap();
+    let streams = || [1, 2].map(|fd| fs::read_link(format!("/proc/{pid}/fd/{fd}")).unwrap());
+    let deadline = Instant::now() + LONG;
+    while streams() != [log.clone(), log.clone()] {
+        assert!(Instant::now() < deadline, "{:?}", streams());
+        std::thread::yield_now();
+    }
+    // Nor does that keep the next program from the log.
+    folder.allcores(&["upgrade", "web"]).code(0);
+    assert_eq!(folder.status("web")["output"]["reason"], Value::Null);
+    written(&folder, count + write(&folder, 1, 10));
+}
+
+#[test]
 fn a_log_that_was_moved_away_is_begun_anew_on_usr1() {
     let folder = Folder::new();
     start(&folder, &["-w", "1"]);
