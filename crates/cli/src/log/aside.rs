@@ -174,7 +174,7 @@ impl Packer {
 }
 
 /// Packs a file; the packed one takes its place when it is whole.
-fn pack(path: &Path) -> io::Result<()> {
+pub(super) fn pack(path: &Path) -> io::Result<()> {
     let mut from = match File::open(path) {
         // It was too old to be kept.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

@@ -50,7 +50,8 @@ pub(crate) struct Tail {
     path: PathBuf,
     filter: Filter,
     file: Option<Opened>,
-    /// The stamp of the last that had been put aside when the file was opened.
+    /// The stamp of the last that had been put aside when the file was opened, or was found not to be there. What was put aside
+    /// up to then has been read, or is not wanted; what was since comes after the file.
     before: String,
     /// How far it has been read.
     read: u64,
@@ -165,7 +166,7 @@ impl Tail {
     fn asides(&self) -> Vec<Aside> {
         let is_wanted = |aside: &Aside| {
             let is_before = self.filter.since.as_ref().is_some_and(|since| is_before(&aside.stamp, since));
-            !is_before && !self.file.as_ref().is_some_and(|opened| opened.is(&aside.path))
+            !is_before && aside.stamp <= self.before
         };
         asides(&self.path).into_iter().filter(is_wanted).collect()
     }
@@ -181,44 +182,54 @@ impl Tail {
 
     /// Reads what has been written since, and tells of each line that is wanted.
     pub(crate) fn more(&mut self, each: &mut impl FnMut(&[u8])) -> io::Result<()> {
-        self.open()?;
+        self.open_next(each)?;
         self.catch_up(each)?;
         while let Some(old) = self.file.take_if(|opened| path_leads_elsewhere(&self.path, opened)) {
             // What was written to it before it was put aside, to the last.
             (&old.file).seek(SeekFrom::Start(self.read))?;
             self.take_from(&mut buffered(&old.file), each)?;
-            // Opened before the list is made: what was put aside before that is in it.
-            let before = self.before.clone();
-            self.open()?;
-            let list = asides(&self.path);
             // Somebody else may have moved it away, or it was too old to be kept.
-            let newer = list
-                .iter()
-                .rposition(|aside| old.became(aside))
-                .map_or_else(|| list.partition_point(|aside| aside.stamp <= before), |at| at + 1);
-            for aside in &list[newer..] {
-                if !self.file.as_ref().is_some_and(|opened| opened.is(&aside.path)) {
-                    self.take_aside(aside, each)?;
-                }
+            if let Some(read) = asides(&self.path).into_iter().rfind(|aside| old.became(aside)) {
+                self.before = read.stamp.max(std::mem::take(&mut self.before));
             }
-            self.begun.clear();
-            self.read = 0;
+            self.open_next(each)?;
             self.catch_up(each)?;
         }
+        Ok(())
+    }
+
+    /// Opens the file where none is open, and reads what was put aside before it that has not been read.
+    fn open_next(&mut self, each: &mut impl FnMut(&[u8])) -> io::Result<()> {
+        if self.file.is_some() {
+            return Ok(());
+        }
+        let read = self.before.clone();
+        self.open()?;
+        for aside in self.asides().iter().filter(|aside| aside.stamp > read) {
+            self.take_aside(aside, each)?;
+        }
+        self.begun.clear();
+        self.read = 0;
         Ok(())
     }
 
     fn open(&mut self) -> io::Result<()> {
         while self.file.is_none() {
             let opened = match Opened::new(&self.path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => break,
-                opened => opened?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                opened => Some(opened?),
             };
             let before = asides(&self.path).pop().map(|aside| aside.stamp).unwrap_or_default();
             // Put aside meanwhile, it may be among those itself, and others that came after it.
-            if opened.is(&self.path) {
-                self.begun.clear();
-                (self.file, self.read, self.before) = (Some(opened), 0, before);
+            if opened.as_ref().is_some_and(|opened| !opened.is(&self.path)) {
+                continue;
+            }
+            self.begun.clear();
+            self.read = 0;
+            self.before = before.max(std::mem::take(&mut self.before));
+            self.file = opened;
+            if self.file.is_none() {
+                break;
             }
         }
         Ok(())
@@ -341,7 +352,7 @@ mod tests {
 
     use allcores::primary::Stream;
 
-    use super::super::aside::name_for;
+    use super::super::aside::{name_for, pack};
     use super::super::line::{Line, Source, write};
     use super::{BLOCK, Filter, Tail};
 
@@ -459,6 +470,47 @@ mod tests {
         fs::rename(&log, name_for(&log, at(5))).unwrap();
         append(&log, &line(6, 0, "seven"));
         assert_eq!(more(&mut tail), ["six", "seven"]);
+    }
+
+    #[test]
+    fn what_is_open_comes_before_what_was_put_aside_since_and_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("web.log");
+        let put_aside = |second, text: &str| {
+            append(&log, &line(second, 0, text));
+            let aside = name_for(&log, at(second));
+            fs::rename(&log, &aside).unwrap();
+            pack(&aside).unwrap();
+        };
+        put_aside(0, "one");
+        append(&log, &line(1, 0, "two"));
+        let mut tail = Tail::new(&log, Filter::default());
+        tail.open().unwrap();
+        // Before it has been read, it is put aside and packed, and so is the next.
+        put_aside(2, "three");
+        put_aside(3, "four");
+        append(&log, &line(4, 0, "five"));
+        assert_eq!(all(&mut tail), ["one", "two", "three"]);
+        assert_eq!(more(&mut tail), ["four", "five"]);
+    }
+
+    #[test]
+    fn what_comes_and_is_put_aside_while_nothing_is_open_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("web.log");
+        append(&log, &line(0, 0, "one"));
+        let mut tail = Tail::new(&log, Filter::default());
+        assert_eq!(texts(&tail.last(9).unwrap()), ["one"]);
+        // As between the moment when it is put aside and that when it is begun anew.
+        fs::rename(&log, name_for(&log, at(0))).unwrap();
+        let mut tail_of_nothing = Tail::new(&log, Filter::default());
+        assert_eq!(texts(&tail_of_nothing.last(9).unwrap()), ["one"]);
+        assert!(more(&mut tail).is_empty());
+        append(&log, &line(1, 0, "two"));
+        fs::rename(&log, name_for(&log, at(1))).unwrap();
+        append(&log, &line(2, 0, "three"));
+        assert_eq!(more(&mut tail), ["two", "three"]);
+        assert_eq!(more(&mut tail_of_nothing), ["two", "three"]);
     }
 
     #[test]
