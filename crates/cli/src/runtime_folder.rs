@@ -1,10 +1,12 @@
 //! The runtime folder: where running apps are found. One folder per app, with its control socket and its lock.
 //!
-//! Decides which folder that is, and refuses one in which somebody else could put things. What is said over the
+//! Decides which folder that is, and refuses one in which somebody else could put things. An app that the same user has begun from
+//! another environment, and so in another folder, is found there. What is said over the
 //! socket is not known here.
 
 mod claim;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -22,7 +24,7 @@ use crate::failure::Failure;
 use crate::settings::AppName;
 
 /// The environment variable that names the runtime folder.
-const VARIABLE: &str = "ALLCORES_RUNTIME_DIR";
+pub(crate) const VARIABLE: &str = "ALLCORES_RUNTIME_DIR";
 
 /// `sun_path` of unix(7), without the zero at its end.
 const MAX_SOCKET_PATH: usize = 107;
@@ -30,6 +32,15 @@ const MAX_SOCKET_PATH: usize = 107;
 /// The folder of all apps of one user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RuntimeFolder {
+    place: Place,
+    /// Where else a process of the same user keeps its apps: what it finds in its environment depends on whether that was made
+    /// by a login, by cron or by sudo.
+    others: Vec<Place>,
+}
+
+/// Where a runtime folder is or may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
     path: PathBuf,
     /// Stands where anybody may make folders, so that no other than 0700 can be trusted.
     is_in_public: bool,
@@ -44,29 +55,41 @@ impl RuntimeFolder {
     pub(crate) fn from_env() -> Result<Self, Failure> {
         let uid = rustix::process::geteuid().as_raw();
         let mut folder = Self::choose(|name| std::env::var_os(name), uid);
-        folder.path = std::path::absolute(&folder.path)
-            .with_context(|| format!("make {} absolute", folder.path.display()))
+        let path = &mut folder.place.path;
+        *path = std::path::absolute(&*path)
+            .with_context(|| format!("make {} absolute", path.display()))
             .map_err(unusable)?;
         Ok(folder)
     }
 
     fn choose(variable: impl Fn(&str) -> Option<OsString>, uid: u32) -> Self {
         let set = |name| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let named = |path| Self { path, is_in_public: false };
+        let alone = |path| Self { place: Place { path, is_in_public: false }, others: Vec::new() };
         if let Some(path) = set(VARIABLE) {
-            named(path)
-        } else if uid == 0 {
-            named(PathBuf::from("/run/allcores"))
-        } else if let Some(path) = set("XDG_RUNTIME_DIR").filter(|path| path.is_absolute()) {
-            named(path.join("allcores"))
-        } else {
-            Self { path: PathBuf::from(format!("/tmp/allcores-{uid}")), is_in_public: true }
+            return alone(path);
         }
+        if uid == 0 {
+            return alone(PathBuf::from("/run/allcores"));
+        }
+        let session = PathBuf::from(format!("/run/user/{uid}"));
+        let is_there = is_of(&session, uid);
+        let sessions = set("XDG_RUNTIME_DIR").filter(|path| path.is_absolute()).into_iter();
+        let mut places: Vec<Place> = sessions
+            .chain(is_there.then_some(session))
+            .map(|path| Place { path: path.join("allcores"), is_in_public: false })
+            .chain([Place { path: PathBuf::from(format!("/tmp/allcores-{uid}")), is_in_public: true }])
+            .collect();
+        places.dedup();
+        let place = places.remove(0);
+        Self { place, others: places }
     }
 
-    /// Names an app's folder, for a primary to claim; make sure of the whole with [`RuntimeFolder::prepare`] first.
+    /// Names an app's folder, for a primary to claim: where somebody has the name, to find that it is taken. Make sure of the whole
+    /// with [`RuntimeFolder::prepare`] first.
     pub(crate) fn app(&self, name: &AppName) -> AppFolder {
-        AppFolder { name: name.clone(), path: self.path.join(name.as_str()) }
+        let here = self.place.app(name);
+        let elsewhere = || self.trusted_others().map(|place| place.app(name)).find(|app| !app.is_free());
+        if here.is_free() { elsewhere().unwrap_or(here) } else { here }
     }
 
     /// Names the folder of an app that somebody wants to speak to, whether it exists or not.
@@ -75,27 +98,28 @@ impl RuntimeFolder {
     ///
     /// The runtime folder is there and can't be trusted.
     pub(crate) fn find(&self, name: &AppName) -> Result<AppFolder, Failure> {
-        if self.path.exists() {
-            self.check(Role::Client).map_err(unusable)?;
+        if self.place.path.exists() {
+            self.place.check(Role::Client).map_err(unusable)?;
         }
         Ok(self.app(name))
     }
 
     /// Makes the folder where it is missing, and refuses one that can't be trusted.
     pub(crate) fn prepare(&self) -> Result<(), Failure> {
-        let made = match self.path.parent() {
+        let path = &self.place.path;
+        let made = match path.parent() {
             Some(parent) => DirBuilder::new().recursive(true).mode(0o700).create(parent),
             None => Ok(()),
         };
-        made.and_then(|()| make_private_folder(&self.path))
-            .with_context(|| format!("make the runtime folder {}", self.path.display()))
+        made.and_then(|()| make_private_folder(path))
+            .with_context(|| format!("make the runtime folder {}", path.display()))
             .map_err(unusable)?;
-        self.check(Role::Primary).map_err(unusable)
+        self.place.check(Role::Primary).map_err(unusable)
     }
 
     /// Names a file beside the apps' folders that is taken for none of them.
     pub(crate) fn hidden(&self, name: &str) -> PathBuf {
-        self.path.join(format!(".{name}"))
+        self.place.path.join(format!(".{name}"))
     }
 
     /// Lists the folders of apps, running or left over, by name.
@@ -104,16 +128,30 @@ impl RuntimeFolder {
     ///
     /// The folder is there and can't be read or trusted. A missing one has no apps in it.
     pub(crate) fn apps(&self) -> Result<Vec<AppFolder>, Failure> {
-        let entries = match fs::read_dir(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.with_context(|| format!("read the runtime folder {}", self.path.display())),
-        };
-        let entries = entries.map_err(unusable)?;
-        self.check(Role::Client).map_err(unusable)?;
-        let mut names: Vec<AppName> =
-            entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
-        names.sort();
+        let mut names = self.place.names().map_err(unusable)?;
+        names.extend(self.trusted_others().filter_map(|place| place.names().ok()).flatten());
         Ok(names.iter().map(|name| self.app(name)).collect())
+    }
+
+    /// The others that are there. One that can't be trusted has none of our apps.
+    fn trusted_others(&self) -> impl Iterator<Item = &Place> {
+        self.others.iter().filter(|place| place.path.exists() && place.check(Role::Client).is_ok())
+    }
+}
+
+impl Place {
+    fn app(&self, name: &AppName) -> AppFolder {
+        AppFolder { name: name.clone(), path: self.path.join(name.as_str()) }
+    }
+
+    /// The apps that have a folder in it; none where it is missing.
+    fn names(&self) -> anyhow::Result<BTreeSet<AppName>> {
+        let entries = match fs::read_dir(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+            entries => entries.with_context(|| format!("read the runtime folder {}", self.path.display()))?,
+        };
+        self.check(Role::Client)?;
+        Ok(entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect())
     }
 
     fn check(&self, role: Role) -> anyhow::Result<()> {
@@ -188,6 +226,11 @@ impl AppFolder {
             Look::Held { lock } => Presence::Held { lock },
             Look::Left { mark } => Presence::Left(Leftovers::find(&mark)),
         }
+    }
+
+    /// Whether nobody has it, or has left anything under it.
+    fn is_free(&self) -> bool {
+        matches!(claim::look(&self.path, &self.socket()), Look::Free)
     }
 
     /// Whether one has.
@@ -269,6 +312,11 @@ impl AppFolder {
 
 fn unusable(error: anyhow::Error) -> Failure {
     Failure::new(ExitCode::RuntimeFolder, error).of_folder(VARIABLE)
+}
+
+/// Whether a path leads to a folder of this user's.
+fn is_of(path: &Path, uid: u32) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == uid)
 }
 
 /// Makes a folder for its owner only; one that is there already is left as it is.

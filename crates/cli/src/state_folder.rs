@@ -25,7 +25,7 @@ use crate::log;
 use crate::settings::AppName;
 
 /// The environment variable that names the state folder.
-const VARIABLE: &str = "ALLCORES_STATE_DIR";
+pub(crate) const VARIABLE: &str = "ALLCORES_STATE_DIR";
 
 /// The folder of one user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -26,6 +26,8 @@ pub(crate) struct Unit {
     pub(crate) is_users: bool,
     /// Who runs it.
     pub(crate) user: Option<String>,
+    /// What says where running apps are found and what is kept of them: names and values of variables.
+    pub(crate) places: Vec<(String, String)>,
     /// systemd's version here.
     pub(crate) version: Option<u32>,
 }
@@ -110,12 +112,13 @@ impl Unit {
         }
         writeln!(text)?;
         if let Some(path) = &app.path {
-            let path = escaped(path).replace('\\', r"\\").replace('"', "\\\"");
             writeln!(
                 text,
-                "# The program is in no folder of the PATH that units have.\nEnvironment=\"PATH={path}\""
+                "# The program is in no folder of the PATH that units have.\n{}",
+                variable("PATH", path)
             )?;
         }
+        self.write_places(text)?;
         writeln!(text, "Restart=always\nRestartSec=1")?;
         writeln!(
             text,
@@ -176,12 +179,20 @@ impl Unit {
             text,
             "# An app that does not come back is in the journal, and must not take the others with it."
         )?;
+        self.write_places(text)?;
         writeln!(text, "ExecStart=-{program} resurrect")?;
         // What does not go by itself is killed by its own kill-timeout; this is for long drains.
         let (minutes, spare) = (STOP_ALL.as_secs() / 60, SPARE.as_secs());
         // That nothing runs any more is no failure; who runs in the foreground has a unit of his own.
         writeln!(text, "ExecStop=-{program} stop all --background --timeout {minutes}min")?;
         writeln!(text, "TimeoutStopSec={}", STOP_ALL.as_secs() + spare)
+    }
+
+    fn write_places(&self, text: &mut String) -> std::fmt::Result {
+        if !self.places.is_empty() {
+            writeln!(text, "# Where the commands look for it that are typed where this was written.")?;
+        }
+        self.places.iter().try_for_each(|(name, value)| writeln!(text, "{}", variable(name, value)))
     }
 
     /// A user's manager knows nothing of the network.
@@ -201,6 +212,12 @@ fn quoted(word: &str) -> String {
     }
     let word = word.replace('\\', r"\\").replace('"', "\\\"").replace('$', "$$");
     format!("\"{}\"", escaped(&word))
+}
+
+/// A variable that a service is to have.
+fn variable(name: &str, value: &str) -> String {
+    let value = escaped(value).replace('\\', r"\\").replace('"', "\\\"");
+    format!("Environment=\"{name}={value}\"")
 }
 
 /// Text in which systemd is to replace nothing.
@@ -244,7 +261,8 @@ mod tests {
             has_cgroups: false,
         };
         let program = "/usr/bin/allcores".into();
-        Unit { app: Some(app), program, is_users: false, user: Some("www-data".into()), version: Some(257) }
+        let (user, places) = (Some("www-data".into()), Vec::new());
+        Unit { app: Some(app), program, is_users: false, user, places, version: Some(257) }
     }
 
     #[test]
@@ -284,6 +302,16 @@ mod tests {
         let text = unit.text();
         let line = "Environment=\"PATH=/opt/my node/100%%/bin:/bin\"";
         assert!(text.lines().any(|written| written == line), "{text}");
+    }
+
+    #[test]
+    fn a_unit_looks_where_the_commands_look() {
+        let places = vec![("ALLCORES_STATE_DIR".to_owned(), "/srv/100%/\"state\"".to_owned())];
+        for app in [unit().app, None] {
+            let text = Unit { app, places: places.clone(), ..unit() }.text();
+            let line = r#"Environment="ALLCORES_STATE_DIR=/srv/100%%/\"state\"""#;
+            assert!(text.lines().any(|written| written == line), "{text}");
+        }
     }
 
     #[test]

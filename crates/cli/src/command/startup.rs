@@ -14,7 +14,9 @@ use crate::args::StartupArgs;
 use crate::config::File;
 use crate::exit_code::ExitCode;
 use crate::failure::{Failure, Failures};
+use crate::runtime_folder;
 use crate::settings::{self, AppName};
+use crate::state_folder;
 use crate::units::{self, App, Unit};
 use crate::whole::{self, Existing};
 
@@ -73,6 +75,7 @@ fn units(args: &StartupArgs) -> Result<Vec<Unit>, Failure> {
         program: program.display().to_string(),
         is_users: args.user,
         user: args.user_name.clone(),
+        places: places(args),
         version: units::systemd_version(),
     };
     if args.saved {
@@ -107,6 +110,18 @@ fn units(args: &StartupArgs) -> Result<Vec<Unit>, Failure> {
         })))
     };
     wanted.iter().map(app).collect()
+}
+
+/// The variables that a service manager does not have. Another user's service has its own.
+fn places(args: &StartupArgs) -> Vec<(String, String)> {
+    if args.user_name.is_some() {
+        return Vec::new();
+    }
+    let set = |name: &&str| {
+        let path = std::path::absolute(std::env::var_os(name)?).ok()?;
+        Some(((*name).to_owned(), path.display().to_string()))
+    };
+    [runtime_folder::VARIABLE, state_folder::VARIABLE].iter().filter_map(set).collect()
 }
 
 fn folder(args: &StartupArgs) -> Result<PathBuf, Failure> {

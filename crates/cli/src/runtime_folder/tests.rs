@@ -7,18 +7,22 @@ use std::path::{Path, PathBuf};
 use std::process;
 
 use super::claim::{Look, holder, lock_file, look};
-use super::{Claim, ClaimError, RuntimeFolder, wait_until_free};
+use super::{Claim, ClaimError, Place, RuntimeFolder, wait_until_free};
 use crate::exit_code::ExitCode;
 use crate::settings::AppName;
 
 fn chosen(variables: &[(&str, &str)], uid: u32) -> PathBuf {
     let find =
         |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value));
-    RuntimeFolder::choose(find, uid).path
+    RuntimeFolder::choose(find, uid).place.path
+}
+
+fn folder_at(path: PathBuf, is_in_public: bool) -> RuntimeFolder {
+    RuntimeFolder { place: Place { path, is_in_public }, others: Vec::new() }
 }
 
 fn folder_in(parent: &tempfile::TempDir) -> RuntimeFolder {
-    RuntimeFolder { path: parent.path().join("runtime"), is_in_public: false }
+    folder_at(parent.path().join("runtime"), false)
 }
 
 fn claimed(folder: &Path) -> Result<Claim, ClaimError> {
@@ -52,7 +56,7 @@ fn a_missing_folder_is_made_for_its_owner_only() {
     let folder = folder_in(&parent);
     folder.prepare().unwrap();
     folder.prepare().unwrap();
-    assert_eq!(fs::metadata(&folder.path).unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!(fs::metadata(&folder.place.path).unwrap().permissions().mode() & 0o777, 0o700);
 }
 
 #[test]
@@ -60,7 +64,7 @@ fn a_folder_that_others_may_write_to_is_refused() {
     let parent = tempfile::tempdir().unwrap();
     let folder = folder_in(&parent);
     folder.prepare().unwrap();
-    fs::set_permissions(&folder.path, Permissions::from_mode(0o770)).unwrap();
+    fs::set_permissions(&folder.place.path, Permissions::from_mode(0o770)).unwrap();
     let failure = folder.prepare().unwrap_err();
     assert_eq!(failure.code(), ExitCode::RuntimeFolder);
     assert!(failure.to_string().contains("mode 770"), "{failure}");
@@ -69,18 +73,18 @@ fn a_folder_that_others_may_write_to_is_refused() {
 #[test]
 fn a_folder_in_public_must_be_0700_and_no_link() {
     let parent = tempfile::tempdir().unwrap();
-    let folder = RuntimeFolder { is_in_public: true, ..folder_in(&parent) };
+    let folder = folder_at(parent.path().join("runtime"), true);
     folder.prepare().unwrap();
-    fs::set_permissions(&folder.path, Permissions::from_mode(0o750)).unwrap();
+    fs::set_permissions(&folder.place.path, Permissions::from_mode(0o750)).unwrap();
     assert!(folder.prepare().is_err());
-    let link = RuntimeFolder { path: parent.path().join("link"), is_in_public: true };
-    std::os::unix::fs::symlink(&folder.path, &link.path).unwrap();
+    let link = folder_at(parent.path().join("link"), true);
+    std::os::unix::fs::symlink(&folder.place.path, &link.place.path).unwrap();
     assert!(link.prepare().is_err());
 }
 
 #[test]
 fn a_socket_path_that_is_too_long_is_explained() {
-    let folder = RuntimeFolder { path: PathBuf::from("/").join("x".repeat(120)), is_in_public: false };
+    let folder = folder_at(PathBuf::from("/").join("x".repeat(120)), false);
     let failure = folder.app(&web()).claim("start").unwrap_err();
     assert_eq!(failure.code(), ExitCode::RuntimeFolder);
     assert!(failure.to_string().contains("107"), "{failure}");
@@ -174,9 +178,47 @@ fn apps_are_listed_by_name() {
     let folder = folder_in(&parent);
     assert!(folder.apps().unwrap().is_empty());
     for name in ["web", "api", "not a name"] {
-        fs::create_dir_all(folder.path.join(name)).unwrap();
+        fs::create_dir_all(folder.place.path.join(name)).unwrap();
     }
-    fs::set_permissions(&folder.path, Permissions::from_mode(0o700)).unwrap();
+    fs::set_permissions(&folder.place.path, Permissions::from_mode(0o700)).unwrap();
     let names: Vec<_> = folder.apps().unwrap().iter().map(|app| app.name().to_string()).collect();
     assert_eq!(names, ["api", "web"]);
+}
+
+/// Two runtime folders of one user: of a login, and of what was begun without one.
+fn folders_of_one_user(parent: &tempfile::TempDir) -> (RuntimeFolder, RuntimeFolder) {
+    let place = |name| Place { path: parent.path().join(name), is_in_public: true };
+    let (one, other) = (place("session"), place("public"));
+    let folder =
+        |place: &Place, other: &Place| RuntimeFolder { place: place.clone(), others: vec![other.clone()] };
+    let (session, public) = (folder(&one, &other), folder(&other, &one));
+    session.prepare().unwrap();
+    public.prepare().unwrap();
+    (session, public)
+}
+
+#[test]
+fn an_app_is_found_where_the_same_user_began_it_from_another_environment() {
+    let parent = tempfile::tempdir().unwrap();
+    let (session, public) = folders_of_one_user(&parent);
+    assert_eq!(session.find(&web()).unwrap().path(), session.place.path.join("web"));
+    let claim = public.app(&web()).claim("start").unwrap();
+    assert_eq!(session.find(&web()).unwrap().path(), public.place.path.join("web"));
+    assert_eq!(session.apps().unwrap().len(), 1);
+    // Nor is there a second one.
+    let failure = session.app(&web()).claim("start").unwrap_err();
+    assert_eq!(failure.code(), ExitCode::NameInUse);
+    drop(claim);
+    assert_eq!(session.find(&web()).unwrap().path(), session.place.path.join("web"));
+    assert!(session.apps().unwrap().is_empty());
+}
+
+#[test]
+fn another_folder_that_can_t_be_trusted_has_no_apps() {
+    let parent = tempfile::tempdir().unwrap();
+    let (session, public) = folders_of_one_user(&parent);
+    let _claim = public.app(&web()).claim("start").unwrap();
+    fs::set_permissions(&public.place.path, Permissions::from_mode(0o770)).unwrap();
+    assert_eq!(session.find(&web()).unwrap().path(), session.place.path.join("web"));
+    assert!(session.apps().unwrap().is_empty());
 }
