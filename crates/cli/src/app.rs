@@ -6,6 +6,7 @@ mod commander;
 mod entry;
 mod readiness;
 mod signals;
+mod source;
 mod triggers;
 mod upgrade;
 
@@ -18,7 +19,7 @@ use anyhow::Context as _;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
 
-pub(crate) use commander::Source;
+pub(crate) use source::Source;
 
 use commander::{Commander, Fixed, cwd_of};
 use entry::Entry;

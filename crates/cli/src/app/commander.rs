@@ -2,25 +2,22 @@
 //!
 //! Before a reload it reads anew what the app is to be; a file that is wrong by then changes nothing.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ffi::OsString;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use allcores::primary::{
-    AppSnapshot, Event, Handle, Refusal, Reload, ReloadNews, ReloadOutcome, ReloadProgress, Settings,
-    Upgrade, UpgradeProgress, WorkerRef, spawn_deaf,
+    AppSnapshot, Event, Handle, Refusal, Reload, ReloadNews, ReloadProgress, Settings, Upgrade,
+    UpgradeProgress, WorkerRef, spawn_deaf,
 };
 use allcores::{Signal, Slot};
 use anyhow::{Context as _, anyhow};
-use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
+use super::source::{Described, Fresh, Next, Settled, Source, SourceSaved, text};
 use super::{as_typed, lock};
 use crate::args::AppOptions;
-use crate::config::{App, Layer, LayerSaved, Shown, Typed, TypedSaved, no_environments};
 use crate::control::{Control, Reloading};
 use crate::failure::Failure;
 use crate::hub::{Hub, Subscription};
@@ -30,12 +27,9 @@ use crate::readable;
 use crate::report::Reporter;
 use crate::runtime_folder::AppFolder;
 use crate::service::Service;
-use crate::settings::{self, AppName};
-use crate::state_folder::{Given, Scaled, StateFolder};
-use crate::view::{ConfigView, DescriptionView, StatusView};
-
-/// What a reload takes up. The rest is fixed for the life of the primary.
-const TAKEN_UP: [&str; 7] = ["cwd", "env", "env-file", "gid", "secret", "uid", "workers"];
+use crate::settings::AppName;
+use crate::state_folder::{Given, StateFolder};
+use crate::view::{DescriptionView, StatusView};
 
 /// How long the end of a reload waits until what it was given is kept in mind. It has arrived all the same.
 const MEMORY_PATIENCE: Duration = Duration::from_secs(5);
@@ -53,50 +47,6 @@ pub(crate) struct Commander {
     holds: Arc<Holds>,
     /// The end of the reload that was asked for last.
     last: Arc<tokio::sync::Mutex<Option<oneshot::Receiver<()>>>>,
-}
-
-/// Where it stands what the app is to be, and what it is.
-pub(crate) struct Source {
-    /// `None` for what is never another.
-    typed: Option<Typed>,
-    /// What the primary was begun with.
-    begun: Layer,
-    now: Mutex<Now>,
-}
-
-/// What the workers run that serve now.
-struct Now {
-    command: Vec<OsString>,
-    layer: Layer,
-    config: Option<ConfigView>,
-    /// How many of them the source asks for.
-    workers: u16,
-    /// What reloads and scaling gave them, on top of the source.
-    given: Given,
-    /// Variables that reloads gave them under a program that kept no values.
-    given_before: BTreeSet<String>,
-    /// The environments of its file that reloads will bring which have not ended, in the order in which they were asked for.
-    wanted: VecDeque<Option<String>>,
-}
-
-/// [`Source`] as data.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct SourceSaved {
-    typed: Option<TypedSaved>,
-    begun: LayerSaved,
-    command: Vec<OsString>,
-    layer: LayerSaved,
-    config: Option<ConfigView>,
-    workers: u16,
-    given_command: Option<Vec<OsString>>,
-    given_variables: BTreeSet<String>,
-    #[serde(default)]
-    given_environment: Option<String>,
-    #[serde(default)]
-    given_scaled: Option<Scaled>,
-    /// With their values.
-    #[serde(default)]
-    given_env: BTreeMap<String, String>,
 }
 
 /// Holds up an upgrade: somebody has asked for something, and either the primary has not been told or nobody answered.
@@ -122,142 +72,6 @@ pub(super) struct Fixed {
     log: Option<String>,
     /// Where it is kept how it was started, if anywhere.
     state: Option<StateFolder>,
-}
-
-/// What was read anew.
-struct Fresh {
-    app: App,
-    settings: Settings,
-    notices: Vec<String>,
-}
-
-impl Source {
-    /// What was typed, what reloads gave it before, and what was made of both for the beginning.
-    pub(crate) fn new(typed: Typed, given: Given, begun: App, settings: &Settings) -> Self {
-        let layer = begun.layer.clone();
-        let now = Now {
-            command: begun.command,
-            layer: begun.layer,
-            config: begun.config,
-            workers: settings.pool.workers,
-            given,
-            given_before: BTreeSet::new(),
-            wanted: VecDeque::new(),
-        };
-        Self { typed: Some(typed), now: Mutex::new(now), begun: layer }
-    }
-
-    /// Settings that stand nowhere else.
-    pub(crate) fn fixed(settings: &Settings) -> Self {
-        let now = Now {
-            command: settings.command.clone(),
-            layer: Layer::default(),
-            config: None,
-            workers: settings.pool.workers,
-            given: Given::default(),
-            given_before: BTreeSet::new(),
-            wanted: VecDeque::new(),
-        };
-        Self { typed: None, begun: Layer::default(), now: Mutex::new(now) }
-    }
-
-    /// The same in the primary's next program.
-    ///
-    /// # Errors
-    ///
-    /// If it is about options that this program does not know.
-    pub(super) fn restore(saved: SourceSaved) -> anyhow::Result<Self> {
-        let words = |command: Vec<OsString>| command.iter().map(text).collect();
-        let given = Given {
-            command: saved.given_command.map(words),
-            env: saved.given_env,
-            environment: saved.given_environment,
-            scaled: saved.given_scaled,
-        };
-        let now = Now {
-            command: saved.command,
-            layer: saved.layer.try_into()?,
-            config: saved.config,
-            workers: saved.workers,
-            given,
-            given_before: saved.given_variables,
-            wanted: VecDeque::new(),
-        };
-        let typed = saved.typed.map(TryInto::try_into).transpose()?;
-        Ok(Self { typed, begun: saved.begun.try_into()?, now: Mutex::new(now) })
-    }
-
-    fn save(&self) -> SourceSaved {
-        let now = self.now();
-        SourceSaved {
-            typed: self.typed.as_ref().map(Into::into),
-            begun: (&self.begun).into(),
-            command: now.command.clone(),
-            layer: (&now.layer).into(),
-            config: now.config.clone(),
-            workers: now.workers,
-            given_command: now
-                .given
-                .command
-                .clone()
-                .map(|command| command.into_iter().map(Into::into).collect()),
-            given_variables: now.variables(),
-            given_environment: now.given.environment.clone(),
-            given_scaled: now.given.scaled,
-            given_env: now.given.env.clone(),
-        }
-    }
-
-    fn now(&self) -> MutexGuard<'_, Now> {
-        self.now.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Which options are not what the primary was begun with, and wait for the next.
-    fn waiting<'a>(&'a self, layer: &'a Layer) -> Vec<&'a str> {
-        let mut changed = layer.differing(&self.begun);
-        changed.retain(|name| !TAKEN_UP.contains(name));
-        changed
-    }
-
-    /// Reads it anew, in an environment of its file if one is given.
-    fn read(&self, environment: Option<String>) -> Result<Option<Fresh>, Failure> {
-        let Some(typed) = &self.typed else {
-            return environment.map_or(Ok(None), |name| Err(no_environments(&name)));
-        };
-        let app = match environment {
-            Some(name) => typed.clone().in_environment(&name)?.resolve()?,
-            None => typed.resolve()?,
-        };
-        let settings = settings::of_running(&app)?;
-        let changed = self.waiting(&app.layer);
-        let mut notices = Vec::new();
-        if !changed.is_empty() {
-            let (them, are) = if changed.len() == 1 { ("it", "is") } else { ("them", "are") };
-            notices.push(format!(
-                "{} changed, and {are} fixed while the app runs: `allcores restart --hard` takes {them} up",
-                changed.join(", ")
-            ));
-        }
-        Ok(Some(Fresh { app, settings, notices }))
-    }
-}
-
-impl Now {
-    /// The environment that what is asked for now is read in, if it asks for no other: a reload that follows one is of the
-    /// same.
-    fn environment(&self) -> Option<String> {
-        self.wanted.back().unwrap_or(&self.given.environment).clone()
-    }
-
-    /// The variables that reloads gave, by name.
-    fn variables(&self) -> BTreeSet<String> {
-        self.given_before.iter().chain(self.given.env.keys()).cloned().collect()
-    }
-}
-
-/// A word of a command, or of a variable: what came as text.
-fn text(word: &OsString) -> String {
-    word.to_string_lossy().into_owned()
 }
 
 impl Drop for Hold {
@@ -372,13 +186,7 @@ impl Commander {
 
     /// Has the app started with so many workers the next time, too.
     async fn scaled(&self, workers: u16) {
-        let is_given = {
-            let mut now = self.source.now();
-            let (before, said) = (now.given.scaled, now.workers);
-            now.given.scale(said, workers);
-            now.given.scaled != before
-        };
-        if is_given {
+        if self.source.scaled(workers) {
             self.remember("this number of workers").await;
         }
     }
@@ -400,7 +208,7 @@ impl Commander {
 
     /// The options that the app was begun with.
     pub(super) fn options(&self) -> Option<AppOptions> {
-        self.source.begun.options().ok()
+        self.source.options()
     }
 
     /// Tells everybody of something that is no event of the engine's.
@@ -470,7 +278,12 @@ impl Commander {
                     if let Some(before) = before {
                         let _ = before.await;
                     }
-                    let is_given = commander.settle(next, outcome);
+                    let Settled { is_given, workers } = commander.source.settle(next, outcome);
+                    if let Some(workers) = workers {
+                        let handle = commander.handle.clone();
+                        // Whether it is done, the events tell.
+                        tokio::spawn(async move { drop(handle.scale(workers).await) });
+                    }
                     drop(over);
                     if is_given {
                         commander.remember("what this reload was given").await;
@@ -486,29 +299,6 @@ impl Commander {
         told.into()
     }
 
-    /// A reload has ended: what it was to bring is there, or is forgotten. Says whether it has given the app something.
-    fn settle(&self, next: Next, outcome: &ReloadOutcome) -> bool {
-        let mut now = self.source.now();
-        now.wanted.pop_front();
-        if !matches!(outcome, ReloadOutcome::Reloaded { .. }) {
-            return false;
-        }
-        let Next { fresh, given } = next;
-        let before = now.given.clone();
-        if let Some((app, workers)) = fresh {
-            (now.command, now.layer, now.config) = (app.command, app.layer, app.config);
-            // One that was asked for otherwise meanwhile stays, as long as the source says what it said.
-            if std::mem::replace(&mut now.workers, workers) != workers {
-                now.given.scaled = None;
-                let handle = self.handle.clone();
-                // Whether it is done, the events tell.
-                tokio::spawn(async move { drop(handle.scale(workers).await) });
-            }
-        }
-        now.given.join(given);
-        now.given != before
-    }
-
     /// Has the app started with what reloads and scaling gave it the next time, too, of which `what` is new.
     async fn remember(&self, what: &str) {
         let Some(state) = self.fixed.state.clone() else { return };
@@ -518,8 +308,7 @@ impl Commander {
             state.change(|change| {
                 let Some(record) = state.record(&name)? else { return Ok(()) };
                 // As it is by now: whoever comes last writes all of it.
-                let given = source.now().given.clone();
-                change.keep(&record.giving(given))
+                change.keep(&record.giving(source.given()))
             })
         };
         let (tell, told) = oneshot::channel();
@@ -540,12 +329,6 @@ impl Commander {
             self.notice(&format!("the next start may be without {what}: {text}"));
         }
     }
-}
-
-/// What a reload is to bring.
-struct Next {
-    fresh: Option<(App, u16)>,
-    given: Given,
 }
 
 impl Control for Commander {
@@ -580,7 +363,7 @@ impl Control for Commander {
         let _hold = self.hold();
         // One after the other: each is read as it is to be after those that were asked for before it.
         let mut last = self.last.lock().await;
-        let environment = environment.or_else(|| self.source.now().environment());
+        let environment = environment.or_else(|| self.source.environment());
         let fresh = self.read(environment.clone()).await;
         let fresh = fresh.map_err(|failure| {
             let reason = failure.in_a_line();
@@ -603,7 +386,7 @@ impl Control for Commander {
                 self.notice(text);
             }
         }
-        self.source.now().wanted.push_back(environment);
+        self.source.wants(environment);
         let (over, end) = oneshot::channel();
         let before = last.replace(end);
         Ok(Reloading { notices, news: self.follow(self.handle.reload(wish), next, before, over) })
@@ -633,17 +416,9 @@ impl Control for Commander {
     }
 
     fn describe(&self) -> DescriptionView {
-        let (now, fixed) = (self.source.now(), &*self.fixed);
-        let command = match &now.given.command {
-            Some(command) => command.clone(),
-            None => now.command.iter().map(text).collect(),
-        };
-        let in_force = self.source.begun.taking_up(&now.layer, &TAKEN_UP);
-        let Shown { options, mut variables, secrets } = in_force.shown();
-        let waiting = self.source.waiting(&now.layer).into_iter().map(str::to_owned).collect();
-        variables.extend(now.variables());
-        variables.sort_unstable();
-        variables.dedup();
+        let Described { command, workers, scaled, config, options, waiting, variables, secrets } =
+            self.source.describe();
+        let fixed = &*self.fixed;
         DescriptionView {
             name: fixed.name.clone(),
             pid: std::process::id(),
@@ -651,9 +426,9 @@ impl Control for Commander {
             command_line: as_typed(&command),
             command,
             folder: fixed.folder.clone(),
-            workers: now.workers,
-            scaled: now.given.scaled_from(now.workers),
-            config: now.config.clone(),
+            workers,
+            scaled,
+            config,
             background: fixed.is_background,
             socket: fixed.socket.clone(),
             log: fixed.log.clone(),

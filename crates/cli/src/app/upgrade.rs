@@ -14,8 +14,9 @@ use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, UnixListener};
 
-use super::commander::{Commander, Fixed, Source, SourceSaved, cwd_of};
+use super::commander::{Commander, Fixed, cwd_of};
 use super::readiness::{Readiness, ReadinessSaved};
+use super::source::{Source, SourceSaved};
 use super::triggers::Baseline;
 use super::{Kept, Opened, Seat, as_typed, conduct};
 use crate::args::{LogFormat, OutputArgs};
