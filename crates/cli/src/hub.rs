@@ -1,5 +1,8 @@
 //! Events for those who ask for them, as they happen: a queue for each, bounded, so that who reads slowly misses some and
 //! holds up nobody.
+//!
+//! When it is full, workers' lines are dropped and counted, and the count is told in their place; other events are few and have
+//! a reserve. The last of all always gets in.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,8 +13,11 @@ use allcores::primary::{Event, Outcome};
 use crate::report::json;
 use crate::verdict::Verdict;
 
-/// How much may wait for one subscriber, in bytes.
+/// More waiting for one subscriber than this, in bytes, and workers' lines are dropped.
 const LIMIT: usize = 1024 * 1024;
+
+/// How much more than the limit all other events may take, in bytes.
+const RESERVE: usize = 1024 * 1024;
 
 /// How many there may be; each costs its queue.
 pub(crate) const MAX_SUBSCRIBERS: usize = 64;
@@ -71,10 +77,11 @@ impl Hub {
             return;
         }
         let line: Arc<[u8]> = json::event(&self.app, event).into();
+        let limit = if is_output { LIMIT } else { LIMIT + RESERVE };
         subscribers.retain(|subscriber| {
             let mut queue = lock(&subscriber.queue);
             if subscriber.has_output || !is_output {
-                queue.push(&line);
+                queue.push(&self.app, &line, limit);
             }
             !queue.is_left
         });
@@ -86,22 +93,35 @@ impl Hub {
         for subscriber in lock(&self.subscribers).drain(..) {
             let mut queue = lock(&subscriber.queue);
             queue.is_ended = true;
-            queue.push(&line);
+            queue.push(&self.app, &line, usize::MAX);
         }
     }
 }
 
 impl Queue {
-    fn push(&mut self, line: &Arc<[u8]>) {
+    fn push(&mut self, app: &str, line: &Arc<[u8]>, limit: usize) {
         // Alone, even a line longer than the limit gets through.
-        if self.bytes > 0 && self.bytes + line.len() > LIMIT {
+        if self.bytes > 0 && self.bytes + line.len() > limit {
             self.dropped += 1;
-        } else {
-            self.bytes += line.len();
-            self.lines.push_back(Arc::clone(line));
+            return;
         }
+        self.add_note(app);
+        self.add(Arc::clone(line));
         if let Some(waker) = self.waker.take() {
             waker.wake();
+        }
+    }
+
+    fn add(&mut self, line: Arc<[u8]>) {
+        self.bytes += line.len();
+        self.lines.push_back(line);
+    }
+
+    /// Puts what is said about dropped lines where they would have been.
+    fn add_note(&mut self, app: &str) {
+        let dropped = std::mem::take(&mut self.dropped);
+        if dropped > 0 {
+            self.add(json::dropped(app, dropped).into());
         }
     }
 }
@@ -110,17 +130,19 @@ impl Subscription {
     /// Waits for the next line; `None` after the last.
     pub(crate) fn poll_next(&self, context: &Context<'_>) -> Poll<Option<Arc<[u8]>>> {
         let mut queue = lock(&self.queue);
-        if let Some(line) = queue.lines.pop_front() {
-            queue.bytes -= line.len();
-            return Poll::Ready(Some(line));
+        if queue.lines.is_empty() {
+            queue.add_note(&self.app);
         }
-        match std::mem::take(&mut queue.dropped) {
-            0 if queue.is_ended => Poll::Ready(None),
-            0 => {
+        match queue.lines.pop_front() {
+            Some(line) => {
+                queue.bytes -= line.len();
+                Poll::Ready(Some(line))
+            }
+            None if queue.is_ended => Poll::Ready(None),
+            None => {
                 queue.waker = Some(context.waker().clone());
                 Poll::Pending
             }
-            dropped => Poll::Ready(Some(json::dropped(&self.app, dropped).into())),
         }
     }
 }

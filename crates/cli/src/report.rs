@@ -210,7 +210,7 @@ impl Reporter {
     pub(crate) fn conclude(&self, outcome: &Outcome, verdict: &Verdict) {
         let shared = &*self.shared;
         if let Some(Terminal { form: Form::Json, writer, .. }) = &shared.terminal {
-            writer.push(Sink::Stdout, &json::stopped(&shared.app, outcome, verdict));
+            writer.push_last(Sink::Stdout, &json::stopped(&shared.app, outcome, verdict));
         }
         let level = if *outcome == Outcome::Stopped { Level::Info } else { Level::Error };
         self.say(level, &Pretty::verdict(verdict));

@@ -6,7 +6,7 @@ use allcores::primary::{Event, Outcome, Stream, WorkerRef};
 use allcores::{Slot, WorkerId};
 use serde_json::Value;
 
-use super::{Hub, LIMIT, MAX_SUBSCRIBERS, Subscription};
+use super::{Hub, LIMIT, MAX_SUBSCRIBERS, RESERVE, Subscription};
 use crate::verdict::Verdict;
 
 fn worker() -> WorkerRef {
@@ -15,6 +15,19 @@ fn worker() -> WorkerRef {
 
 fn output(line: &[u8]) -> Event<'_> {
     Event::Output { worker: worker(), stream: Stream::Stdout, line, is_partial: false }
+}
+
+/// Writes more lines than may wait; says how many.
+fn overflow(hub: &Hub) -> u64 {
+    let line = vec![b'x'; 1000];
+    let count = LIMIT / line.len() + 100;
+    (0..count).for_each(|_| hub.observe(&output(&line)));
+    count as u64
+}
+
+/// How many lines are said to be dropped.
+fn dropped(lines: &[Value]) -> u64 {
+    lines.iter().filter_map(|line| line["lines"].as_u64()).sum()
 }
 
 /// What is there now; and whether that is the end.
@@ -55,16 +68,45 @@ fn each_is_told_what_it_asked_for_until_the_end() {
 fn who_reads_slowly_misses_lines_and_is_told_how_many() {
     let hub = Hub::new("web");
     let subscription = hub.subscribe(true).unwrap();
-    let line = vec![b'x'; 1000];
-    let count = LIMIT / 1000 + 100;
-    for _ in 0..count {
-        hub.observe(&output(&line));
-    }
+    let count = overflow(&hub);
     let (lines, _) = read(&subscription);
-    let dropped = lines.last().unwrap()["lines"].as_u64().unwrap();
     assert_eq!(lines.last().unwrap()["event"], "dropped");
-    assert_eq!(lines.len() as u64 - 1 + dropped, count as u64);
-    assert!(dropped > 100, "{dropped}");
+    assert_eq!(lines.len() as u64 - 1 + dropped(&lines), count);
+    assert!(dropped(&lines) > 100, "{}", dropped(&lines));
+}
+
+#[test]
+fn what_happens_is_told_where_workers_lines_are_dropped_and_so_is_each_gap_in_its_place() {
+    let hub = Hub::new("web");
+    let subscription = hub.subscribe(true).unwrap();
+    let mut count = overflow(&hub);
+    // Longer than what one of those has left of the room.
+    hub.observe(&Event::Notice { text: &"n".repeat(2000) });
+    count += overflow(&hub);
+    hub.observe(&Event::Stopping);
+    hub.conclude(&Outcome::Stopped, &Verdict::of(&Outcome::Stopped, "x"));
+    let (lines, is_end) = read(&subscription);
+    let (read, rest) = lines.split_at(lines.len() - 5);
+    assert_eq!((kinds(rest), is_end), (vec!["dropped", "notice", "dropped", "stopping", "stopped"], true));
+    assert!(kinds(read).iter().all(|kind| *kind == "output"));
+    assert_eq!(read.len() as u64 + dropped(rest), count);
+}
+
+#[test]
+fn who_never_reads_costs_so_much_and_no_more_and_could_still_read_the_end() {
+    let hub = Hub::new("web");
+    let subscription = hub.subscribe(false).unwrap();
+    let mut count = 0;
+    while super::lock(&subscription.queue).dropped < 100 {
+        hub.observe(&Event::Ready { worker: worker() });
+        count += 1;
+    }
+    assert!(super::lock(&subscription.queue).bytes <= LIMIT + RESERVE);
+    hub.conclude(&Outcome::Stopped, &Verdict::of(&Outcome::Stopped, "x"));
+    let (lines, is_end) = read(&subscription);
+    let (read, rest) = lines.split_at(lines.len() - 2);
+    assert_eq!((kinds(rest), is_end), (vec!["dropped", "stopped"], true));
+    assert_eq!((read.len() as u64 + dropped(rest), dropped(rest)), (count, 100));
 }
 
 #[test]

@@ -214,6 +214,11 @@ impl Writer {
         self.queue.push(sink, line, self.queue.limit + RESERVE);
     }
 
+    /// Hands in the last line of all, its end included: there is always room for it.
+    pub(super) fn push_last(&self, sink: Sink, line: &[u8]) {
+        self.queue.push(sink, line, usize::MAX);
+    }
+
     /// Hands in a worker's line, its end included; dropped if the queue is full.
     pub(super) fn push_line(&self, sink: Sink, line: &[u8]) {
         self.queue.push(sink, line, self.queue.limit);

@@ -7,7 +7,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use super::{Dropped, Out, Sink, Streams, Writer};
+use super::{Dropped, Out, RESERVE, Sink, Streams, Writer};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -67,6 +67,18 @@ fn our_own_lines_get_through_where_workers_lines_are_dropped() {
     assert!(writer.finish(PATIENCE));
     assert!(reading.join().unwrap().ends_with("x[\u{2026} 1 line dropped: full]\n"));
     assert_eq!(all(err), "important\n");
+}
+
+#[test]
+fn the_last_line_gets_through_where_our_own_are_dropped() {
+    let (writer, out, err) = writer(1000);
+    writer.push_line(Sink::Stdout, &vec![b'x'; 2000 + RESERVE]);
+    writer.push(Sink::Stdout, b"lost\n");
+    writer.push_last(Sink::Stdout, b"last\n");
+    let reading = thread::spawn(move || all(out));
+    assert!(writer.finish(PATIENCE));
+    drop(err);
+    assert!(reading.join().unwrap().ends_with("x[\u{2026} 1 line dropped: full]\nlast\n"));
 }
 
 #[test]
