@@ -6,6 +6,7 @@ mod read;
 mod write;
 
 use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
 
 use serde_json::{Map, Value};
 
@@ -250,7 +251,7 @@ impl<'a> App<'a> {
     fn option(&mut self, name: &str, value: &Value) {
         let is_off = matches!(value, Value::Null | Value::Bool(false));
         match name {
-            "cwd" => self.table.text("cwd", &shown(value)),
+            "cwd" if !is_off => self.table.text("cwd", &shown(value)),
             "wait_ready" if !is_off => self.table.raw("wait-ready", "true"),
             "listen_timeout" => self.millis("ready-timeout", value),
             "kill_timeout" => self.millis("kill-timeout", value),
@@ -266,14 +267,19 @@ impl<'a> App<'a> {
                 self.note(name, "a rolling reload; with PM2 all instances are restarted at once");
             }
             "watch" if !is_off => {
-                let folders = if value.as_bool() == Some(true) { vec![".".into()] } else { list(value) };
+                let folders: Vec<String> = self.watched().iter().map(|folder| named(folder)).collect();
                 self.table.words("watch", folders);
             }
-            "ignore_watch" => self.table.words("watch-ignore", list(value)),
+            "ignore_watch" if !is_off => {
+                let globs: Vec<String> = list(value).iter().flat_map(|glob| self.ignored(glob)).collect();
+                self.table.words("watch-ignore", globs);
+            }
             "watch_delay" => self.millis("watch-delay", value),
             "uid" | "user" => self.table.text("uid", &shown(value)),
             "gid" => self.table.text("gid", &shown(value)),
-            "out_file" | "output" | "out" if !is_off => self.table.text("log-file", &shown(value)),
+            "out_file" | "output" | "out" if !is_off => {
+                self.table.text("log-file", &named(&self.in_cwd(&shown(value))));
+            }
             "autorestart" if self.is_job() => self.note(name, &format!("written as a comment: {JOB}")),
             "instance_var" if shown(value) != "NODE_APP_INSTANCE" => {
                 self.note(name, "a worker knows its number by NODE_APP_INSTANCE and ALLCORES_SLOT");
@@ -326,6 +332,36 @@ impl<'a> App<'a> {
         let known = ABSENT.iter().find(|(known, _)| *known == name);
         let text = known.map_or("PM2's documentation does not know it either", |(_, text)| text);
         self.note(name, text);
+    }
+
+    /// Where a path leads that PM2 takes from `cwd`: paths of our files are relative to the file's folder, as `cwd` is.
+    fn in_cwd(&self, path: &str) -> PathBuf {
+        let cwd = self.text(&["cwd"]).unwrap_or_default();
+        Path::new(&cwd).join(path).components().filter(|part| *part != Component::CurDir).collect()
+    }
+
+    /// What is watched, if anything is.
+    fn watched(&self) -> Vec<PathBuf> {
+        let folders = match self.options.get("watch") {
+            None | Some(Value::Null | Value::Bool(false)) => return Vec::new(),
+            Some(Value::Bool(true)) => Vec::new(),
+            Some(value) => list(value),
+        };
+        if folders.is_empty() {
+            return vec![self.in_cwd("")];
+        }
+        folders.iter().map(|folder| self.in_cwd(folder)).collect()
+    }
+
+    /// What leaves out the same: PM2 takes a glob with a folder in it from `cwd` as well, and we from each folder that is watched.
+    fn ignored(&self, glob: &str) -> Vec<String> {
+        if !glob.trim_end_matches('/').contains('/') {
+            return vec![glob.to_owned()];
+        }
+        let (path, watched) = (self.in_cwd(glob), self.watched());
+        let below = watched.iter().filter_map(|folder| path.strip_prefix(folder).ok());
+        let globs: Vec<String> = below.map(|glob| format!("/{}", glob.display())).collect();
+        if globs.is_empty() { vec![glob.to_owned()] } else { globs }
     }
 
     /// Milliseconds, or a text with a unit.
@@ -383,6 +419,11 @@ fn list(value: &Value) -> Vec<String> {
         Value::Array(values) => values.iter().map(shown).collect(),
         other => vec![shown(other)],
     }
+}
+
+/// A path as it is written: none at all is the present folder.
+fn named(path: &Path) -> String {
+    if path.as_os_str().is_empty() { ".".to_owned() } else { path.display().to_string() }
 }
 
 fn variables_of(value: Option<&Value>) -> BTreeMap<String, String> {

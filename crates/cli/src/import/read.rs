@@ -14,6 +14,12 @@ const EXPORTS: &str =
     "import(require('node:url').pathToFileURL(require('node:path').resolve(process.argv[1])))
     .then((module) => process.stdout.write(JSON.stringify(module.default ?? module)));";
 
+/// Has node say what is in a file that is JSON to PM2, which takes it for an expression of JavaScript: with comments, and with
+/// commas at the end.
+const EXPRESSION: &str = "const text = require('node:fs').readFileSync(process.argv[1], 'utf8');
+    const value = require('node:vm').runInThisContext('(' + text + ')', { timeout: 1000 });
+    process.stdout.write(JSON.stringify(value));";
+
 /// Reads an ecosystem file.
 ///
 /// # Errors
@@ -24,7 +30,7 @@ pub(crate) fn read(path: &Path) -> Result<Value, Failure> {
         let tried = format!("read the ecosystem file {}", path.display());
         let next = match error.downcast_ref::<std::io::Error>() {
             Some(_) => "name the ecosystem file: allcores import FILE",
-            None => "correct it; PM2 can't read it like that either",
+            None => "correct it",
         };
         Failure::new(ExitCode::Config, error.context(tried)).next(next)
     };
@@ -32,7 +38,7 @@ pub(crate) fn read(path: &Path) -> Result<Value, Failure> {
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("js" | "cjs" | "mjs") => {
             text().map_err(failed)?;
-            exports(path).map_err(|error| {
+            by_node(EXPORTS, path).map_err(|error| {
                 let next = match error.downcast_ref::<std::io::Error>() {
                     Some(_) => {
                         "it is a program for node: install that, or save what it exports as JSON elsewhere"
@@ -47,21 +53,34 @@ pub(crate) fn read(path: &Path) -> Result<Value, Failure> {
             read.map_err(failed)
         }
         Some("json") => {
-            text().and_then(|text| serde_json::from_str(&text).map_err(anyhow::Error::new)).map_err(failed)
+            let text = text().map_err(failed)?;
+            serde_json::from_str(&text).or_else(|plain| {
+                by_node(EXPRESSION, path).map_err(|error| {
+                    let next = match error.downcast_ref::<std::io::Error>() {
+                        Some(_) => {
+                            "PM2 has node read it: install that, or save it as plain JSON, without comments"
+                        }
+                        None => "correct it; PM2 can't read it like that either",
+                    };
+                    failed(error.context(format!("it is no plain JSON ({plain}); as PM2 reads it")))
+                        .next(next)
+                })
+            })
         }
         _ => Err(failed(anyhow::anyhow!("its name does not say what it is"))
             .next("PM2 knows .json, .yml, .yaml, .js, .cjs and .mjs")),
     }
 }
 
-fn exports(path: &Path) -> anyhow::Result<Value> {
+/// What a program says for which this file is the first argument, as JSON.
+fn by_node(program: &str, path: &Path) -> anyhow::Result<Value> {
     let mut node = Command::new("node");
-    node.args(["-e", EXPORTS]).arg("--").arg(path).stdin(Stdio::null());
+    node.args(["-e", program]).arg("--").arg(path).stdin(Stdio::null());
     let output = node.output().context("run it by node")?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         let what = said.lines().find(|line| line.contains("Error")).unwrap_or_else(|| said.trim());
         anyhow::bail!("node can't run it: {what}");
     }
-    serde_json::from_slice(&output.stdout).context("read what it exports")
+    serde_json::from_slice(&output.stdout).context("read what it holds")
 }

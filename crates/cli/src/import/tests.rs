@@ -69,11 +69,11 @@ fn options_that_both_have_come_along() {
         "max-restarts = 3",
         "backoff = \"100ms\"",
         "max-memory = \"300M\"",
-        "watch = [\"src\", \"lib\"]",
+        "watch = [\"/srv/web/src\", \"/srv/web/lib\"]",
         "watch-ignore = [\"*.log\"]",
         "watch-delay = \"500ms\"",
         "uid = \"www\"",
-        "log-file = \"web.log\"",
+        "log-file = \"/srv/web/web.log\"",
         "env = { A = \"b\", N = \"1\", PORT = \"8080\" }",
         "[apps.web.environments.production]",
         "env = { NODE_ENV = \"production\" }",
@@ -81,6 +81,38 @@ fn options_that_both_have_come_along() {
         assert!(keys.lines().any(|key| key == line), "{line} is missing in\n{keys}");
     }
     assert_eq!(notes, []);
+}
+
+#[test]
+fn what_pm2_takes_from_cwd_is_written_from_the_folder_of_the_file() {
+    for (options, expected) in [
+        (json!({ "watch": true, "out_file": "./out.log" }), "watch = [\".\"]\nlog-file = \"out.log\""),
+        (
+            json!({ "cwd": "/srv/web", "watch": true, "out_file": "logs/out.log" }),
+            "cwd = \"/srv/web\"\nwatch = [\"/srv/web\"]\nlog-file = \"/srv/web/logs/out.log\"",
+        ),
+        (
+            json!({ "cwd": "./api", "watch": ["src", "/etc/api"], "output": "/var/log/api.log" }),
+            "cwd = \"./api\"\nwatch = [\"api/src\", \"/etc/api\"]\nlog-file = \"/var/log/api.log\"",
+        ),
+        (json!({ "cwd": "api", "watch": [] }), "cwd = \"api\"\nwatch = [\"api\"]"),
+        (json!({ "cwd": null, "watch": "src" }), "watch = [\"src\"]"),
+        (
+            json!({ "watch": true, "ignore_watch": ["node_modules", "./logs", "a/*.js", "tmp/"] }),
+            "watch = [\".\"]\nwatch-ignore = [\"node_modules\", \"/logs\", \"/a/*.js\", \"tmp/\"]",
+        ),
+        (
+            json!({ "cwd": "/srv/web", "watch": ["src", "lib"], "ignore_watch": ["src/made", "/srv/web/lib/x", "**/*.log"] }),
+            "cwd = \"/srv/web\"\nwatch = [\"/srv/web/src\", \"/srv/web/lib\"]\nwatch-ignore = [\"/made\", \"/x\", \"**/*.log\"]",
+        ),
+    ] {
+        let (text, notes) = keys(&options);
+        let (mut found, mut expected): (Vec<_>, Vec<_>) =
+            (text.lines().collect(), expected.lines().collect());
+        found.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!((found, notes), (expected, vec![]), "{options}");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use allcores_testing::address;
 use allcores_testing::load::Load;
 use allcores_testing::runtimes::{Runtime, fixture, require};
 
-use crate::folder::Folder;
+use crate::folder::{Folder, Run};
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -82,6 +82,29 @@ fn an_ecosystem_file_becomes_apps_that_run_are_reloaded_scaled_logged_saved_and_
     let report = Load::new(addresses[1]).requests(5).run_blocking();
     assert!(report.is_clean(), "{report}");
     folder.allcores(&["stop", "all"]).code(0);
+}
+
+#[test]
+fn json_is_read_as_pm2_reads_it() {
+    let folder = Folder::new();
+    let text = "// Of the shop.\n{ apps: [ { \"name\": \"web\", \"script\": 'server.js', }, ], }\n";
+    fs::write(folder.path().join("eco.json"), text).unwrap();
+    let mut without_node = folder.command(&["import", "eco.json"]);
+    without_node.env("PATH", folder.path());
+    Run::from(without_node.output().unwrap()).code(10).has(&[
+        "no plain JSON",
+        "line 1",
+        "PM2 has node read it",
+    ]);
+    if require(Runtime::Node).is_none() {
+        return;
+    }
+    assert!(folder.allcores(&["import", "eco.json"]).code(0).out.contains("[apps.web]\n"));
+    fs::write(folder.path().join("broken.json"), "{ \"apps\": [ } // }").unwrap();
+    folder
+        .allcores(&["import", "broken.json"])
+        .code(10)
+        .has(&["SyntaxError", "PM2 can't read it like that either"]);
 }
 
 #[test]
