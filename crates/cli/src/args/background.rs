@@ -108,7 +108,8 @@ pub(crate) struct RestartArgs {
 /// Stop apps that were started in the background, and forget them
 ///
 /// `stop` keeps in mind how an app was started, so that `start NAME` starts it again; this does not, nor
-/// does `resurrect`. Logs are kept.
+/// does `resurrect`. Logs are kept. What runs in the foreground is none of `all`: how it was started in the background
+/// before is forgotten, and it goes on.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

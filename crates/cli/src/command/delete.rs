@@ -2,9 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use super::{not_running, say, stop};
+use anyhow::anyhow;
+use tokio::time::sleep;
+
+use super::{ANSWER_PATIENCE, ask, not_running, say, stop};
 use crate::args::DeleteArgs;
+use crate::client::Client;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::log;
@@ -13,13 +18,19 @@ use crate::screen;
 use crate::state_folder::StateFolder;
 use crate::target::Target;
 
+/// How long to let be whose name is had by nobody who listens.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// Deletes the apps.
 pub(super) async fn execute(args: &DeleteArgs) -> Result<ExitCode, Failure> {
     let (state, runtime) = (StateFolder::from_env()?, RuntimeFolder::from_env()?);
-    let (mut names, mut left) = (Vec::new(), BTreeSet::new());
+    let (mut names, mut left, mut named) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
     for target in &args.leaving.names {
         match target {
-            Target::App(name) => names.push(name.clone()),
+            Target::App(name) => {
+                names.push(name.clone());
+                named.insert(name);
+            }
             // Those that don't run, too.
             Target::All => {
                 names.extend(state.names()?);
@@ -40,7 +51,7 @@ pub(super) async fn execute(args: &DeleteArgs) -> Result<ExitCode, Failure> {
     }
     let mut failures = Vec::new();
     for name in names {
-        let deleted = delete(&runtime.find(&name)?, &state, args).await;
+        let deleted = delete(&runtime.find(&name)?, &state, args, named.contains(&name)).await;
         failures.extend(deleted.err());
     }
     for name in left {
@@ -49,14 +60,30 @@ pub(super) async fn execute(args: &DeleteArgs) -> Result<ExitCode, Failure> {
     Failure::of_all(failures)
 }
 
-async fn delete(folder: &AppFolder, state: &StateFolder, args: &DeleteArgs) -> Result<(), Failure> {
+async fn delete(
+    folder: &AppFolder,
+    state: &StateFolder,
+    args: &DeleteArgs,
+    is_named: bool,
+) -> Result<(), Failure> {
     let name = folder.name();
     let (mut was_running, mut was_left) = (false, false);
     let Forgotten { was_known, log } = loop {
         match folder.look() {
             Presence::Held { .. } => {
-                stop::stop(folder, false, args.leaving.timeout).await?;
-                was_running = true;
+                // What is known of it may be of before: by now somebody runs another in the foreground.
+                let holder = match is_named {
+                    true => Holder::Background,
+                    false => holder(folder, args.leaving.timeout).await?,
+                };
+                match holder {
+                    Holder::Background => {
+                        stop::stop(folder, false, args.leaving.timeout).await?;
+                        was_running = true;
+                    }
+                    Holder::Foreground { pid } => return forget_behind(folder, state, pid),
+                    Holder::Nobody => continue,
+                }
             }
             Presence::Left(_) => was_left |= stop::end_left(folder, false, args.leaving.timeout).await?,
             Presence::Free => {}
@@ -75,6 +102,47 @@ async fn delete(folder: &AppFolder, state: &StateFolder, args: &DeleteArgs) -> R
         (false, Some(_)) => say_log_is_deleted(folder),
         (false, None) => Err(not_running(folder, "delete")),
     }
+}
+
+/// Who has an app's name.
+enum Holder {
+    Background,
+    Foreground {
+        pid: u32,
+    },
+    /// It has gone.
+    Nobody,
+}
+
+/// Asks who has the name, and waits for one that does not listen yet, or is about to go.
+async fn holder(folder: &AppFolder, patience: Duration) -> Result<Holder, Failure> {
+    let started = Instant::now();
+    loop {
+        match ask(folder, "delete", ANSWER_PATIENCE, Client::new(folder).describe()).await {
+            Ok(description) if description.background => return Ok(Holder::Background),
+            Ok(description) => return Ok(Holder::Foreground { pid: description.pid }),
+            Err(_) if !folder.is_running() => return Ok(Holder::Nobody),
+            Err(failure) if failure.code() == ExitCode::NotRunning && started.elapsed() < patience => {
+                sleep(PAUSE).await;
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+}
+
+/// Forgets what is known of the time before an app ran in the foreground, as this process. It goes on, and keeps its log.
+fn forget_behind(folder: &AppFolder, state: &StateFolder, pid: u32) -> Result<(), Failure> {
+    let name = folder.name();
+    state.change(|change| {
+        // Who has the name by now may have been started in the background, and said so.
+        if folder.holder() != Some(pid) {
+            let text = format!("delete {name}: it can't be told any more who has its name");
+            return Err(Failure::from(anyhow!(text)).next("try again; `allcores ls` shows which apps run"));
+        }
+        change.unsave(name)?;
+        change.forget(name)
+    })?;
+    say(&format!("{name}: forgotten; it runs in the foreground, and goes on\n")).map(drop)
 }
 
 /// Deletes the log of an app that is not known: it failed to start, or was deleted without its log. One that runs by now is in

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use allcores_testing::process::Process;
 use allcores_testing::runtimes::{Runtime, fixture, require};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::folder::{Folder, Run};
@@ -66,8 +67,11 @@ fn pid(status: &Value) -> u64 {
 }
 
 fn kill(pid: u64) {
-    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    send(pid, Signal::KILL);
+}
+
+fn send(pid: u64, signal: Signal) {
+    kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), signal).unwrap();
 }
 
 /// A field of /proc/PID/stat, from 3 on.
@@ -584,6 +588,29 @@ fn what_runs_in_the_foreground_is_not_taken_for_what_was_in_the_background() {
     folder.allcores(&["restart", "web", "--hard"]).code(0);
     assert_eq!(folder.ask("A"), "one");
     folder.allcores(&["save"]).code(0).has(&["saved 1 app: web"]);
+}
+
+#[test]
+fn who_deletes_all_stops_nobody_who_runs_in_the_foreground_by_now() {
+    let folder = running();
+    folder.allcores(&["save"]).code(0);
+    folder.allcores(&["stop", "web"]).code(0);
+    let config = folder.write("other.toml", &WEB.replace("A = \"one\"", "A = \"other\""));
+    let mut command = folder.command(&["run", "--config", config.to_str().unwrap(), "--app", "web"]);
+    let app = Process::spawn(command.arg("--log-format=json")).unwrap();
+    app.wait_count("ready", 1, LONG).unwrap();
+    // Who can't be asked is not stopped either.
+    send(app.pid().into(), Signal::STOP);
+    let unheard = folder.allcores(&["delete", "all"]);
+    send(app.pid().into(), Signal::CONT);
+    unheard.code(1).has(&["delete web: it runs and has not answered"]);
+    let deleted = folder.allcores(&["delete", "all", "--logs"]).code(0);
+    assert_eq!(deleted.out, "web: forgotten; it runs in the foreground, and goes on\n");
+    folder.allcores(&["delete", "all"]).code(0).has(&["nothing to delete"]);
+    assert_eq!((folder.ask("A"), pid(&folder.status("web"))), ("other".to_owned(), app.pid().into()));
+    // By its name, it is meant.
+    folder.allcores(&["delete", "web"]).code(0).has(&["web: deleted"]);
+    assert_eq!(folder.allcores(&["resurrect"]).code(0).out, "", "it is not saved any more");
 }
 
 #[test]
