@@ -12,9 +12,10 @@ use std::path::Path;
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, Resource, getrlimit};
 use serde::Serialize;
 
+use crate::failure::Failure;
 use crate::runtime_folder::RuntimeFolder;
 use crate::settings::find_program;
-use trial::{Trial, Way};
+use trial::{Folder, Trial, Way};
 
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -53,9 +54,20 @@ impl Finding {
 
 /// Looks at everything, and at a command, if there is one.
 pub(crate) fn examine(command: &[OsString]) -> Vec<Finding> {
-    let trial = trial::run();
-    let mut findings =
-        vec![kernel(), workers(), runtime_folder(), adoption(&trial), descriptors(), privileges(), ports()];
+    let folder = RuntimeFolder::from_env().and_then(|runtime| Folder::new(&runtime));
+    let trial = match &folder {
+        Ok(folder) => trial::run(folder),
+        Err(_) => Trial::NotTried("it takes a runtime folder".into()),
+    };
+    let mut findings = vec![
+        kernel(),
+        workers(),
+        runtime_folder(folder.as_ref().err()),
+        adoption(&trial),
+        descriptors(),
+        privileges(),
+        ports(),
+    ];
     findings.extend([open_files(), backlog(), memory()]);
     if !command.is_empty() {
         findings.push(of_command(command, &trial));
@@ -98,10 +110,10 @@ fn workers() -> Finding {
     }
 }
 
-fn runtime_folder() -> Finding {
-    match RuntimeFolder::from_env().and_then(|folder| folder.prepare()) {
-        Ok(()) => Finding::good("runtime folder", "control sockets can be made"),
-        Err(failure) => {
+fn runtime_folder(failure: Option<&Failure>) -> Finding {
+    match failure {
+        None => Finding::good("runtime folder", "control sockets can be made"),
+        Some(failure) => {
             let advice = "name a folder of yours: ALLCORES_RUNTIME_DIR";
             Finding::bad("runtime folder", failure.in_a_line(), advice)
         }
@@ -120,6 +132,11 @@ fn adoption(trial: &Trial) -> Finding {
             Finding::less("adoption", format!("tried: two workers share a port, {how}"), advice)
         }
         Trial::Failed(why) => Finding::bad("adoption", format!("tried, and not to be had: {why}"), advice),
+        Trial::NotTried(why) => Finding::less(
+            "adoption",
+            format!("not tried: {why}"),
+            "put that right, and ask again: whether it is allowed can't be told without",
+        ),
     }
 }
 
@@ -241,6 +258,11 @@ fn of_command(command: &[OsString], trial: &Trial) -> Finding {
             what,
             "it would have to be adopted, and that is not to be had here",
             "if it takes sockets by LISTEN_FDS, name its address: --listen",
+        ),
+        Trial::NotTried(_) => Finding::less(
+            what,
+            "it would have to be adopted, and whether that is to be had was not tried",
+            "put right what is said of adoption, and ask again",
         ),
     }
 }

@@ -84,6 +84,12 @@ impl RuntimeFolder {
         Self { place, others: places }
     }
 
+    /// Names one alone.
+    #[cfg(test)]
+    pub(crate) fn at(path: PathBuf, is_in_public: bool) -> Self {
+        Self { place: Place { path, is_in_public }, others: Vec::new() }
+    }
+
     /// Names an app's folder, for a primary to claim: where somebody has the name, to find that it is taken. Make sure of the whole
     /// with [`RuntimeFolder::prepare`] first.
     pub(crate) fn app(&self, name: &AppName) -> AppFolder {

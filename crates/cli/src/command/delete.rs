@@ -24,12 +24,12 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Deletes the apps.
 pub(super) async fn execute(args: &DeleteArgs) -> Result<ExitCode, Failure> {
     let (state, runtime) = (StateFolder::from_env()?, RuntimeFolder::from_env()?);
-    let (mut names, mut left, mut named) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+    let (mut names, mut left, mut meant) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
     for target in &args.leaving.names {
         match target {
             Target::App(name) => {
                 names.push(name.clone());
-                named.insert(name);
+                meant.insert(name);
             }
             // Those that don't run, too.
             Target::All => {
@@ -51,7 +51,7 @@ pub(super) async fn execute(args: &DeleteArgs) -> Result<ExitCode, Failure> {
     }
     let mut failures = Vec::new();
     for name in names {
-        let deleted = delete(&runtime.find(&name)?, &state, args, named.contains(&name)).await;
+        let deleted = delete(&runtime.find(&name)?, &state, args, meant.contains(&name)).await;
         failures.extend(deleted.err());
     }
     for name in left {
@@ -72,10 +72,8 @@ async fn delete(
         match folder.look() {
             Presence::Held { .. } => {
                 // What is known of it may be of before: by now somebody runs another in the foreground.
-                let holder = match is_named {
-                    true => Holder::Background,
-                    false => holder(folder, args.leaving.timeout).await?,
-                };
+                let holder =
+                    if is_named { Holder::Background } else { holder(folder, args.leaving.timeout).await? };
                 match holder {
                     Holder::Background => {
                         stop::stop(folder, false, args.leaving.timeout).await?;

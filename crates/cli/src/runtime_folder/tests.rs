@@ -17,12 +17,8 @@ fn chosen(variables: &[(&str, &str)], uid: u32) -> PathBuf {
     RuntimeFolder::choose(find, uid).place.path
 }
 
-fn folder_at(path: PathBuf, is_in_public: bool) -> RuntimeFolder {
-    RuntimeFolder { place: Place { path, is_in_public }, others: Vec::new() }
-}
-
 fn folder_in(parent: &tempfile::TempDir) -> RuntimeFolder {
-    folder_at(parent.path().join("runtime"), false)
+    RuntimeFolder::at(parent.path().join("runtime"), false)
 }
 
 fn claimed(folder: &Path) -> Result<Claim, ClaimError> {
@@ -73,18 +69,18 @@ fn a_folder_that_others_may_write_to_is_refused() {
 #[test]
 fn a_folder_in_public_must_be_0700_and_no_link() {
     let parent = tempfile::tempdir().unwrap();
-    let folder = folder_at(parent.path().join("runtime"), true);
+    let folder = RuntimeFolder::at(parent.path().join("runtime"), true);
     folder.prepare().unwrap();
     fs::set_permissions(&folder.place.path, Permissions::from_mode(0o750)).unwrap();
     assert!(folder.prepare().is_err());
-    let link = folder_at(parent.path().join("link"), true);
+    let link = RuntimeFolder::at(parent.path().join("link"), true);
     std::os::unix::fs::symlink(&folder.place.path, &link.place.path).unwrap();
     assert!(link.prepare().is_err());
 }
 
 #[test]
 fn a_socket_path_that_is_too_long_is_explained() {
-    let folder = folder_at(PathBuf::from("/").join("x".repeat(120)), false);
+    let folder = RuntimeFolder::at(PathBuf::from("/").join("x".repeat(120)), false);
     let failure = folder.app(&web()).claim("start").unwrap_err();
     assert_eq!(failure.code(), ExitCode::RuntimeFolder);
     assert!(failure.to_string().contains("107"), "{failure}");

@@ -1,5 +1,6 @@
 //! What is said of machines that allow all of it, or less.
 
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
@@ -45,6 +46,32 @@ fn what_was_tried_and_works_is_good_and_nothing_is_left_of_it() {
     for part in ["good  adoption", "kernel", "open files", "`-w auto` means"] {
         assert!(text.contains(part), "{part}: {text}");
     }
+}
+
+#[test]
+fn all_that_the_trial_needs_is_the_runtime_folder_and_what_keeps_it_from_beginning_is_no_verdict() {
+    let folder = tempfile::tempdir().unwrap();
+    let doctor = |runtime: &Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_allcores"));
+        command.args(["doctor", "--json", "--", "sh"]).stdin(Stdio::null());
+        command.env("ALLCORES_RUNTIME_DIR", runtime).env("TMPDIR", folder.path().join("none"));
+        command.output().unwrap()
+    };
+    let adoption = finding(&doctor(&folder.path().join("run")), "adoption");
+    assert_eq!(adoption["grade"], "good", "{adoption}");
+
+    // No Unix socket has so long a path.
+    let output = doctor(&folder.path().join("x".repeat(100)));
+    let (adoption, command) = (finding(&output, "adoption"), finding(&output, "command"));
+    let found = adoption["found"].as_str().unwrap();
+    assert!(found.starts_with("not tried: ") && found.contains("exit code 7: "), "{adoption}");
+    assert!(found.contains("control socket's path would have"), "{adoption}");
+    assert_eq!((&adoption["grade"], &command["grade"]), (&"less".into(), &"less".into()), "{command}");
+
+    std::fs::write(folder.path().join("file"), "").unwrap();
+    let output = doctor(&folder.path().join("file"));
+    let grades = ["runtime folder", "adoption"].map(|what| finding(&output, what)["grade"].clone());
+    assert_eq!((output.status.code(), grades), (Some(1), ["bad".into(), "less".into()]));
 }
 
 #[test]
