@@ -127,6 +127,7 @@ pub(super) struct Engine {
     unavailable: Option<Outcome>,
     last_tail: Vec<Vec<u8>>,
     searches: taken::Searches,
+    settling: look::Settling,
     /// Why a worker could not be started, the last time.
     last_spawn_failure: String,
     /// The last worker of each slot, for pictures of slots that have none.
@@ -191,6 +192,7 @@ impl Engine {
             unavailable: None,
             last_tail: Vec::new(),
             searches: taken::Searches::default(),
+            settling: look::Settling::default(),
             last_spawn_failure: String::new(),
             last_ids: BTreeMap::new(),
             condemned: BTreeSet::new(),

@@ -9,6 +9,9 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixStream};
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use allcores_testing::address::unused;
 use allcores_testing::app::{App, RunningApp};
@@ -134,16 +137,64 @@ fn without_privilege_no_worker_gains_any_by_what_it_executes() {
     stop(&app);
 }
 
-#[test]
-fn one_that_binds_without_end_costs_others_nothing() {
-    let (address, other) = (unused(), unused());
-    let app = bad_python("binds.py", address).env("OTHER_PORT", other.port().to_string());
-    let app = app.workers(2).start().unwrap();
+/// How many threads a primary may have, whatever its workers do: those of its runtime, and one for each look that may be under way.
+const FEW_THREADS: usize = 24;
+
+/// The most threads that a process is seen to have until this is over.
+fn most_threads<T>(pid: u32, until: impl FnOnce() -> T) -> (usize, T) {
+    let is_over = AtomicBool::new(false);
+    let look = || {
+        let mut most = 0;
+        while !is_over.load(Ordering::Relaxed) {
+            most = most.max(fs::read_dir(format!("/proc/{pid}/task")).unwrap().count());
+            thread::sleep(Duration::from_millis(1));
+        }
+        most
+    };
+    thread::scope(|scope| {
+        let looking = scope.spawn(look);
+        let over = until();
+        is_over.store(true, Ordering::Relaxed);
+        (looking.join().unwrap(), over)
+    })
+}
+
+/// Starts one that does so without end beside one that serves.
+fn binds_without_end(start: impl FnOnce(App) -> App) {
+    let (address, others) = (unused(), [(); 4].map(|()| unused()));
+    let app = bad_python("binds.py", address).env("OTHER_PORT", others[0].port().to_string());
+    let app = start(app).workers(2).start().unwrap();
     let good = app.wait_for(|event| event.kind() == "ready" && event.slot() == Some(1), LONG).unwrap();
     says(&app, "begun");
-    let report = Load::new(address).clients(4).requests(300).run_blocking();
+    let load = || Load::new(address).clients(4).requests(300).run_blocking();
+    let (most, report) = most_threads(app.pid(), load);
     let served: Vec<_> = report.by_body.keys().map(String::as_str).collect();
     assert!(report.is_clean() && served == [good.worker_pid().unwrap().to_string()], "{report}");
     assert_eq!(app.status().unwrap()["workers"][1]["state"], "ready");
+    assert!(most <= FEW_THREADS, "the primary had {most} threads");
+    stop(&app);
+}
+
+#[test]
+fn one_that_binds_without_end_costs_others_nothing() {
+    binds_without_end(|app| app);
+}
+
+#[test]
+fn one_that_listens_without_end_costs_others_nothing() {
+    binds_without_end(|app| app.env("LISTENS", "1"));
+}
+
+#[test]
+fn one_that_listens_on_hundreds_of_ports_costs_its_primary_few_threads() {
+    const PORTS: usize = 300;
+    let address = unused();
+    let ports: Vec<String> = (0..PORTS).map(|_| unused().port().to_string()).collect();
+    let app = bad_python("many-ports.py", address).env("PORTS", ports.join(","));
+    let app = app.workers(2).start().unwrap();
+    let all =
+        || app.wait_count("listening", 2 * (PORTS + 1), LONG).unwrap_or_else(|error| panic!("{error:#}"));
+    let (most, _) = most_threads(app.pid(), all);
+    assert!(most <= FEW_THREADS, "the primary had {most} threads");
     stop(&app);
 }

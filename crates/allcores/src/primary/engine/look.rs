@@ -1,6 +1,6 @@
 //! Looking whether workers still have what they have bound: on a thread of its own, as all of `/proc` may have to be read for it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use allcores_core::worker::WorkerId;
@@ -23,6 +23,15 @@ pub(super) enum Purpose {
     Suspicion,
 }
 
+/// Lanes of which workers have said that they listen on them, and it is to be looked whether they have them still. All that have
+/// come meanwhile are looked at by one look, and the next follows when that is over: a worker may have a thousand listeners, or open
+/// and close one without end.
+#[derive(Debug, Default)]
+pub(super) struct Settling {
+    waiting: BTreeSet<(WorkerId, LaneId)>,
+    is_under_way: bool,
+}
+
 /// What was found.
 #[derive(Debug)]
 pub(in crate::primary) struct Look {
@@ -30,7 +39,7 @@ pub(in crate::primary) struct Look {
     since: Duration,
     lanes: Vec<Looked>,
     /// The sockets that workers have closed for sure, by the workers' pids.
-    closed: Vec<(u32, u64)>,
+    closed: HashSet<(u32, u64)>,
 }
 
 #[derive(Debug)]
@@ -68,10 +77,23 @@ impl Engine {
         let _ = spawn_deaf("allcores-look", move || drop(found.send(proc::closed_by(asked, &workers))));
         let seen = self.seen.clone();
         tokio::spawn(async move {
-            let closed = finding.await.unwrap_or_default();
+            let closed = finding.await.unwrap_or_default().into_iter().collect();
             let _ = seen.send(Seen::LookedAt(Look { purpose, since, lanes, closed })).await;
         });
         true
+    }
+
+    /// Looks whether a worker has this lane, with all others that have settled: by the next look, if one is under way.
+    pub(super) fn look_at_settled(&mut self, id: WorkerId, lane: LaneId) {
+        self.settling.waiting.insert((id, lane));
+        if !self.settling.is_under_way {
+            self.look_at_all_settled();
+        }
+    }
+
+    fn look_at_all_settled(&mut self) {
+        let lanes = std::mem::take(&mut self.settling.waiting);
+        self.settling.is_under_way = self.look_at(Purpose::Settling, lanes);
     }
 
     pub(super) fn take_look(&mut self, look: &Look) {
@@ -101,8 +123,10 @@ impl Engine {
                 (Purpose::Trial(_) | Purpose::Suspicion, true) => self.give_up(id, lane),
             }
         }
-        if let Purpose::Trial(id) = look.purpose {
-            self.end_trial(id);
+        match look.purpose {
+            Purpose::Settling => self.look_at_all_settled(),
+            Purpose::Trial(id) => self.end_trial(id),
+            Purpose::Suspicion => {}
         }
     }
 }

@@ -42,7 +42,7 @@ impl Engine {
         if worker.keys.has_lane(lane) {
             self.listens_after_all(id, lane);
         } else if worker.lanes.contains_key(&lane) && !worker.announced.contains(&lane) {
-            self.look_at(Purpose::Settling, [(id, lane)]);
+            self.look_at_settled(id, lane);
         }
     }
 
