@@ -20,6 +20,7 @@ mod settings;
 mod snapshot;
 mod upgrade;
 mod upkeep;
+mod usage;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -100,7 +101,7 @@ impl Handle {
         let gone = || Refusal("the app has stopped".into());
         let (reply, answer) = oneshot::channel();
         self.commands.send(Command::Scale(workers, reply)).map_err(|_| gone())?;
-        answer.await.unwrap_or_else(|_| Err(gone()))
+        Ok(answer.await.unwrap_or_else(|_| Err(gone()))?.measured().await)
     }
 
     /// Starts one worker more.
@@ -188,7 +189,7 @@ impl Handle {
         let gone = || Refusal("the app has stopped".into());
         let (reply, answer) = oneshot::channel();
         self.commands.send(Command::Snapshot(reply)).map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())
+        Ok(answer.await.map_err(|_| gone())?.measured().await)
     }
 
     /// Counts the connections that each worker has accepted and not closed, with those of its descendants in its session.

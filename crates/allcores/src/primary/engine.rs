@@ -40,6 +40,7 @@ mod hints;
 mod inherit;
 mod inquiry;
 mod look;
+mod memory;
 mod notify;
 mod orders;
 mod pace;
@@ -147,6 +148,7 @@ pub(super) struct Engine {
     out_of_memory_kills: Option<u64>,
     care: health::Care,
     hearts: notify::Hearts,
+    measuring: memory::Measuring,
     inquiries: inquiry::Inquiries,
     is_stranger_reported: bool,
     is_adoption_reported: bool,
@@ -206,6 +208,7 @@ impl Engine {
             out_of_memory_kills: crate::proc::out_of_memory_kills(),
             care: health::Care::new(&settings.upkeep),
             hearts: notify::Hearts::default(),
+            measuring: memory::Measuring::default(),
             inquiries: inquiry::Inquiries::default(),
             is_stranger_reported: false,
             is_adoption_reported: false,
@@ -366,6 +369,7 @@ impl Engine {
             Seen::Took(id, has_taken) => self.take_life(id, has_taken),
             Seen::Examined(pid, is_over) => self.take_exam(pid, is_over),
             Seen::Said(id, sender, said) => self.take_said(id, sender, said),
+            Seen::Measured(usage) => self.take_usage(&usage),
             Seen::Checked(checked) => self.take_checked(&checked),
             Seen::Came(visitor) => self.meet(visitor),
             Seen::Found(found) => self.take_found(found),

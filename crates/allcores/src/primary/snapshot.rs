@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use allcores_core::exit::ExitStatus;
 use allcores_core::worker::{Rung, Slot, State, WorkerId};
 
-use super::Policy;
+use super::{Policy, usage};
 
 /// One app as it is now.
 #[derive(Clone, Debug)]
@@ -43,6 +43,19 @@ pub struct AppSnapshot {
     pub since: SystemTime,
     /// Workers in the order of their slots, then ids.
     pub workers: Vec<WorkerSnapshot>,
+}
+
+impl AppSnapshot {
+    /// With what workers use now.
+    pub(super) async fn measured(mut self) -> Self {
+        let usage = usage::measure().await;
+        for worker in &mut self.workers {
+            if let Some((bytes, cpu)) = worker.pid.and_then(|pid| usage.get(&pid)) {
+                (worker.rss_bytes, worker.cpu) = (Some(*bytes), Some(*cpu));
+            }
+        }
+        self
+    }
 }
 
 /// One address that workers listen on.

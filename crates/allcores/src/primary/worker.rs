@@ -21,6 +21,7 @@ use super::{Flow, Link, Stream, WorkerRef};
 use crate::cgroup::Cgroup;
 use crate::channel::{self, Arrival, End};
 use crate::ports::{Applicant, LaneId, Looked};
+use crate::proc::Usage;
 use crate::signal::Signal;
 use crate::sys::Watch;
 use crate::sys::seccomp;
@@ -76,6 +77,8 @@ pub(super) enum Seen {
     Examined(u32, bool),
     /// Something came to the socket where a worker speaks of itself.
     Said(WorkerId, Sender, Notification),
+    /// What workers use was measured.
+    Measured(Usage),
     /// A program that was asked whether it can go on has ended, or had its time.
     Checked(Checked),
     /// Somebody came by itself and wants to be a worker's channel.

@@ -103,6 +103,7 @@ impl Engine {
             self.drains.next_look(),
             self.care.next_due(),
             self.hearts.next_due(),
+            self.next_measuring(),
             hand_off,
             self.ports.next_look_at_full(),
             self.next_goodbye(),
@@ -118,6 +119,7 @@ impl Engine {
         self.look_at_drains();
         self.look_at_health();
         self.look_at_hearts();
+        self.look_at_memory();
         self.ports.look_at_full(now);
         if now >= self.clock.maintenance {
             let hang = self.settings.pool.hang_timeout;
@@ -134,7 +136,6 @@ impl Engine {
         self.relieve_busy();
         self.find_deserted();
         self.find_hung();
-        self.look_at_memory();
         self.hint();
         self.note_unseen();
         self.forget_start();

@@ -247,19 +247,4 @@ impl Engine {
             self.tell(Input::Unhealthy { id, is_silent: true });
         }
     }
-
-    /// Finds workers that have more memory than they may.
-    pub(super) fn look_at_memory(&mut self) {
-        let Some(limit) = self.settings.upkeep.max_memory else { return };
-        let usage = proc::usage_by_session();
-        let ready = self.pool.workers().filter(|view| view.state == State::Ready);
-        let used = ready.filter_map(|view| Some((view.id, usage.get(&view.pid?)?.0)));
-        let over: Vec<(WorkerId, u64)> = used.filter(|(_, bytes)| *bytes > limit).collect();
-        for (id, bytes) in over {
-            if let Some(worker) = self.workers.get_mut(&id) {
-                worker.excess = Some((bytes, limit));
-            }
-            self.tell(Input::Renew { id, reason: Reason::Memory });
-        }
-    }
 }

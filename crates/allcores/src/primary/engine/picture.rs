@@ -8,14 +8,13 @@ use allcores_core::worker::State;
 use super::{Engine, Subject};
 use crate::primary::census::Census;
 use crate::primary::{AppSnapshot, LaneSnapshot, LastExit, ReloadSnapshot, WorkerSnapshot};
-use crate::proc;
 
 impl Engine {
+    /// All but what workers use, which is measured for who asks.
     pub(super) fn picture(&self) -> AppSnapshot {
-        let usage = proc::usage_by_session();
         let slots: Vec<SlotView> = self.pool.slots().collect();
         let mut workers: Vec<WorkerSnapshot> =
-            self.pool.workers().map(|view| self.worker_picture(view, &slots, &usage)).collect();
+            self.pool.workers().map(|view| self.worker_picture(view, &slots)).collect();
         let is_empty = |slot: &&SlotView| !workers.iter().any(|worker| worker.slot == slot.slot);
         let waiting: Vec<WorkerSnapshot> =
             slots.iter().filter(is_empty).filter_map(|slot| self.empty_slot(slot)).collect();
@@ -54,10 +53,9 @@ impl Engine {
         }
     }
 
-    fn worker_picture(&self, view: WorkerView, slots: &[SlotView], usage: &proc::Usage) -> WorkerSnapshot {
+    fn worker_picture(&self, view: WorkerView, slots: &[SlotView]) -> WorkerSnapshot {
         let worker = self.workers.get(&view.id);
         let slot = slots.iter().find(|slot| slot.slot == view.slot);
-        let used = view.pid.and_then(|pid| usage.get(&pid));
         // Early exits are counted until the next worker exits late; one that serves for long enough will.
         let has_recovered = view.state == State::Ready
             && self.now().saturating_sub(view.started) >= self.settings.pool.min_uptime;
@@ -74,8 +72,8 @@ impl Engine {
             is_crash_looping: !has_recovered && slot.is_some_and(|slot| slot.is_crash_looping),
             respawn_at: slot.and_then(|slot| self.respawn_at(slot)),
             lanes: lanes.collect(),
-            rss_bytes: used.map(|used| used.0),
-            cpu: used.map(|used| used.1),
+            rss_bytes: None,
+            cpu: None,
             health: self.care.picture(Subject::Worker(view.id)),
             said_status: worker.and_then(|worker| worker.said_status.clone()),
             last_exit: slot.and_then(|slot| slot.last_exit).map(|exit| self.last_exit(exit)),
