@@ -133,6 +133,8 @@ pub(super) struct Engine {
     last_spawn_failure: String,
     /// The last worker of each slot, for pictures of slots that have none.
     last_ids: BTreeMap<Slot, WorkerId>,
+    /// The workers that orphans came of, so far as that was seen: of their exits none is taken elsewhere, so their numbers are theirs.
+    orphans: BTreeMap<u32, WorkerId>,
     /// Orphans that were sent SIGKILL and have not gone yet.
     condemned: BTreeSet<u32>,
     /// Workers that have ended, and whose exits are taken when it is known whether they have gone to the background.
@@ -197,6 +199,7 @@ impl Engine {
             settling: look::Settling::default(),
             last_spawn_failure: String::new(),
             last_ids: BTreeMap::new(),
+            orphans: BTreeMap::new(),
             condemned: BTreeSet::new(),
             lingering: Vec::new(),
             oom_exits: BTreeSet::new(),

@@ -88,6 +88,7 @@ impl Engine {
                 let Some(child) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { continue };
                 if let Ok(Some(_)) = rustix::process::waitpid(Some(child), WaitOptions::NOHANG) {
                     self.condemned.remove(&pid);
+                    self.orphans.remove(&pid);
                     // Its children, if it had any, are ours now and not in the list.
                     has_reaped = true;
                 } else if !self.condemned.contains(&pid) && self.is_left_behind(pid) {
@@ -156,13 +157,18 @@ impl Engine {
         (self.observe)(Event::Notice { text: &text });
     }
 
-    fn is_left_behind(&self, pid: u32) -> bool {
+    /// Whether the worker that a child of ours came of has gone.
+    fn is_left_behind(&mut self, pid: u32) -> bool {
+        if let Some(id) = self.orphans.get(&pid) {
+            return !self.workers.contains_key(id);
+        }
         let Some(worker) = proc::initial_env(pid, WORKER_ID) else {
             return self.has_lane_of(pid, |users| users.next().is_none());
         };
         let is_ours = proc::initial_env(pid, "ALLCORES_NAME").is_some_and(|name| name == self.settings.name);
-        let worker = worker.parse().ok().map(WorkerId);
-        is_ours && worker.is_some_and(|id| !self.workers.contains_key(&id))
+        let Some(id) = worker.parse().ok().map(WorkerId).filter(|_| is_ours) else { return false };
+        self.orphans.insert(pid, id);
+        !self.workers.contains_key(&id)
     }
 
     /// Whether a process has one of our listeners, of such workers: nobody else can be who has overwritten the environment
@@ -208,3 +214,6 @@ pub(super) fn take_status(pidfd: impl AsFd) -> ExitStatus {
     let code = status.as_ref().and_then(rustix::process::WaitIdStatus::exit_status);
     signal.map(ExitStatus::Signal).or(code.map(ExitStatus::Code)).unwrap_or(ExitStatus::Code(255))
 }
+
+#[cfg(test)]
+mod tests;
