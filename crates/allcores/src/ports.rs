@@ -276,7 +276,7 @@ impl Ports {
         }
         let target = self.target;
         let is_short = self.descriptors.are_short();
-        let group = &mut self.groups[key];
+        let group = &self.groups[key];
         let already_has = group.lanes.iter().any(|lane| lane.users.contains(&applicant.worker));
         // As the kernel has it. Where all workers share one listener, one worker's sockets do.
         let may_have_more = (profile.is_reuse_port && group.address.socket().is_some())
@@ -291,8 +291,9 @@ impl Ports {
         } else if is_short {
             return Err(limits::too_few_descriptors());
         } else {
-            group.add_lane(applicant.slot)?
+            self.groups.add_lane(key, applicant.slot)?
         };
+        let group = &mut self.groups[key];
         let id = group.lanes[at_lane].id;
         match (applicant.is_on_trial, group.standing) {
             (false, _) => group.standing = Standing::Kept,
@@ -354,7 +355,7 @@ impl Ports {
                 // What the address is known by.
                 group.lanes[at].vacancy = Vacancy::Parked;
             } else if group.lanes[at].users.is_empty() {
-                group.lanes.remove(at);
+                self.groups.remove_lane(bound);
             }
         }
         self.closed.push((applicant.worker, bound));
@@ -413,7 +414,7 @@ impl Ports {
         }
         self.groups[group].park();
         if self.groups[group].wants_waiting_room() {
-            let room = self.groups[group].add_lane(Slot(u16::MAX))?;
+            let room = self.groups.add_lane(group, Slot(u16::MAX))?;
             self.groups[group].lanes[room].kind = Kind::Waiting;
             self.groups[group].listen(room, backlog)?;
             self.steering.watch(&self.groups[group].lanes[room])?;
@@ -467,7 +468,7 @@ impl Ports {
 
     /// The lane that is the socket with this inode.
     pub(crate) fn by_inode(&self, inode: u64) -> Option<LaneId> {
-        self.groups.iter().flat_map(|group| &group.lanes).find(|lane| lane.inode == inode).map(|lane| lane.id)
+        self.groups.by_inode(inode)
     }
 
     /// The inode of a lane's socket, by which `/proc` names it.
@@ -477,8 +478,8 @@ impl Ports {
 
     /// Who has the lane that this socket is, if it is one.
     pub(crate) fn users_of_socket(&self, inode: u64) -> Option<impl Iterator<Item = WorkerId> + '_> {
-        let mut lanes = self.groups.iter().flat_map(|group| &group.lanes);
-        lanes.find(|lane| lane.inode == inode).map(|lane| lane.users.iter().copied())
+        let (_, lane) = self.lane(self.by_inode(inode)?)?;
+        Some(lane.users.iter().copied())
     }
 
     /// Takes note that the worker of this lane can be handed connections.
@@ -587,10 +588,10 @@ impl Ports {
     /// Closes a UDP socket that its worker has closed while others read theirs: the kernel would go on choosing it, and
     /// nobody would know.
     fn close_unread(&mut self, key: Key, lane: usize) {
-        let group = &mut self.groups[key];
+        let group = &self.groups[key];
         let is_unread = group.address.is_udp() && group.is_spread() && group.lanes[lane].users.is_empty();
         if is_unread && group.lanes.iter().any(|lane| !lane.users.is_empty()) {
-            group.lanes.remove(lane);
+            self.groups.remove_lane(group.lanes[lane].id);
         }
     }
 
@@ -611,11 +612,16 @@ impl Ports {
 
     /// Closes UDP sockets that nobody will read again: unlike a TCP lane, one can't be steered away from.
     fn close_surplus_udp(&mut self) {
-        let (target, is_kept) = (self.target, self.is_kept);
-        for group in self.groups.iter_mut().filter(|group| group.address.is_udp() && group.is_spread()) {
+        let mut surplus = Vec::new();
+        for group in self.groups.iter().filter(|group| group.address.is_udp() && group.is_spread()) {
             // With nobody left at all, what comes may wait for whoever is next.
-            let is_awaited = is_kept || group.lanes.iter().all(|lane| lane.users.is_empty());
-            group.lanes.retain(|lane| !lane.users.is_empty() || (is_awaited && lane.slot.0 < target));
+            let is_awaited = self.is_kept || group.lanes.iter().all(|lane| lane.users.is_empty());
+            let is_surplus =
+                |lane: &&Lane| lane.users.is_empty() && !(is_awaited && lane.slot.0 < self.target);
+            surplus.extend(group.lanes.iter().filter(is_surplus).map(|lane| lane.id));
+        }
+        for lane in surplus {
+            self.groups.remove_lane(lane);
         }
         let empty = self.groups.iter().filter(|group| group.lanes.is_empty()).map(|group| group.key);
         for key in empty.collect::<Vec<_>>() {

@@ -13,28 +13,39 @@ use allcores_core::worker::{Slot, WorkerId};
 use super::Ports;
 use super::group::Group;
 use super::lane::{Kind, Lane};
+use super::table::Key;
 
 impl Ports {
     /// A worker is to get nothing more; or serves after all, or is gone.
     pub(super) fn divert(&mut self, worker: WorkerId, is_leaving: bool) {
         // Once the pool stops nothing new comes, anywhere.
         let is_leaving = is_leaving && !self.is_closing;
-        for group in self.groups.iter_mut().filter(|group| group.can_divert()) {
+        let keys: Vec<Key> =
+            self.groups.iter().filter(|group| group.can_divert()).map(|group| group.key).collect();
+        for key in keys {
+            let group = &mut self.groups[key];
             let is_its = group.lanes.iter().any(|lane| lane.users.contains(&worker) && lane.is_listening);
             if is_leaving && is_its {
                 group.leaving.insert(worker);
                 // Without one the worker goes all the same, as it would if there were no such thing.
                 if group.room().is_none()
-                    && group.add_room().is_ok()
-                    && let Some(room) = group.room()
+                    && self.add_room(key).is_ok()
+                    && let Some(room) = self.groups[key].room()
                 {
                     let _ = self.steering.watch_desk(room);
                 }
             } else {
                 group.leaving.remove(&worker);
             }
-            group.redirect();
+            self.groups[key].redirect();
         }
+    }
+
+    fn add_room(&mut self, key: Key) -> io::Result<()> {
+        let backlog = self.groups[key].make_way()?;
+        let at = self.groups.add_lane(key, Slot(u16::MAX))?;
+        self.groups[key].lanes[at].kind = Kind::Waiting;
+        self.groups[key].listen(at, backlog)
     }
 }
 
@@ -49,17 +60,15 @@ impl Group {
         self.lanes.iter().find(|lane| lane.kind == Kind::Waiting)
     }
 
-    fn add_room(&mut self) -> io::Result<()> {
-        let backlog = self.lanes.iter().map(|lane| lane.backlog).max().unwrap_or_default();
-        // Before there is a second socket: the kernel would spread over both.
+    /// Has the kernel bring all that come to the shared socket, before there is a second: it would spread over both. Tells what
+    /// backlog that is to have.
+    fn make_way(&mut self) -> io::Result<i32> {
         let own = self.number_of_own().ok_or(io::ErrorKind::Unsupported)?;
         self.attach(vec![own]);
         if self.is_attached(&[own]) != Some(true) {
             return Err(io::ErrorKind::Unsupported.into());
         }
-        let at = self.add_lane(Slot(u16::MAX))?;
-        self.lanes[at].kind = Kind::Waiting;
-        self.listen(at, backlog)
+        Ok(self.lanes.iter().map(|lane| lane.backlog).max().unwrap_or_default())
     }
 
     /// The kernel's number of the socket that workers share: the first, until it has listened anew beside the other.

@@ -17,7 +17,7 @@ use super::lane::{self, Beside, Kind, Lane, Manner, Profile, Unavailable, Vacanc
 use super::passage::Opening;
 use super::selection::Served;
 use super::socket_file::{self, SocketFile};
-use super::table::Key;
+use super::table::{Key, Lanes};
 use super::{Applicant, LaneId};
 use crate::address::Address;
 use crate::primary::Policy;
@@ -92,8 +92,7 @@ pub(crate) struct Group {
     pub(super) desk: Desk,
     /// What a TLS server's workers share, as its first worker gave it.
     pub(super) data: Option<String>,
-    /// In the order of their names.
-    pub(super) lanes: Vec<Lane>,
+    pub(super) lanes: Lanes,
     next_lane: u64,
     /// Lanes in the order in which they began to listen: the kernel's numbering.
     pub(super) order: Vec<LaneId>,
@@ -191,7 +190,9 @@ impl Group {
 
     fn around(key: Key, address: &Address, way: &Way, socket: OwnedFd, file: SocketFile) -> io::Result<Self> {
         let policy = way.policy_at(address);
-        let mut group = Self {
+        // Slot 0 until the applicant's is known, at once, in `obtain`.
+        let lane = Lane { is_stream: !address.is_udp(), ..Lane::new(key.lane(0), socket, Slot(0))? };
+        Ok(Self {
             key,
             address: address.clone(),
             asked: None,
@@ -201,7 +202,7 @@ impl Group {
             manner: Manner::default(),
             has_copies: false,
             data: None,
-            lanes: Vec::new(),
+            lanes: Lanes::new(vec![lane]),
             next_lane: 1,
             order: Vec::new(),
             served: Served::default(),
@@ -214,11 +215,7 @@ impl Group {
             openings: Vec::new(),
             held: None,
             standing: Standing::Kept,
-        };
-        // Slot 0 until the applicant's is known, at once, in `obtain`.
-        let lane = Lane::new(key.lane(0), socket, Slot(0))?;
-        group.lanes.push(Lane { is_stream: !address.is_udp(), ..lane });
-        Ok(group)
+        })
     }
 
     /// Some worker has it.
@@ -336,14 +333,13 @@ impl Group {
         }
     }
 
-    /// Adds a lane; returns where it stands.
-    pub(super) fn add_lane(&mut self, slot: Slot) -> io::Result<usize> {
+    /// Makes a lane that the table is to add.
+    pub(super) fn next_lane(&mut self, slot: Slot) -> io::Result<Lane> {
         let id = self.key.lane(self.next_lane);
         let mut lane = Lane::new(id, lane::bind_next(&self.address, &self.manner)?, slot)?;
         lane.is_stream = !self.address.is_udp();
         self.next_lane += 1;
-        self.lanes.push(lane);
-        Ok(self.lanes.len() - 1)
+        Ok(lane)
     }
 
     /// Whether a waiting room is missing: where workers can be handed connections, there is one queue of ours besides

@@ -1,4 +1,5 @@
-//! The groups of the port table, found without a search: by number, by address, and by who may have a lane there.
+//! The groups of the port table, found without a search: by number, by address, by who may have a lane there, and by a lane's
+//! socket.
 //!
 //! A worker may have a thousand listeners and the table four thousand addresses. What is done for each connection, on each
 //! tick and for each question of a worker must not cost more for that, so nothing there walks over all groups. Decides
@@ -7,10 +8,11 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
-use std::ops::{Bound, Index, IndexMut, RangeInclusive};
+use std::io;
+use std::ops::{Bound, Deref, DerefMut, Index, IndexMut, RangeInclusive};
 use std::time::Duration;
 
-use allcores_core::worker::WorkerId;
+use allcores_core::worker::{Slot, WorkerId};
 
 use super::LaneId;
 use super::group::Group;
@@ -55,6 +57,49 @@ impl LaneId {
     }
 }
 
+/// The lanes of a group, in the order of their names. Only the table adds and removes any, as it finds them by their sockets.
+#[derive(Debug)]
+pub(super) struct Lanes(Vec<Lane>);
+
+impl Lanes {
+    /// Those of a group that is about to be inserted.
+    pub(super) fn new(lanes: Vec<Lane>) -> Self {
+        Self(lanes)
+    }
+}
+
+impl Deref for Lanes {
+    type Target = [Lane];
+
+    fn deref(&self) -> &[Lane] {
+        &self.0
+    }
+}
+
+impl DerefMut for Lanes {
+    fn deref_mut(&mut self) -> &mut [Lane] {
+        &mut self.0
+    }
+}
+
+impl<'a> IntoIterator for &'a Lanes {
+    type Item = &'a Lane;
+    type IntoIter = std::slice::Iter<'a, Lane>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl<'a> IntoIterator for &'a mut Lanes {
+    type Item = &'a mut Lane;
+    type IntoIter = std::slice::IterMut<'a, Lane>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter_mut()
+    }
+}
+
 /// All groups.
 #[derive(Debug, Default)]
 pub(super) struct Table {
@@ -66,6 +111,8 @@ pub(super) struct Table {
     by_file: BTreeSet<(OsString, Key)>,
     /// The lanes that each worker uses.
     by_worker: HashMap<WorkerId, BTreeSet<LaneId>>,
+    /// The lanes by the inodes of their sockets.
+    by_inode: HashMap<u64, LaneId>,
     /// Groups at whose desks something may be done. All others are as they were left.
     stirred: BTreeSet<Key>,
 }
@@ -100,6 +147,7 @@ impl Table {
         }
         self.by_file.extend(file_names(&group).map(|name| (name, key)));
         for lane in &group.lanes {
+            self.note_socket(lane);
             for user in &lane.users {
                 self.by_worker.entry(*user).or_default().insert(lane.id);
             }
@@ -120,11 +168,40 @@ impl Table {
             self.by_file.remove(&(name, key));
         }
         for lane in &group.lanes {
-            for user in &lane.users {
-                self.forget(*user, lane.id);
-            }
+            self.forget_lane(lane);
         }
         Some(group)
+    }
+
+    /// Adds a lane to a group; tells where it stands there.
+    pub(super) fn add_lane(&mut self, key: Key, slot: Slot) -> io::Result<usize> {
+        let lane = self[key].next_lane(slot)?;
+        self.note_socket(&lane);
+        let lanes = &mut self[key].lanes.0;
+        lanes.push(lane);
+        Ok(lanes.len() - 1)
+    }
+
+    /// Closes a lane of a group that stays.
+    pub(super) fn remove_lane(&mut self, id: LaneId) {
+        if let Some((key, at)) = self.locate(id) {
+            let lane = self[key].lanes.0.remove(at);
+            self.forget_lane(&lane);
+        }
+    }
+
+    fn note_socket(&mut self, lane: &Lane) {
+        // One that was taken in twice is found as the first.
+        self.by_inode.entry(lane.inode).or_insert(lane.id);
+    }
+
+    fn forget_lane(&mut self, lane: &Lane) {
+        if self.by_inode.get(&lane.inode) == Some(&lane.id) {
+            self.by_inode.remove(&lane.inode);
+        }
+        for user in &lane.users {
+            self.forget(*user, lane.id);
+        }
     }
 
     /// Has a group be found by its address no more, and gives up its file.
@@ -186,6 +263,11 @@ impl Table {
     /// The groups that have a file.
     pub(super) fn with_files(&self) -> BTreeSet<Key> {
         self.by_file.iter().map(|(_, key)| *key).collect()
+    }
+
+    /// The lane that is the socket with this inode.
+    pub(super) fn by_inode(&self, inode: u64) -> Option<LaneId> {
+        self.by_inode.get(&inode).copied()
     }
 
     /// In which group a lane is, and where there.

@@ -122,6 +122,53 @@ async fn lanes_and_addresses_are_found_whatever_comes_and_goes() {
     assert!(ask(&mut ports, 1, 0, |_, _| true).unwrap() > again, "a name is used again");
 }
 
+/// Claims that lanes are found by their sockets, and those that were closed since it was asked before are not.
+fn found_by_socket(ports: &Ports, known: &mut Vec<(LaneId, u64)>) -> usize {
+    let all = ports.groups.iter().flat_map(|group| &group.lanes);
+    known.extend(all.map(|lane| (lane.id, lane.inode)));
+    for (lane, inode) in &*known {
+        assert_eq!(ports.by_inode(*inode), ports.socket(*lane).map(|_| *lane));
+    }
+    ports.groups.iter().map(|group| group.lanes.len()).sum()
+}
+
+#[tokio::test]
+async fn lanes_are_found_by_their_sockets_whatever_comes_and_goes() {
+    let (mut ports, known) = (empty(), &mut Vec::new());
+    ports.set_target(2);
+    let first = ask(&mut ports, 1, 0, |_, _| true).unwrap();
+    ports.set_handed(first);
+    ports.listen(first, 5).unwrap();
+    assert_eq!(found_by_socket(&ports, known), 2, "one is for when all are busy");
+    let address = ports.describe(first).unwrap().address;
+    ports.release(WorkerId(1), Duration::ZERO);
+    let bound = bind(&mut ports, 1, &address);
+    assert_eq!(found_by_socket(&ports, known), 3);
+    assert_eq!(listen_on(&mut ports, 1, bound), first);
+    assert_eq!(found_by_socket(&ports, known), 2, "what was exchanged is closed");
+    ports.give_up(WorkerId(1), first, Duration::ZERO);
+    assert_eq!(found_by_socket(&ports, known), 0);
+
+    let any = Address::Udp { socket: "127.0.0.1:0".parse().unwrap(), is_only_v6: false };
+    let obtain = |ports: &mut Ports, worker, address: &Address| {
+        ports.obtain(&applicant(worker), address, 0, &Profile::default(), |_, _| true).unwrap()
+    };
+    let one = obtain(&mut ports, 1, &any);
+    let address = ports.describe(one).unwrap().address;
+    let other = obtain(&mut ports, 2, &address);
+    assert_eq!(found_by_socket(&ports, known), 2);
+    ports.give_up(WorkerId(1), one, Duration::ZERO);
+    assert_eq!(found_by_socket(&ports, known), 1, "nobody reads the other");
+    obtain(&mut ports, 1, &address);
+    ports.set_target(1);
+    assert_eq!(found_by_socket(&ports, known), 2);
+    ports.release(WorkerId(2), Duration::ZERO);
+    assert_eq!(found_by_socket(&ports, known), 1, "its slot is gone");
+    assert!(ports.socket(other).is_none());
+    ports.close();
+    assert_eq!(found_by_socket(&ports, known), 0);
+}
+
 /// Has a worker bind an address by itself.
 fn bind(ports: &mut Ports, worker: u32, address: &Address) -> LaneId {
     let profile = Profile { is_reuse_port: true, is_nonblocking: Some(false), ..Profile::default() };

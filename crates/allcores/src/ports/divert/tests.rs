@@ -76,8 +76,8 @@ async fn what_comes_is_the_workers_again_when_their_listener_was_shut_down_besid
 async fn nobody_is_led_past_before_the_kernel_was_told() {
     let (mut ports, lane) = sharing(2);
     let (key, _) = ports.locate(lane).unwrap();
+    ports.add_room(key).unwrap();
     let group = &mut ports.groups[key];
-    group.add_room().unwrap();
     group.leaving.insert(WorkerId(1));
     assert!(!group.is_diverted_from(WorkerId(1)));
     group.redirect();

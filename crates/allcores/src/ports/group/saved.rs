@@ -17,7 +17,7 @@ use crate::ports::desk::{Desk, DeskSaved};
 use crate::ports::lane::{Kind, Lane, Manner, Vacancy};
 use crate::ports::saved::AddressSaved;
 use crate::ports::socket_file::SocketFile;
-use crate::ports::table::Key;
+use crate::ports::table::{Key, Lanes};
 use crate::primary::Policy;
 
 /// How many lanes an address can have had at most.
@@ -164,7 +164,7 @@ impl Group {
         let policy = saved.policy().map_err(io::Error::other)?;
         let path = |bytes: BytesSaved| PathBuf::from(std::ffi::OsString::from(bytes));
         let lanes = saved.lanes.into_iter().map(|lane| Lane::restore(lane, inherited));
-        let lanes = lanes.collect::<io::Result<_>>()?;
+        let lanes = lanes.collect::<io::Result<Vec<_>>>()?;
         let address: Address = saved.address.into();
         let names = saved.file.map(|(named, spare)| (path(named), path(spare)));
         Ok(Self {
@@ -179,7 +179,7 @@ impl Group {
             manner: Manner { is_shared: saved.is_reuse_address, options: saved.before_bind },
             has_copies: saved.has_copies,
             data: saved.data,
-            lanes,
+            lanes: Lanes::new(lanes),
             order: saved.order.into_iter().map(LaneId).collect(),
             served: Served::default(),
             attached: saved.attached,
