@@ -44,8 +44,8 @@ pub(crate) enum Adopted {
     /// An event loop watches its socket already, and can't be made to watch a lane in its place: the call went through
     /// untouched.
     Watched(Address, io::Error),
-    /// We may not look at what it asked for, so the call went through untouched.
-    Forbidden(io::Error),
+    /// We could not look at what it asked for, or may not, so the call went through untouched.
+    Unseen(io::Error),
 }
 
 /// Answers one notification of the worker whose first process is `leader`.
@@ -66,16 +66,20 @@ pub(crate) fn handle(
         }
     };
     outcome.unwrap_or_else(|error| {
+        let is_its_own = has_erred(notification.thread, &error);
         let waits = seccomp::is_waiting(listener, &notification);
         // Something about the caller could not be read. The kernel gives it the answer that it would have had
         // without us, which is better than none.
         caller.answer(Answer::Continue);
-        if waits && error.kind() == io::ErrorKind::PermissionDenied {
-            Adopted::Forbidden(error)
-        } else {
-            Adopted::Nothing
-        }
+        if waits && !is_its_own { Adopted::Unseen(error) } else { Adopted::Nothing }
     })
+}
+
+/// Whether it is a thread's own mistake that this came of, which the kernel will tell it: an address that is nowhere, a
+/// descriptor that is not open or no socket. Not if the thread itself is not to be found.
+fn has_erred(thread: u32, error: &io::Error) -> bool {
+    let is_its_own = |errno| matches!(errno, libc::EFAULT | libc::EIO | libc::ENOENT | libc::ENOTSOCK);
+    error.raw_os_error().is_some_and(is_its_own) && proc::process_of(thread).is_ok()
 }
 
 /// Whether a call binds a path of the file system that others may bind too.

@@ -13,6 +13,8 @@ use std::sync::Arc;
 
 use allcores_core::worker::WorkerId;
 
+use crate::proc;
+
 /// Where the primary itself goes.
 const OWN: &str = "allcores.primary";
 
@@ -118,8 +120,8 @@ impl Drop for Cgroup {
 fn base() -> Result<PathBuf, String> {
     const NONE: &str = "there is no cgroup version 2 here; limits need it mounted, and a part of it that is ours to divide: as \
                         a systemd service with `Delegate=yes`, or in a container with a writable cgroup file system";
-    let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(|error| format!("/proc: {error}"))?;
-    let own = fs::read_to_string("/proc/self/cgroup").map_err(|error| format!("/proc: {error}"))?;
+    let mounts = proc::text("/proc/self/mountinfo").map_err(|error| format!("/proc: {error}"))?;
+    let own = proc::text("/proc/self/cgroup").map_err(|error| format!("/proc: {error}"))?;
     let own = own.lines().find_map(|line| line.strip_prefix("0::")).ok_or(NONE)?;
     let own = place_of(own, &mounts).filter(|path| path.join("cgroup.procs").exists()).ok_or(NONE)?;
     Ok(if own.ends_with(OWN) { own.parent().unwrap_or(&own).to_owned() } else { own })

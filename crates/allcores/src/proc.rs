@@ -27,9 +27,15 @@ pub(crate) use holder::Taken;
 use sockets::listeners;
 pub(crate) use sockets::{Protocol, connected_unix_inodes, established_inodes, is_unix_stream, listened_on};
 
+/// What a file of the kernel's says. The names in it are whatever bytes programs have given: that of a program or thread is even
+/// cut inside a character. What is no UTF-8 is not what we look for.
+pub(crate) fn text(path: impl AsRef<Path>) -> io::Result<String> {
+    Ok(String::from_utf8_lossy(&fs::read(path)?).into_owned())
+}
+
 /// The process that `thread` belongs to.
 pub(crate) fn process_of(thread: u32) -> io::Result<u32> {
-    let status = fs::read_to_string(format!("/proc/{thread}/status"))?;
+    let status = text(format!("/proc/{thread}/status"))?;
     status
         .lines()
         .find_map(|line| line.strip_prefix("Tgid:")?.trim().parse().ok())
@@ -49,7 +55,7 @@ fn inode_of_link(link: &str) -> Option<u64> {
 
 /// The open flags of descriptor `fd` of `pid`: `O_NONBLOCK`, `O_CLOEXEC` and the like.
 pub(crate) fn descriptor_flags(pid: u32, fd: RawFd) -> io::Result<i32> {
-    let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}"))?;
+    let info = text(format!("/proc/{pid}/fdinfo/{fd}"))?;
     info.lines()
         .find_map(|line| i32::from_str_radix(line.strip_prefix("flags:")?.trim(), 8).ok())
         .ok_or_else(|| io::Error::other("no flags in /proc/PID/fdinfo"))
@@ -79,7 +85,7 @@ pub(crate) struct Owner {
 impl Owner {
     /// Whose the files are that `thread` makes.
     pub(crate) fn of(thread: u32) -> io::Result<Self> {
-        let status = fs::read_to_string(format!("/proc/{thread}/status"))?;
+        let status = text(format!("/proc/{thread}/status"))?;
         Self::parse(&status).ok_or_else(|| io::Error::other("no user or group in /proc/PID/status"))
     }
 
@@ -287,7 +293,7 @@ impl Thread {
     fn read(folder: &Path) -> Option<Self> {
         // Linux's include/linux/sched.h.
         const PF_EXITING: u32 = 0x4;
-        let stat = fs::read_to_string(folder.join("stat")).ok()?;
+        let stat = text(folder.join("stat")).ok()?;
         let mut fields = stat.rsplit_once(") ")?.1.split_ascii_whitespace();
         let state = fields.next()?.chars().next()?;
         // The ninth of all: two come before the state.
@@ -302,9 +308,9 @@ impl Thread {
 
 /// Children that we have right now, adopted orphans among them.
 pub(crate) fn our_children() -> Vec<u32> {
-    let lists: Option<Vec<String>> = fs::read_dir("/proc/self/task").ok().map(|tasks| {
-        tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("children")).ok()).collect()
-    });
+    let lists: Option<Vec<String>> = fs::read_dir("/proc/self/task")
+        .ok()
+        .map(|tasks| tasks.flatten().filter_map(|task| text(task.path().join("children")).ok()).collect());
     if let Some(lists) = lists.filter(|lists| !lists.is_empty()) {
         return lists
             .iter()
@@ -377,7 +383,7 @@ pub(crate) struct Stat {
 impl Stat {
     /// Reads it.
     pub(crate) fn read(pid: u32) -> io::Result<Self> {
-        let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        let text = text(format!("/proc/{pid}/stat"))?;
         // The name in parentheses may hold anything, parentheses too.
         let (_, rest) = text.rsplit_once(") ").ok_or_else(|| io::Error::other("odd /proc/PID/stat"))?;
         let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
@@ -425,9 +431,9 @@ pub(crate) fn usage_by_session() -> Usage {
 
 /// How often the kernel has killed for want of memory in our cgroup; `None` where that is not told.
 pub(crate) fn out_of_memory_kills() -> Option<u64> {
-    let own = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = text("/proc/self/cgroup").ok()?;
     let path = own.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let events = fs::read_to_string(format!("/sys/fs/cgroup{path}/memory.events")).ok()?;
+    let events = text(format!("/sys/fs/cgroup{path}/memory.events")).ok()?;
     events.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }
 
@@ -450,6 +456,23 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(is_stopped(child.id()), "it is gone");
+    }
+
+    #[test]
+    fn who_has_a_name_that_is_cut_inside_a_character_is_known_all_the_same() {
+        // The kernel takes no more than 15 bytes of it.
+        let named = || {
+            fs::write("/proc/thread-self/comm", "ä".repeat(8)).unwrap();
+            let name = fs::read("/proc/thread-self/comm").unwrap();
+            assert!(String::from_utf8(name).is_err());
+            let thread = rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned();
+            let us = std::process::id();
+            assert_eq!(process_of(thread).unwrap(), us);
+            assert_eq!(Owner::of(thread).unwrap(), Owner::of(us).unwrap());
+            assert_eq!(Stat::read(thread).unwrap().session, Stat::read(us).unwrap().session);
+            assert!(!Thread::read(Path::new("/proc/thread-self")).unwrap().has_ended());
+        };
+        std::thread::spawn(named).join().unwrap();
     }
 
     #[test]

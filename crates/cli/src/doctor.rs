@@ -166,7 +166,9 @@ fn descriptors() -> Finding {
 }
 
 fn privileges() -> Finding {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    // The name in it may be cut inside a character.
+    let status = fs::read("/proc/self/status").unwrap_or_default();
+    let status = String::from_utf8_lossy(&status);
     let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
     let capabilities = field("CapEff:").and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or(0);
     let user = rustix::process::geteuid().as_raw();

@@ -27,6 +27,21 @@ fn paths_end_at_their_nul_and_abstract_names_do_not() {
 }
 
 #[test]
+fn what_the_kernel_tells_a_caller_itself_is_told_from_what_we_can_not_see() {
+    let us = std::process::id();
+    let file = std::fs::File::open("/dev/null").unwrap();
+    let number = std::os::fd::AsRawFd::as_raw_fd(&file);
+    assert!(has_erred(us, &read_sockaddr(us, 8, 16).unwrap_err()), "no address");
+    assert!(has_erred(us, &proc::descriptor_flags(us, -1).unwrap_err()), "no descriptor");
+    assert!(has_erred(us, &proc::socket_inode(us, number).unwrap_err()), "no socket");
+    assert!(!has_erred(us, &io::Error::from_raw_os_error(libc::EMFILE)));
+    assert!(!has_erred(us, &io::ErrorKind::InvalidData.into()));
+    // Nobody has this number.
+    let nobody = i32::MAX.unsigned_abs();
+    assert!(!has_erred(nobody, &proc::process_of(nobody).unwrap_err()));
+}
+
+#[test]
 fn what_a_socket_is_can_be_told_by_its_name_alone() {
     use rustix::net::{AddressFamily as Family, SocketFlags, SocketType as Type};
     use std::os::fd::AsRawFd;

@@ -12,7 +12,9 @@ use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Processes, Thread, all_sockets_of, descriptors, folder_of, inode_of_link, is_ending, is_gone};
+use super::{
+    Processes, Thread, all_sockets_of, descriptors, folder_of, inode_of_link, is_ending, is_gone, text,
+};
 
 /// What one process had while another was looked at, and that one while this was, is found the second time.
 const BETWEEN: Duration = Duration::from_millis(50);
@@ -143,7 +145,7 @@ fn may_hold_others(owner: &Path, descriptor: RawFd, link: &str) -> bool {
     if !link.starts_with("socket:") && link != "anon_inode:[io_uring]" {
         return false;
     }
-    match fs::read_to_string(owner.join("fdinfo").join(descriptor.to_string())) {
+    match text(owner.join("fdinfo").join(descriptor.to_string())) {
         Ok(about) => about
             .lines()
             .filter_map(|line| line.split_once(':'))

@@ -1,10 +1,9 @@
 //! What a process's event loops watch: proc_pid_fdinfo(5).
 
-use std::fs;
 use std::io;
 use std::os::fd::RawFd;
 
-use super::{descriptors, folder_of, is_gone};
+use super::{descriptors, folder_of, is_gone, text};
 
 /// A file that an epoll instance of a process watches.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,7 +39,7 @@ pub(crate) fn watched_by(pid: u32, most: usize) -> io::Result<Vec<Watched>> {
         if link.as_os_str() != "anon_inode:[eventpoll]" {
             continue;
         }
-        let info = match fs::read_to_string(format!("/proc/{pid}/fdinfo/{epoll}")) {
+        let info = match text(format!("/proc/{pid}/fdinfo/{epoll}")) {
             // Another thread has closed it in between.
             Err(error) if is_gone(&error) => continue,
             info => info?,

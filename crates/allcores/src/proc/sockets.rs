@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::diag;
+use super::{diag, text};
 
 /// Which tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -63,21 +63,20 @@ pub(crate) fn connected_unix_inodes(listeners: &[u64]) -> Vec<u64> {
     if listeners.is_empty() {
         return Vec::new();
     }
-    connected_to(listeners, &fs::read_to_string("/proc/net/unix").unwrap_or_default())
+    connected_to(listeners, &fs::read("/proc/net/unix").unwrap_or_default())
 }
 
 /// Whether the Unix socket with this inode is one for streams, by the table of the network that `pid` is in.
 pub(crate) fn is_unix_stream(pid: u32, inode: u64) -> bool {
-    let table = fs::read_to_string(format!("/proc/{pid}/net/unix")).unwrap_or_default();
-    let mut rows = table.lines().skip(1).filter_map(UnixRow::parse);
-    rows.any(|row| row.inode == inode && row.kind == UNIX_STREAM)
+    let table = fs::read(format!("/proc/{pid}/net/unix")).unwrap_or_default();
+    unix_rows(&table).any(|row| row.inode == inode && row.kind == UNIX_STREAM)
 }
 
 /// A connection shows the path of the socket that it was accepted from.
-fn connected_to(listeners: &[u64], table: &str) -> Vec<u64> {
-    let rows: Vec<UnixRow<'_>> = table.lines().skip(1).filter_map(UnixRow::parse).collect();
+fn connected_to(listeners: &[u64], table: &[u8]) -> Vec<u64> {
+    let rows: Vec<UnixRow<'_>> = unix_rows(table).collect();
     let listening = rows.iter().filter(|row| listeners.contains(&row.inode));
-    let paths: Vec<&str> = listening.map(|row| row.path).filter(|path| !path.is_empty()).collect();
+    let paths: Vec<&[u8]> = listening.map(|row| row.path).filter(|path| !path.is_empty()).collect();
     let is_meant = |row: &&UnixRow<'_>| row.state == UNIX_CONNECTED && paths.contains(&row.path);
     rows.iter().filter(is_meant).map(|row| row.inode).collect()
 }
@@ -92,23 +91,28 @@ struct UnixRow<'a> {
     kind: u16,
     state: u8,
     inode: u64,
-    path: &'a str,
+    path: &'a [u8],
+}
+
+/// The rows of a table of Unix sockets, which has a head.
+fn unix_rows(table: &[u8]) -> impl Iterator<Item = UnixRow<'_>> {
+    table.split(|byte| *byte == b'\n').skip(1).filter_map(UnixRow::parse)
 }
 
 impl<'a> UnixRow<'a> {
-    /// Number, references, protocol, flags, type, state, inode, path; the path may hold anything.
-    fn parse(line: &'a str) -> Option<Self> {
+    /// Number, references, protocol, flags, type, state, inode, path; the path may hold anything, and need not be text.
+    fn parse(line: &'a [u8]) -> Option<Self> {
         let mut rest = line;
         let mut field = || {
-            let text = rest.trim_start();
-            let end = text.find(' ').unwrap_or(text.len());
+            let text = rest.trim_ascii_start();
+            let end = text.iter().position(|byte| *byte == b' ').unwrap_or(text.len());
             rest = &text[end..];
-            &text[..end]
+            str::from_utf8(&text[..end]).unwrap_or_default()
         };
         let fields: [&str; 7] = std::array::from_fn(|_| field());
         let kind = u16::from_str_radix(fields[4], 16).ok()?;
         let state = u8::from_str_radix(fields[5], 16).ok()?;
-        let path = rest.strip_prefix(' ').unwrap_or_default();
+        let path = rest.strip_prefix(b" ").unwrap_or_default();
         Some(Self { kind, state, inode: fields[6].parse().ok()?, path })
     }
 }
@@ -120,7 +124,7 @@ fn rows(protocol: Protocol) -> Vec<Row> {
     };
     let mut rows = Vec::new();
     for file in files {
-        let text = fs::read_to_string(file).unwrap_or_default();
+        let text = text(file).unwrap_or_default();
         rows.extend(text.lines().skip(1).filter_map(parse));
     }
     rows
@@ -181,6 +185,26 @@ mod tests {
         assert_eq!(ask(), [inode(&server)], "the client's end has no path");
         drop(server);
         assert_eq!(ask(), [] as [u64; 0]);
+    }
+
+    #[test]
+    fn a_name_that_is_no_text_hides_no_socket() {
+        use std::os::linux::net::SocketAddrExt;
+        use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+        let inode = |socket: &dyn std::os::fd::AsFd| rustix::fs::fstat(socket.as_fd()).unwrap().st_ino;
+        let us = std::process::id();
+        let bind = |name: &[u8]| {
+            let address = SocketAddr::from_abstract_name([name, us.to_string().as_bytes()].concat()).unwrap();
+            let listener = UnixListener::bind_addr(&address).unwrap();
+            let client = UnixStream::connect_addr(&address).unwrap();
+            let server = listener.accept().unwrap().0;
+            (listener, client, server)
+        };
+        let sockets = [bind(b"\xff\xfe"), bind(b"\xff\xfd"), bind(b"text")];
+        for (listener, _, server) in &sockets {
+            assert_eq!(connected_unix_inodes(&[inode(listener)]), [inode(server)]);
+            assert!(is_unix_stream(us, inode(server)));
+        }
     }
 
     #[test]

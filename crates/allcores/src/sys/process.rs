@@ -7,6 +7,8 @@ use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::ptr;
 
+use crate::proc;
+
 /// Unblocks all signals of this thread: a parent may have left them blocked, and one that is blocked is never seen.
 pub(crate) fn unblock_signals() {
     let mut none = MaybeUninit::<libc::sigset_t>::uninit();
@@ -74,7 +76,7 @@ pub(crate) fn take_inherited(
 /// Gives back the memory of what only the start needed, such as the command line's code and data: a primary runs for months.
 /// Code that is needed again is read again, from the kernel's cache of the file.
 pub(crate) fn release_code() {
-    let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return };
+    let Ok(maps) = proc::text("/proc/self/maps") else { return };
     for line in maps.lines() {
         let mut fields = line.split_ascii_whitespace();
         let (Some(range), Some(rights), Some(path)) = (fields.next(), fields.next(), fields.nth(3)) else {

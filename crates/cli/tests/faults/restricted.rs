@@ -270,6 +270,17 @@ fn without_privilege_node_and_shells_become_workers() {
 }
 
 #[test]
+fn a_program_whose_name_is_cut_inside_a_character_is_adopted() {
+    let Some(python) = public("python3") else { skip!("`python3` is not installed") };
+    let address = unused();
+    let folder = tempfile::tempdir().unwrap();
+    // The kernel keeps 15 bytes of it.
+    let name = folder.path().join("ä".repeat(8));
+    std::os::unix::fs::symlink(python, &name).unwrap();
+    both_are_adopted(app([name, bad("hang.py")]).address(address), address);
+}
+
+#[test]
 fn a_program_that_signals_interrupt_while_it_binds_is_adopted() {
     let address = unused();
     both_are_adopted(bad_python("timer.py", address), address);

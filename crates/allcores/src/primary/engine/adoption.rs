@@ -103,7 +103,7 @@ impl Engine {
             }
             Adopted::OfDevice(address) => self.report_of_device(id, &address),
             Adopted::Watched(address, error) => self.report_watched(id, &address, &error),
-            Adopted::Forbidden(error) => self.report_forbidden(id, &error),
+            Adopted::Unseen(error) => self.report_unseen(id, &error),
             Adopted::Unavailable { address, why } => self.address_unavailable(id, &address, why),
         }
     }
@@ -153,11 +153,17 @@ impl Engine {
     }
 
     /// Says once that a worker can't be adopted though the filter is in place.
-    fn report_forbidden(&mut self, id: WorkerId, error: &std::io::Error) {
+    fn report_unseen(&mut self, id: WorkerId, error: &std::io::Error) {
         let Some(worker) = self.workers.get(&id).map(|worker| worker.about) else { return };
+        let why = match error.kind() {
+            std::io::ErrorKind::PermissionDenied => {
+                format!("is forbidden ({error}), by a container or by the program itself")
+            }
+            _ => format!("failed ({error})"),
+        };
         let text = format!(
-            "worker {id} (slot {}, pid {}) can't be adopted: looking at what it binds is forbidden ({error}), by a \
-             container or by the program itself; it binds by itself, and others that want the same port will fail",
+            "worker {id} (slot {}, pid {}) can't be adopted: looking at what it binds {why}; it binds by itself, and others \
+             that want the same port will fail",
             worker.slot, worker.pid
         );
         self.report_adoption(&text);
