@@ -497,7 +497,7 @@ impl Ports {
 
     /// Whether two lanes are of the same address.
     pub(crate) fn are_siblings(&self, one: LaneId, other: LaneId) -> bool {
-        one.group() == other.group() && self.locate(one).is_some() && self.locate(other).is_some()
+        one.group() == other.group() && self.groups.get(one.group()).is_some()
     }
 
     /// Whether the primary accepts at a lane's address.
@@ -561,11 +561,11 @@ impl Ports {
             self.groups.take_back(*lane, worker, now);
         }
         for key in keys {
-            let group = &mut self.groups[key];
             if !self.is_closing {
                 // Before another listens: the kernel numbers them by who came when.
-                group.listen_again(|lane| lanes.contains(&lane.id));
+                self.listen_again(key, now, |lane| lanes.contains(&lane.id));
             }
+            let Some(group) = self.groups.get_mut(key) else { continue };
             group.desk.leave(worker);
             group.park();
             // A Unix socket whose first user went before it listened was never bound.
@@ -583,6 +583,38 @@ impl Ports {
         self.steering.forget_process(worker);
         self.full.forget(worker);
         self.close_surplus_udp();
+    }
+
+    /// Has lanes listen that workers have shut down. One that can't any more is closed: whoever has it has done that to itself, and
+    /// listens there no more.
+    fn listen_again(&mut self, key: Key, now: Duration, is_meant: impl Fn(&Lane) -> bool) {
+        let Some(group) = self.groups.get_mut(key) else { return };
+        let spoilt = group.listen_again(is_meant);
+        if !group.is_spread() {
+            // There is no other, and whoever comes next tries again.
+            return;
+        }
+        for id in spoilt {
+            for worker in self.users(id).collect::<Vec<_>>() {
+                self.give_up(worker, id, now);
+                self.closed.push((worker, id));
+            }
+            self.close_spoilt(id);
+        }
+    }
+
+    /// Closes a lane that can't listen, so that nobody is given it.
+    fn close_spoilt(&mut self, id: LaneId) {
+        let Some((key, at)) = self.locate(id) else { return };
+        let group = &mut self.groups[key];
+        self.steering.forget(&group.lanes[at]);
+        // What somebody else has bound is kept for who tries again.
+        if !group.is_given(id) {
+            self.groups.remove_lane(id);
+        }
+        if self.groups[key].lanes.is_empty() {
+            self.close_group(key);
+        }
     }
 
     /// Closes a UDP socket that its worker has closed while others read theirs: the kernel would go on choosing it, and

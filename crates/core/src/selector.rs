@@ -37,18 +37,38 @@ const fn step(code: u16, k: u32) -> Instruction {
     Instruction { code, jt: 0, jf: 0, k }
 }
 
-/// Picks one of `chosen` at random: the indices, in a group of sockets, that should get connections.
+/// The indices, in a group of sockets, of those that should get connections: one at least, in order, each once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chosen(Vec<u32>);
+
+impl Chosen {
+    /// One, and no other.
+    pub fn one(index: u32) -> Self {
+        Self(vec![index])
+    }
+
+    /// These; `None` where there are none, as a program can't pick nothing.
+    pub fn of(indices: impl IntoIterator<Item = u32>) -> Option<Self> {
+        let mut indices: Vec<u32> = indices.into_iter().collect();
+        indices.sort_unstable();
+        indices.dedup();
+        (!indices.is_empty()).then_some(Self(indices))
+    }
+
+    /// As they are.
+    pub fn indices(&self) -> &[u32] {
+        &self.0
+    }
+}
+
+/// Picks one of the chosen at random.
 ///
 /// `r = random % n`, and where the r-th index is not itself chosen, one of the chosen beyond n in its stead; so a
 /// group that is all chosen, the usual case, takes three instructions, however large.
-///
-/// # Panics
-///
-/// If `chosen` is empty, unsorted or holds an index twice.
-pub fn pick_random(chosen: &[u32]) -> Vec<Instruction> {
-    assert!(!chosen.is_empty(), "a selector needs something to select");
-    assert!(chosen.is_sorted_by(|a, b| a < b), "indices come in order, each once");
-    let count = u32::try_from(chosen.len()).expect("a group has at most 65,535 sockets");
+pub fn pick_random(chosen: &Chosen) -> Vec<Instruction> {
+    let chosen = chosen.indices();
+    // A group has at most 65,535 sockets.
+    let count = u32::try_from(chosen.len()).unwrap_or(u32::MAX);
     let mut program = vec![step(LOAD_ABSOLUTE, RANDOM), step(MODULO, count)];
     let missing = (0..count).filter(|index| chosen.binary_search(index).is_err());
     let beyond = chosen.iter().filter(|index| **index >= count);

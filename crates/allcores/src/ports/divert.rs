@@ -8,6 +8,7 @@
 
 use std::io;
 
+use allcores_core::selector::Chosen;
 use allcores_core::worker::{Slot, WorkerId};
 
 use super::Ports;
@@ -63,9 +64,9 @@ impl Group {
     /// Has the kernel bring all that come to the shared socket, before there is a second: it would spread over both. Tells what
     /// backlog that is to have.
     fn make_way(&mut self) -> io::Result<i32> {
-        let own = self.number_of_own().ok_or(io::ErrorKind::Unsupported)?;
-        self.attach(vec![own]);
-        if self.is_attached(&[own]) != Some(true) {
+        let own = Chosen::one(self.number_of_own().ok_or(io::ErrorKind::Unsupported)?);
+        self.attach(own.clone());
+        if self.is_attached(&own) != Some(true) {
             return Err(io::ErrorKind::Unsupported.into());
         }
         Ok(self.lanes.iter().map(|lane| lane.backlog).max().unwrap_or_default())
@@ -84,7 +85,7 @@ impl Group {
     /// Brings the kernel's choice in line with who leaves.
     pub(super) fn redirect(&mut self) {
         let Some((room, own)) = self.number_of_room().zip(self.number_of_own()) else { return };
-        let wanted = vec![if self.is_diverted() { room } else { own }];
+        let wanted = Chosen::one(if self.is_diverted() { room } else { own });
         if self.is_shared() && self.is_attached(&wanted) == Some(false) {
             self.attach(wanted);
         }
@@ -101,7 +102,7 @@ impl Group {
 
     /// Whether nothing new comes to what this worker accepts from: whether the kernel was told so.
     pub(super) fn is_diverted_from(&self, worker: WorkerId) -> bool {
-        let is_told = |number: u32| self.is_attached(&[number]) == Some(true);
+        let is_told = |number: u32| self.is_attached(&Chosen::one(number)) == Some(true);
         self.is_shared() && self.leaving.contains(&worker) && self.number_of_room().is_some_and(is_told)
     }
 }

@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use allcores_core::selector::{self, Detour};
+use allcores_core::selector::{self, Chosen, Detour};
 use allcores_core::worker::{Slot, WorkerId};
 use rustix::net::sockopt;
 
@@ -19,7 +19,7 @@ use super::selection::Served;
 use super::socket_file::{self, SocketFile};
 use super::table::{Key, Lanes};
 use super::{Applicant, LaneId};
-use crate::address::Address;
+use crate::address::{Address, canonical};
 use crate::primary::Policy;
 use crate::sys::socket as raw;
 
@@ -99,7 +99,7 @@ pub(crate) struct Group {
     /// Of these, the ones whose workers serve.
     pub(super) served: Served,
     /// The numbers that the program in force picks from.
-    attached: Option<Vec<u32>>,
+    attached: Option<Chosen>,
     /// Workers that share its listener and are to get nothing more.
     pub(super) leaving: BTreeSet<WorkerId>,
     /// Until when it is remembered that a worker was held up by what it does.
@@ -234,6 +234,11 @@ impl Group {
         self.standing == Standing::Unwanted && self.given.is_none() && !self.is_used()
     }
 
+    /// Whether somebody else has bound this lane, and gave it to us.
+    pub(super) fn is_given(&self, lane: LaneId) -> bool {
+        self.given.is_some() && lane == self.key.lane(0)
+    }
+
     /// Where a lane stands among its group's.
     pub(super) fn position(&self, lane: LaneId) -> Option<usize> {
         self.lanes.binary_search_by_key(&lane, |lane| lane.id).ok()
@@ -362,24 +367,27 @@ impl Group {
         }
         let lane = &mut self.lanes[at];
         let is_new = !lane.is_listening;
+        let has_listened = is_shut || lane.backlog > 0;
         lane.vacancy = Vacancy::Awaited;
         // A negative one is the longest that there can be, to the kernel as to programs.
         lane.backlog = lane.backlog.max(if backlog < 0 { i32::MAX } else { backlog });
         if is_new
             && self.address.is_tcp()
             && self.is_spread()
-            && !self.order.is_empty()
             && self.attached.is_none()
+            && let Some(all) = Chosen::of(0..u32::try_from(self.order.len()).unwrap_or(u32::MAX))
         {
             // So that the new one gets nothing before it is ready to: the old ones' numbers, by a program.
-            let all: Vec<u32> = (0..u32::try_from(self.order.len()).unwrap_or(u32::MAX)).collect();
             self.attach(all);
         }
-        let lane = &mut self.lanes[at];
-        socket2::SockRef::from(&lane.socket).listen(lane.backlog)?;
         if is_new {
-            lane.is_listening = true;
-            self.order.push(lane.id);
+            if has_listened && self.address.is_tcp() {
+                self.mend(at)?;
+            }
+            self.begin(at)?;
+        } else {
+            let lane = &self.lanes[at];
+            socket2::SockRef::from(&lane.socket).listen(lane.backlog)?;
         }
         if is_shut {
             self.reattach();
@@ -388,11 +396,11 @@ impl Group {
     }
 
     /// Whether the kernel picks from these; `None` where it is not told yet.
-    pub(super) fn is_attached(&self, numbers: &[u32]) -> Option<bool> {
+    pub(super) fn is_attached(&self, numbers: &Chosen) -> Option<bool> {
         self.attached.as_ref().map(|attached| attached == numbers)
     }
 
-    pub(super) fn attach(&mut self, numbers: Vec<u32>) {
+    pub(super) fn attach(&mut self, numbers: Chosen) {
         let Some(lane) = self.lanes.iter().find(|lane| lane.is_listening) else { return };
         let program = selector::with_detours(&self.detours(), selector::pick_random(&numbers));
         if raw::attach_selector(&lane.socket, &program).is_ok() {
@@ -432,27 +440,55 @@ impl Group {
             if queue.is_listening && queue.limit < limit {
                 let _ = socket2::SockRef::from(&lane.socket).listen(lane.backlog);
             }
+            if self.is_spread() {
+                let _ = sockopt::set_socket_reuseport(&lane.socket, true);
+            }
         }
-        self.listen_again(|_| true);
     }
 
-    /// Has lanes listen that a worker has shut down, as programs do at their end that are to wake up from `accept`.
-    pub(super) fn listen_again(&mut self, is_meant: impl Fn(&Lane) -> bool) {
+    /// Has lanes listen that a worker has shut down, as programs do at their end that are to wake up from `accept`. Gives those
+    /// that can't any more.
+    pub(super) fn listen_again(&mut self, is_meant: impl Fn(&Lane) -> bool) -> Vec<LaneId> {
         let is_shut = |at: &usize| is_meant(&self.lanes[*at]) && self.lanes[*at].is_shut_down();
         let shut: Vec<usize> = (0..self.lanes.len()).filter(is_shut).collect();
         // All have left before the first comes back. In which order is not to be found out, and matters where several have.
         for at in &shut {
             self.forget_number(*at);
         }
-        for at in shut {
-            let lane = &mut self.lanes[at];
-            if socket2::SockRef::from(&lane.socket).listen(lane.backlog).is_ok() {
-                lane.is_listening = true;
-                self.order.push(lane.id);
-            }
-        }
+        let spoilt: Vec<usize> =
+            shut.into_iter().filter(|at| self.mend(*at).and_then(|()| self.begin(*at)).is_err()).collect();
         // With the last that listened the kernel has forgotten it; and a worker may have put one of its own in its place.
         self.reattach();
+        spoilt.into_iter().map(|at| self.lanes[at].id).collect()
+    }
+
+    /// Puts back what a lane of TCP needs to listen once more. Its worker has the same open file, and may have connected it
+    /// meanwhile; and the kernel unbinds what it has itself chosen the port of.
+    fn mend(&self, at: usize) -> io::Result<()> {
+        let socket = &self.lanes[at].socket;
+        if self.is_spread() || self.lanes.len() > 1 {
+            sockopt::set_socket_reuseport(socket, true)?;
+        }
+        rustix::net::connect_unspec(socket)?;
+        let Some(own) = self.address.socket() else { return Ok(()) };
+        let socket = socket2::SockRef::from(socket);
+        match socket.bind(&own.into()) {
+            // It is bound still, or elsewhere.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                let bound = socket.local_addr()?.as_socket();
+                if bound.map(canonical) == Some(canonical(own)) { Ok(()) } else { Err(error) }
+            }
+            bound => bound,
+        }
+    }
+
+    /// Has a lane listen, behind all others.
+    fn begin(&mut self, at: usize) -> io::Result<()> {
+        let lane = &mut self.lanes[at];
+        socket2::SockRef::from(&lane.socket).listen(lane.backlog)?;
+        lane.is_listening = true;
+        self.order.push(lane.id);
+        Ok(())
     }
 
     /// A lane listens no more. The kernel gives its number to the last.

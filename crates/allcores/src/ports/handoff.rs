@@ -42,11 +42,11 @@ impl Ports {
         }
     }
 
-    /// The desk of a lane's address, where something is about to change.
+    /// The desk of a lane's address, where something is about to change. The lane itself may be closed by then.
     fn desk(&mut self, id: LaneId) -> Option<&mut Desk> {
-        let (key, _) = self.locate(id)?;
-        self.groups.stir(key);
-        Some(&mut self.groups[key].desk)
+        self.groups.get(id.group())?;
+        self.groups.stir(id.group());
+        Some(&mut self.groups[id.group()].desk)
     }
 
     /// A worker can't be told anything any more.

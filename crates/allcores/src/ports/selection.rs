@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use allcores_core::selector::Chosen;
 use allcores_core::worker::WorkerId;
 
 use super::LaneId;
@@ -55,10 +56,10 @@ impl Group {
 
     /// Brings the program in line with how busy those are who serve.
     pub(super) fn reselect(&mut self, target: u16, now: Duration) {
-        if !self.address.is_tcp() || !self.is_spread() || self.order.is_empty() {
+        if !self.address.is_tcp() || !self.is_spread() {
             return;
         }
-        let wanted = self.wanted(target, now);
+        let Some(wanted) = self.wanted(target, now) else { return };
         // One socket alone needs no program.
         let is_in_force = self.is_attached(&wanted).unwrap_or(self.order.len() <= 1);
         if !is_in_force {
@@ -67,8 +68,8 @@ impl Group {
     }
 
     /// The kernel's numbers of the lanes that should get connections: of workers that serve and are not busy; if
-    /// none serves, of those that a worker will come back to.
-    fn wanted(&self, target: u16, now: Duration) -> Vec<u32> {
+    /// none serves, of those that a worker will come back to. `None` where no lane listens.
+    fn wanted(&self, target: u16, now: Duration) -> Option<Chosen> {
         let found = |place: &Place| self.lanes.get(place.at).filter(|lane| lane.id == place.id);
         let served = || self.served.lanes.iter().filter_map(|place| Some((place.number, found(place)?)));
         let room = self.served.room.and_then(|place| Some((place.number, found(&place)?)));
@@ -79,20 +80,22 @@ impl Group {
             let mut busy = served().map(|(_, lane)| lane.watch.is_busy());
             let are_busy = if room.watch.depth() > 0 { busy.any(|is| is) } else { busy.all(|is| is) };
             if are_busy && !self.served.lanes.is_empty() {
-                return vec![number];
+                return Some(Chosen::one(number));
             }
         }
         let watches: Vec<_> = served().map(|(_, lane)| &lane.watch).collect();
         if !watches.is_empty() {
             let chosen = allcores_core::steering::choose(&watches);
-            return served().zip(chosen).filter(|(_, is)| *is).map(|((number, _), _)| number).collect();
+            return Chosen::of(served().zip(chosen).filter(|(_, is)| *is).map(|((number, _), _)| number));
         }
         let numbered = || (0_u32..).zip(self.order.iter().filter_map(|id| self.lane(*id)));
         let is_expected = |lane: &Lane| lane.slot.0 < target && lane.vacancy == Vacancy::Awaited;
-        let numbers_of = |is_meant: &dyn Fn(&Lane) -> bool| -> Vec<u32> {
-            numbered().filter(|(_, lane)| is_meant(lane)).map(|(number, _)| number).collect()
+        let numbers_of = |is_meant: &dyn Fn(&Lane) -> bool| {
+            Chosen::of(numbered().filter(|(_, lane)| is_meant(lane)).map(|(number, _)| number))
         };
-        let expected = numbers_of(&is_expected);
-        if expected.is_empty() { numbers_of(&|lane| lane.kind != Kind::Waiting) } else { expected }
+        numbers_of(&is_expected)
+            .or_else(|| numbers_of(&|lane| lane.kind != Kind::Waiting))
+            // Only the waiting room is left: there who comes waits for whoever is next.
+            .or_else(|| numbers_of(&|_| true))
     }
 }

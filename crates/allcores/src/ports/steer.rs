@@ -493,8 +493,11 @@ impl Ports {
         let keys = self.groups.round(self.maintained, AT_ONCE);
         let most = somaxconn();
         for key in &keys {
-            let group = &mut self.groups[*key];
-            group.reassert(most);
+            if let Some(group) = self.groups.get_mut(*key) {
+                group.reassert(most);
+            }
+            self.listen_again(*key, now, |_| true);
+            let Some(group) = self.groups.get_mut(*key) else { continue };
             if group.address.is_tcp() && group.is_spread() && self.steering.tuning.is_on {
                 for lane in group.lanes.iter_mut().filter(|lane| lane.is_listening && !lane.users.is_empty())
                 {

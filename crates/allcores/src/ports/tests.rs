@@ -368,6 +368,129 @@ async fn who_has_shut_its_lane_down_leaves_the_others_theirs() {
     }
 }
 
+/// Has a worker that can be handed connections listen, and serve.
+fn join(ports: &mut Ports, worker: u32, address: &Address) -> LaneId {
+    let applicant = Applicant { is_by_channel: true, ..applicant(worker) };
+    let lane = ports.obtain(&applicant, address, 0, &Profile::default(), |_, _| true).unwrap();
+    ports.set_handed(lane);
+    ports.listen(lane, 100).unwrap();
+    ports.serve(WorkerId(worker), true, Duration::ZERO);
+    ports.join(lane, WorkerId(worker), applicant.slot);
+    lane
+}
+
+/// Whether what comes is this worker's when no other of these serves.
+fn gets_all_alone(ports: &mut Ports, worker: u32, of: &[u32]) -> bool {
+    for other in of {
+        ports.serve(WorkerId(*other), *other == worker, Duration::ZERO);
+    }
+    let lane = ports.groups.ids_of(WorkerId(worker))[0];
+    let address = ports.describe(lane).unwrap().address.socket().unwrap();
+    let depth = |ports: &Ports| raw::accept_queue(ports.socket(lane).unwrap()).unwrap().depth;
+    let before = depth(ports);
+    let clients: Vec<_> = (0..4).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+    let has_all = depth(ports) == before + 4;
+    drop(clients);
+    for other in of {
+        ports.serve(WorkerId(*other), true, Duration::ZERO);
+    }
+    has_all
+}
+
+/// At a port that was named, and at one that the kernel chooses and forgets as soon as the socket is shut down.
+fn named_and_any() -> [Address; 2] {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    [free, "127.0.0.1:0".parse().unwrap()].map(|socket| Address::Tcp { socket, is_only_v6: false })
+}
+
+#[tokio::test]
+async fn whatever_a_worker_does_with_its_listener_it_listens_again_and_others_keep_theirs() {
+    let elsewhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let connect = |lane: &socket2::SockRef<'_>| {
+        lane.shutdown(std::net::Shutdown::Both).unwrap();
+        // It is on its way, as the lane does not block; or this kernel does not let who has listened.
+        let _ = lane.connect(&elsewhere.into());
+    };
+    let keep_for_itself = |lane: &socket2::SockRef<'_>| {
+        lane.set_reuse_port(false).unwrap();
+        lane.shutdown(std::net::Shutdown::Both).unwrap();
+    };
+    let acts: [&dyn Fn(&socket2::SockRef<'_>); 2] = [&keep_for_itself, &connect];
+    for act in acts {
+        for address in named_and_any() {
+            for workers in [&[1][..], &[1, 2], &[2, 1, 3]] {
+                let mut ports = empty();
+                for worker in workers {
+                    join(&mut ports, *worker, &address);
+                }
+                let lane = ports.groups.ids_of(WorkerId(1))[0];
+                act(&socket2::SockRef::from(&ports.socket(lane).unwrap()));
+                ports.maintain(Duration::from_secs(1));
+                assert_eq!(ports.users(lane).collect::<Vec<_>>(), [WorkerId(1)]);
+                assert_eq!(ports.take_closed(), []);
+                for worker in workers {
+                    assert!(gets_all_alone(&mut ports, *worker, workers), "{worker} of {workers:?}");
+                }
+            }
+        }
+    }
+}
+
+/// Makes a lane whose port the kernel has chosen one that can't be had listen there any more.
+fn bind_elsewhere(ports: &Ports, lane: LaneId) {
+    let socket = ports.socket(lane).unwrap();
+    let socket = socket2::SockRef::from(&socket);
+    socket.shutdown(std::net::Shutdown::Both).unwrap();
+    socket.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
+}
+
+#[tokio::test]
+async fn a_lane_that_can_not_listen_any_more_is_its_workers_no_more_and_nobody_elses() {
+    let [_, any] = named_and_any();
+    let mut ports = empty();
+    let [lane, other] = [1, 2].map(|worker| join(&mut ports, worker, &any));
+    bind_elsewhere(&ports, lane);
+    ports.maintain(Duration::from_secs(1));
+    assert!(!ports.is_listening(WorkerId(1)) && ports.is_listening(WorkerId(2)));
+    assert_eq!(ports.take_closed(), [(WorkerId(1), lane)]);
+    assert!(ports.socket(lane).is_none());
+    assert!(gets_all_alone(&mut ports, 2, &[1, 2]));
+    // It asks again.
+    assert_ne!(join(&mut ports, 1, &any), lane);
+    assert!(ports.are_siblings(lane, other));
+    assert!(gets_all_alone(&mut ports, 1, &[1, 2]) && gets_all_alone(&mut ports, 2, &[1, 2]));
+}
+
+#[tokio::test]
+async fn an_address_whose_only_lane_can_not_listen_any_more_is_closed_while_its_worker_lives() {
+    let [_, any] = named_and_any();
+    let mut ports = empty();
+    let lane = join(&mut ports, 1, &any);
+    let address = ports.describe(lane).unwrap().address.socket().unwrap();
+    bind_elsewhere(&ports, lane);
+    ports.maintain(Duration::from_secs(1));
+    assert_eq!(ports.take_closed(), [(WorkerId(1), lane)]);
+    assert!(ports.describe(lane).is_none() && std::net::TcpStream::connect(address).is_err());
+    join(&mut ports, 1, &any);
+    assert!(gets_all_alone(&mut ports, 1, &[1]));
+}
+
+#[tokio::test]
+async fn who_comes_where_only_the_waiting_room_is_left_waits_there_for_the_next_worker() {
+    let [_, any] = named_and_any();
+    let mut ports = empty();
+    let lane = join(&mut ports, 1, &any);
+    let address = ports.describe(lane).unwrap().address.socket().unwrap();
+    bind_elsewhere(&ports, lane);
+    ports.release(WorkerId(1), Duration::from_secs(1));
+    ports.maintain(Duration::from_secs(2));
+    let _client = std::net::TcpStream::connect(address).unwrap();
+    let group = ports.groups.iter().next().unwrap();
+    assert_eq!(group.room().and_then(Lane::depth), Some(1));
+    assert_ne!(join(&mut ports, 2, &any), lane);
+    assert!(gets_all_alone(&mut ports, 2, &[2]));
+}
+
 #[tokio::test]
 async fn a_negative_backlog_is_the_longest_that_there_can_be() {
     let most = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();

@@ -37,24 +37,30 @@ fn run_on(program: &[Instruction], random: u32, packet: &[u8]) -> u32 {
 
 #[test]
 fn a_group_that_is_all_chosen_takes_three_instructions() {
-    assert_eq!(pick_random(&(0..256).collect::<Vec<_>>()).len(), 3);
+    assert_eq!(pick_random(&Chosen::of(0..256).unwrap()).len(), 3);
+}
+
+#[test]
+fn nothing_is_no_choice() {
+    assert_eq!(Chosen::of([]), None);
 }
 
 #[test]
 fn a_single_chosen_lane_gets_everything() {
-    let program = pick_random(&[7]);
+    let program = pick_random(&Chosen::one(7));
     assert!((0..100).all(|random| run(&program, random) == 7));
 }
 
 proptest! {
     #[test]
-    fn each_chosen_index_is_picked_equally_often_and_no_other_ever(chosen in prop::collection::btree_set(0_u32..300, 1..60)) {
-        let chosen: Vec<u32> = chosen.into_iter().collect();
+    fn each_chosen_index_is_picked_equally_often_and_no_other_ever(indices in prop::collection::vec(0_u32..300, 1..60)) {
+        let chosen = Chosen::of(indices.iter().copied()).unwrap();
         let program = pick_random(&chosen);
-        let count = u32::try_from(chosen.len()).unwrap();
+        let count = u32::try_from(chosen.indices().len()).unwrap();
         let picked: Vec<u32> = (0..count).map(|random| run(&program, random)).collect();
-        prop_assert_eq!(picked.iter().copied().collect::<BTreeSet<_>>(), chosen.iter().copied().collect());
-        prop_assert_eq!(picked.len(), chosen.len());
+        let each: BTreeSet<u32> = picked.iter().copied().collect();
+        prop_assert_eq!(picked.len(), each.len());
+        prop_assert_eq!(each, indices.into_iter().collect());
     }
 }
 
@@ -97,7 +103,7 @@ fn a_detour_is_taken_by_its_own_source_and_by_no_other() {
     let detours: Vec<Detour> = [("127.0.0.1:4000", 5), ("[::1]:4000", 6), ("[fe80::1]:4000", 7)]
         .map(|(from, to)| Detour { from: from.parse().unwrap(), to })
         .to_vec();
-    let program = with_detours(&detours, pick_random(&[9]));
+    let program = with_detours(&detours, pick_random(&Chosen::one(9)));
     for Detour { from, to } in detours {
         assert_eq!(run_on(&program, 0, &packet(&from.to_string())), to);
     }
@@ -109,5 +115,8 @@ fn a_detour_is_taken_by_its_own_source_and_by_no_other() {
 #[test]
 fn a_detour_from_a_mapped_address_is_one_of_ipv4() {
     let detour = Detour { from: "[::ffff:127.0.0.1]:4000".parse().unwrap(), to: 3 };
-    assert_eq!(run_on(&with_detours(&[detour], pick_random(&[9])), 0, &packet("127.0.0.1:4000")), 3);
+    assert_eq!(
+        run_on(&with_detours(&[detour], pick_random(&Chosen::one(9))), 0, &packet("127.0.0.1:4000")),
+        3
+    );
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use allcores_core::selector::Chosen;
 use allcores_core::steering::LaneWatchSaved;
 use allcores_core::worker::{Slot, WorkerId};
 use serde::{Deserialize, Serialize};
@@ -146,7 +147,7 @@ impl Group {
             lanes: self.lanes.iter().map(|lane| lane.save(manifest)).collect(),
             next_lane: self.next_lane,
             order: self.order.iter().map(|lane| lane.0).collect(),
-            attached: self.attached.clone(),
+            attached: self.attached.as_ref().map(|chosen| chosen.indices().to_vec()),
             leaving: self.leaving.iter().map(|worker| worker.0).collect(),
             held_up_until: self.held_up_until,
             file: self.file.names().map(|(path, spare)| (bytes(path), bytes(spare))),
@@ -182,7 +183,7 @@ impl Group {
             lanes: Lanes::new(lanes),
             order: saved.order.into_iter().map(LaneId).collect(),
             served: Served::default(),
-            attached: saved.attached,
+            attached: saved.attached.and_then(Chosen::of),
             leaving: saved.leaving.into_iter().map(WorkerId).collect(),
             held_up_until: saved.held_up_until,
             alert_until: saved.held_up_until,

@@ -1,5 +1,6 @@
 use std::net::TcpStream;
 
+use allcores_core::selector::Chosen;
 use allcores_core::worker::{Slot, WorkerId};
 
 use super::*;
@@ -34,7 +35,7 @@ async fn what_waits_in_the_waiting_room_is_passed_on_when_nobody_is_left_to_be_h
     let (key, _) = ports.locate(lanes[0]).unwrap();
     let group = &mut ports.groups[key];
     let room = group.number_of(group.room().unwrap().id).unwrap();
-    group.attach(vec![room]);
+    group.attach(Chosen::one(room));
     let address = group.address.socket().unwrap();
     let client = TcpStream::connect(address).unwrap();
 

@@ -276,6 +276,16 @@ impl Engine {
         }
     }
 
+    /// The same where the port table has found that they have made them such as can't listen.
+    pub(super) fn forget_spoilt(&mut self) {
+        for (id, lane) in self.ports.take_closed() {
+            self.forget_lane(id, lane);
+            if !self.ports.is_listening(id) {
+                self.tell(Input::NotListening { id });
+            }
+        }
+    }
+
     pub(super) fn channel_ended(&mut self, id: WorkerId, end: &End) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         worker.channel = None;

@@ -132,6 +132,7 @@ impl Engine {
     fn maintain(&mut self) {
         let now = self.now();
         self.ports.maintain(now);
+        self.forget_spoilt();
         self.pass_on_strays();
         self.relieve_busy();
         self.find_deserted();
