@@ -622,7 +622,9 @@ impl Ports {
     fn close_unread(&mut self, key: Key, lane: usize) {
         let group = &self.groups[key];
         let is_unread = group.address.is_udp() && group.is_spread() && group.lanes[lane].users.is_empty();
-        if is_unread && group.lanes.iter().any(|lane| !lane.users.is_empty()) {
+        // What somebody else has bound is open at his place all the same.
+        let is_ours = !group.is_given(group.lanes[lane].id);
+        if is_unread && is_ours && group.lanes.iter().any(|lane| !lane.users.is_empty()) {
             self.groups.remove_lane(group.lanes[lane].id);
         }
     }
@@ -648,8 +650,9 @@ impl Ports {
         for group in self.groups.iter().filter(|group| group.address.is_udp() && group.is_spread()) {
             // With nobody left at all, what comes may wait for whoever is next.
             let is_awaited = self.is_kept || group.lanes.iter().all(|lane| lane.users.is_empty());
-            let is_surplus =
-                |lane: &&Lane| lane.users.is_empty() && !(is_awaited && lane.slot.0 < self.target);
+            // What somebody else has bound would be chosen all the same: it is kept for who reads it next.
+            let stays = |lane: &Lane| is_awaited && lane.slot.0 < self.target || group.is_given(lane.id);
+            let is_surplus = |lane: &&Lane| lane.users.is_empty() && !stays(lane);
             surplus.extend(group.lanes.iter().filter(is_surplus).map(|lane| lane.id));
         }
         for lane in surplus {

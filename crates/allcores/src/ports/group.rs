@@ -298,9 +298,10 @@ impl Group {
         };
         let position = |test: &dyn Fn(&Lane) -> bool| self.lanes.iter().position(test);
         if self.address.is_udp() {
-            // Nobody is steered away from a UDP socket: who comes beside another reads from the same one.
-            return position(&|lane| has_own(lane) && is_new_to(lane))
-                .or_else(|| position(&|lane| is_free(lane) && !lane.is_listening));
+            // Nobody is steered away from a UDP socket: who comes beside another reads from the same one. What somebody else has
+            // bound, he keeps open, and the kernel chooses it for ever: it is for slot 0, which there always is.
+            let is_anybodys = |lane: &Lane| is_free(lane) && !lane.is_listening && !self.is_given(lane.id);
+            return position(&|lane| has_own(lane) && is_new_to(lane)).or_else(|| position(&is_anybodys));
         }
         // Of several that workers of the slot had, the one where somebody waits.
         let own = self.lanes.iter().enumerate();

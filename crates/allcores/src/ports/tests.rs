@@ -774,6 +774,70 @@ async fn a_udp_address_of_a_slot_that_there_is_no_more_is_closed_with_its_last_s
     assert!(ports.groups.iter().all(|group| !group.lanes.is_empty()));
 }
 
+/// How many of so many flows are for sockets that workers have.
+fn flows_read(ports: &Ports, address: std::net::SocketAddr, flows: usize) -> usize {
+    let flows: Vec<_> = (0..flows).map(|_| std::net::UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+    for flow in &flows {
+        flow.send_to(b"?", address).unwrap();
+    }
+    let lanes = ports.groups.iter().flat_map(|group| &group.lanes).filter(|lane| !lane.users.is_empty());
+    let receive = |lane: &Lane| {
+        let socket = std::net::UdpSocket::from(lane.socket.try_clone().unwrap());
+        socket.set_nonblocking(true).unwrap();
+        (0..).take_while(|_| socket.recv(&mut [0]).is_ok()).count()
+    };
+    lanes.map(receive).sum()
+}
+
+#[tokio::test]
+async fn a_udp_socket_that_was_passed_to_us_always_has_a_worker_that_reads_it() {
+    const FLOWS: usize = 64;
+    let at = Duration::from_secs;
+    let passed = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let bound = passed.local_addr().unwrap();
+    let address = Address::Udp { socket: bound, is_only_v6: false };
+    let mut ports = empty();
+    ports.set_target(4);
+    // Who has passed it keeps it.
+    let obstacle = ports.take_in(&address, passed.try_clone().unwrap().into(), Some("dns".into())).unwrap();
+    assert!(obstacle.is_none(), "{obstacle:?}");
+    let given = rustix::fs::fstat(&passed).unwrap().st_ino;
+    let listen = |ports: &mut Ports, worker: u32| {
+        let applicant = applicant(worker);
+        let lane = ports.obtain(&applicant, &address, 0, &Profile::default(), |_, _| true).unwrap();
+        ports.listen(lane, 0).unwrap();
+        lane
+    };
+    // What comes before the first slot's worker waits for that.
+    passed.set_nonblocking(true).unwrap();
+    std::net::UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"?", bound).unwrap();
+    let [third, fourth, first, second] = [3, 4, 1, 2].map(|worker| listen(&mut ports, worker));
+    assert_eq!(ports.by_inode(given), Some(first));
+    assert_eq!(flows_read(&ports, bound, FLOWS), FLOWS + 1);
+
+    ports.set_target(2);
+    ports.release(WorkerId(3), at(1));
+    ports.release(WorkerId(4), at(1));
+    assert!(ports.socket(third).is_none() && ports.socket(fourth).is_none());
+    assert_eq!(flows_read(&ports, bound, FLOWS), FLOWS);
+    // Of what it has closed, or left, the next reads what waits.
+    ports.give_up(WorkerId(1), first, at(2));
+    assert_eq!(listen(&mut ports, 1), first);
+    ports.set_kept(false);
+    ports.release(WorkerId(1), at(3));
+    let sent: usize = (0..FLOWS)
+        .map(|_| std::net::UdpSocket::bind("127.0.0.1:0").unwrap())
+        .map(|flow| flow.send_to(b"?", bound).unwrap())
+        .sum();
+    assert_eq!(listen(&mut ports, 1), first);
+    assert_eq!(flows_read(&ports, bound, 1), sent + 1);
+
+    ports.give_up(WorkerId(2), second, at(4));
+    ports.release(WorkerId(1), at(4));
+    assert_eq!(listen(&mut ports, 1), first, "the address is closed");
+    assert_eq!(flows_read(&ports, bound, FLOWS), FLOWS);
+}
+
 #[derive(Clone, Debug, Default)]
 struct Shelf(std::sync::Arc<std::sync::Mutex<Vec<(String, u64)>>>);
 
