@@ -784,7 +784,7 @@ fn flows_read(ports: &Ports, address: std::net::SocketAddr, flows: usize) -> usi
     let receive = |lane: &Lane| {
         let socket = std::net::UdpSocket::from(lane.socket.try_clone().unwrap());
         socket.set_nonblocking(true).unwrap();
-        (0..).take_while(|_| socket.recv(&mut [0]).is_ok()).count()
+        std::iter::from_fn(|| socket.recv(&mut [0]).ok()).count()
     };
     lanes.map(receive).sum()
 }
