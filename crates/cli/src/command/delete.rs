@@ -24,12 +24,12 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Deletes the apps.
 pub(super) async fn execute(args: &DeleteArgs) -> Result<ExitCode, Failure> {
     let (state, runtime) = (StateFolder::from_env()?, RuntimeFolder::from_env()?);
-    let (mut names, mut left, mut meant) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+    let (mut names, mut left, mut explicit) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
     for target in &args.leaving.names {
         match target {
             Target::App(name) => {
                 names.push(name.clone());
-                meant.insert(name);
+                explicit.insert(name);
             }
             // Those that don't run, too.
             Target::All => {
@@ -51,7 +51,7 @@ pub(super) async fn execute(args: &DeleteArgs) -> Result<ExitCode, Failure> {
     }
     let mut failures = Vec::new();
     for name in names {
-        let deleted = delete(&runtime.find(&name)?, &state, args, meant.contains(&name)).await;
+        let deleted = delete(&runtime.find(&name)?, &state, args, explicit.contains(&name)).await;
         failures.extend(deleted.err());
     }
     for name in left {
@@ -72,16 +72,15 @@ async fn delete(
         match folder.look() {
             Presence::Held { .. } => {
                 // What is known of it may be of before: by now somebody runs another in the foreground.
-                let holder =
-                    if is_named { Holder::Background } else { holder(folder, args.leaving.timeout).await? };
-                match holder {
-                    Holder::Background => {
-                        stop::stop(folder, false, args.leaving.timeout).await?;
-                        was_running = true;
+                if !is_named {
+                    match holder(folder, args.leaving.timeout).await? {
+                        Holder::Background => {}
+                        Holder::Foreground { pid } => return forget_behind(folder, state, pid),
+                        Holder::Nobody => continue,
                     }
-                    Holder::Foreground { pid } => return forget_behind(folder, state, pid),
-                    Holder::Nobody => continue,
                 }
+                stop::stop(folder, false, args.leaving.timeout).await?;
+                was_running = true;
             }
             Presence::Left(_) => was_left |= stop::end_left(folder, false, args.leaving.timeout).await?,
             Presence::Free => {}

@@ -112,7 +112,7 @@ const OWN: [Case; 85] = [
     ),
     // Files of others'.
     ("import", 10, &["the ecosystem file ecosystem.config.js: No such file", "allcores import FILE"]),
-    ("import bad.json", 10, &["the ecosystem file bad.json: EOF", "line 1", "correct it"]),
+    ("import bad.json", 10, &["the ecosystem file bad.json: it is no plain JSON (EOF", "line 1"]),
     ("import empty.toml", 10, &["the ecosystem file empty.toml: its name does not say", ".json"]),
     ("import bad.yml", 10, &["the ecosystem file bad.yml: ", "correct it"]),
     ("import good.json -o bad.json/x", 1, &["write bad.json/x: Not a directory", "--output"]),
