@@ -114,7 +114,8 @@ impl Group {
     }
 }
 
-/// Takes a waiting connection, never waiting for one: its worker may be quicker, and may have changed the flags.
+/// Takes a waiting connection, never waiting for one: its worker may be quicker, and may have changed the flags. (One that changes
+/// them between these two calls, and is quicker as well, can't be helped: `docs/security.md`.)
 pub(super) fn accept(socket: impl AsFd) -> Option<OwnedFd> {
     let flags = rustix::fs::fcntl_getfl(&socket).ok()?;
     let accepted = rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK;
