@@ -122,8 +122,8 @@ fn fails(name: &str, limit: impl FnOnce(&Place) -> String) -> Option<String> {
     let _turn = machine::together();
     let app = place.around(app::server(python, address::unused()).workers(2));
     let app = app.option(format!("--cgroup={}", limit(&place))).start().unwrap();
+    let said = app.wait_output(PATIENCE).unwrap().join("\n");
     let code = app.wait(PATIENCE).unwrap().code();
-    let said = app.lines().join("\n");
     assert_eq!(code, Some(3), "{said}");
     assert_eq!(place.below(), ["allcores.primary"]);
     assert!(!said.contains("forked"), "{said}");
