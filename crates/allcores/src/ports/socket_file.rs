@@ -1,7 +1,7 @@
 //! The file of a Unix socket, which outlives what programs do to it.
 
 use std::collections::BTreeMap;
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -113,8 +113,11 @@ impl SocketFile {
     /// Takes care of a file that somebody else made.
     pub(super) fn of_another(path: &Path) -> Self {
         let Some(spare) = second_name(path) else { return Self::default() };
-        let _ = fs::remove_file(&spare);
-        let names = fs::hard_link(path, &spare).is_ok().then(|| (path.to_owned(), spare));
+        let linked = Place::of(path, &spare).and_then(|place| {
+            let _ = place.remove(place.spare);
+            place.link(place.name, place.spare)
+        });
+        let names = linked.is_ok().then(|| (path.to_owned(), spare));
         Self::named(path, names, true)
     }
 
@@ -218,17 +221,63 @@ impl SocketFile {
     }
 
     /// Gives the file its name, unless something has that. Not by looking first: who removes it tells of it while its old name
-    /// may still be found. Both names in one folder, whatever becomes of the path to it meanwhile.
+    /// may still be found.
     pub(super) fn link(&self) -> io::Result<()> {
-        let none = || io::Error::from_raw_os_error(libc::ENOENT);
-        let (path, spare) = self.names().ok_or_else(none)?;
-        let (folder, name) = (path.parent().ok_or_else(none)?, path.file_name().ok_or_else(none)?);
+        let place = self.place()?;
+        place.link(place.spare, place.name)
+    }
+
+    /// Takes both names away: from its own file alone, and from none that somebody else made.
+    fn remove(&self) -> io::Result<()> {
+        let place = self.place()?;
+        let ours = place.identity(place.spare)?;
+        if !self.is_anothers && place.identity(place.name).is_ok_and(|named| named == ours) {
+            place.remove(place.name)?;
+        }
+        place.remove(place.spare)
+    }
+
+    fn place(&self) -> io::Result<Place<'_>> {
+        let (path, spare) = self.names().ok_or_else(not_there)?;
+        Place::of(path, spare)
+    }
+}
+
+/// The folder that has both names, whatever becomes of the path to it meanwhile: who may write to a folder above it could put
+/// another in its place between two looks, and what we do as root would be done to somebody else's files.
+struct Place<'a> {
+    folder: OwnedFd,
+    name: &'a OsStr,
+    spare: &'a OsStr,
+}
+
+impl<'a> Place<'a> {
+    fn of(path: &'a Path, spare: &'a Path) -> io::Result<Self> {
+        let folder = path.parent().ok_or_else(not_there)?;
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = rustix::fs::openat(CWD, folder, flags, Mode::empty())?;
-        let spare = spare.file_name().ok_or_else(none)?;
-        Ok(rustix::fs::linkat(&folder, spare, &folder, name, AtFlags::empty())?)
+        let name = path.file_name().ok_or_else(not_there)?;
+        Ok(Self { folder, name, spare: spare.file_name().ok_or_else(not_there)? })
     }
+
+    fn link(&self, old: &OsStr, new: &OsStr) -> io::Result<()> {
+        Ok(rustix::fs::linkat(&self.folder, old, &self.folder, new, AtFlags::empty())?)
+    }
+
+    fn remove(&self, name: &OsStr) -> io::Result<()> {
+        Ok(rustix::fs::unlinkat(&self.folder, name, AtFlags::empty())?)
+    }
+
+    /// As [`identity`].
+    fn identity(&self, name: &OsStr) -> io::Result<(u64, u64)> {
+        let file = rustix::fs::statat(&self.folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok((file.st_dev, file.st_ino))
+    }
+}
+
+fn not_there() -> io::Error {
+    io::Error::from_raw_os_error(libc::ENOENT)
 }
 
 /// What a file is known by, whatever it is called.
@@ -241,12 +290,7 @@ impl Drop for SocketFile {
         if self.is_anothers {
             let _ = self.link();
         }
-        if let Some((path, spare)) = &self.names {
-            if !self.is_anothers && identity(spare).is_some_and(|ours| identity(path) == Some(ours)) {
-                let _ = fs::remove_file(path);
-            }
-            let _ = fs::remove_file(spare);
-        }
+        let _ = self.remove();
     }
 }
 
@@ -297,6 +341,58 @@ mod tests {
         let why = bind_at(&path, None).unwrap_err();
         assert_eq!(why.errno, libc::EADDRINUSE);
         assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
+    }
+
+    #[test]
+    fn its_names_go_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let names = || folder.path().read_dir().unwrap().count();
+        let (_socket, file) = bind_at(&path, None).unwrap();
+        assert_eq!(names(), 2);
+        drop(file);
+        assert_eq!(names(), 0);
+        fs::write(&path, "somebody else's").unwrap();
+        let file = SocketFile::of_another(&path);
+        assert_eq!(names(), 2);
+        fs::remove_file(&path).unwrap();
+        drop(file);
+        assert_eq!((names(), path.exists()), (1, true), "it has only its own name, as before");
+    }
+
+    #[test]
+    fn nothing_is_removed_from_a_folder_that_takes_the_place_of_its_own() {
+        let above = tempfile::tempdir().unwrap();
+        let [own, link, others] = ["own", "link", "others"].map(|name| above.path().join(name));
+        fs::create_dir(&own).unwrap();
+        fs::create_dir(&others).unwrap();
+        std::os::unix::fs::symlink(&others, &link).unwrap();
+        fs::write(others.join("socket"), "somebody else's").unwrap();
+        let exchange = || rustix::fs::renameat_with(CWD, &own, CWD, &link, rustix::fs::RenameFlags::EXCHANGE);
+        if exchange().and_then(|()| exchange()).is_err() {
+            allcores_testing::skip!("the file system can't exchange two names");
+        }
+        for _ in 0..1000 {
+            let (_socket, file) = bind_at(&own.join("socket"), None).unwrap();
+            let (has_begun, is_over) = (AtomicBool::new(false), AtomicBool::new(false));
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    while !is_over.load(Ordering::Relaxed) {
+                        exchange().unwrap();
+                        has_begun.store(true, Ordering::Relaxed);
+                        exchange().unwrap();
+                    }
+                });
+                while !has_begun.load(Ordering::Relaxed) {
+                    thread::yield_now();
+                }
+                drop(file);
+                is_over.store(true, Ordering::Relaxed);
+            });
+            assert_eq!(fs::read_to_string(others.join("socket")).unwrap(), "somebody else's");
+            // Where the path led elsewhere it has kept its names.
+            own.read_dir().unwrap().for_each(|left| fs::remove_file(left.unwrap().path()).unwrap());
+        }
     }
 
     #[test]
