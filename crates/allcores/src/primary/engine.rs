@@ -357,6 +357,7 @@ impl Engine {
             }
             Seen::Ended(id) => self.take_exit(id),
             Seen::Notified(id, notification, _place) => self.answer(id, notification),
+            Seen::Unheard(id, error) => self.close_listener(id, &error),
             Seen::Arrived(id, arrival, _place) => self.take_arrival(id, arrival),
             Seen::Spoke(id, texts, _place) => self.take_texts(id, texts),
             Seen::ChannelEnded(id, end) => self.channel_ended(id, &end),

@@ -1,6 +1,7 @@
 //! What the engine keeps about one live worker, and the task that watches its process.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::pin::pin;
@@ -45,6 +46,8 @@ pub(super) enum Seen {
     Ended(WorkerId),
     /// A thread of it waits in a system call.
     Notified(WorkerId, seccomp::Notification, Place),
+    /// No such calls of it are received any more.
+    Unheard(WorkerId, io::Error),
     /// Something came over its channel.
     Arrived(WorkerId, Arrival<Incoming>, Place),
     /// Messages for the user came over its channel, without descriptors.
@@ -274,7 +277,8 @@ async fn watch_process(
     None
 }
 
-/// Passes on a worker's notifications until no process of it is left.
+/// Passes on a worker's notifications until no process of it is left, or they can't be received; and tells of that end: who
+/// calls would wait for ever as long as anybody has the listener.
 async fn watch_notifications(
     id: WorkerId,
     listener: Arc<Watch>,
@@ -287,8 +291,15 @@ async fn watch_notifications(
         }
         let notification = tokio::select! {
             biased;
-            notification = listener.read(seccomp::receive) => notification.ok()?,
+            notification = listener.read_or_fail(seccomp::receive) => notification,
             () = recall.called() => continue,
+        };
+        let notification = match notification {
+            Ok(notification) => notification,
+            Err(error) => {
+                let _ = seen.send(Seen::Unheard(id, error)).await;
+                return None;
+            }
         };
         let place = share.take(1).await;
         seen.send(Seen::Notified(id, notification, place)).await.ok()?;

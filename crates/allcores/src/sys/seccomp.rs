@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use libc::{sock_filter, sock_fprog};
+use rustix::event::{PollFd, PollFlags};
 
 #[cfg(target_arch = "x86_64")]
 const ARCH: u32 = 0xC000_003E;
@@ -138,14 +139,14 @@ pub(crate) enum Answer {
 /// `WouldBlock` when there is none (also when the caller was killed in between); `BrokenPipe` once no process is
 /// left under the filter.
 pub(crate) fn receive(listener: BorrowedFd<'_>) -> io::Result<Notification> {
-    let mut ready = [rustix::event::PollFd::from_borrowed_fd(listener, rustix::event::PollFlags::IN)];
+    unless_interrupted(|| receive_once(listener))
+}
+
+fn receive_once(listener: BorrowedFd<'_>) -> io::Result<Notification> {
+    let mut ready = [PollFd::from_borrowed_fd(listener, PollFlags::IN)];
     let none = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
     rustix::event::poll(&mut ready, Some(&none))?;
-    let events = ready[0].revents();
-    if !events.contains(rustix::event::PollFlags::IN) {
-        let is_over = events.intersects(rustix::event::PollFlags::HUP | rustix::event::PollFlags::ERR);
-        return Err(if is_over { io::ErrorKind::BrokenPipe } else { io::ErrorKind::WouldBlock }.into());
-    }
+    has_one(ready[0].revents())?;
     // SAFETY: all-zero is a valid `seccomp_notif`, and what the kernel asks to be given.
     let mut raw: libc::seccomp_notif = unsafe { std::mem::zeroed() };
     // SAFETY: the request takes a pointer to a `seccomp_notif`, which lives until the call returns.
@@ -154,11 +155,37 @@ pub(crate) fn receive(listener: BorrowedFd<'_>) -> io::Result<Notification> {
     if result == -1 {
         let error = io::Error::last_os_error();
         return Err(match error.raw_os_error() {
-            Some(libc::ENOENT | libc::EINTR) => io::ErrorKind::WouldBlock.into(),
+            Some(libc::ENOENT) => io::ErrorKind::WouldBlock.into(),
             _ => error,
         });
     }
     Ok(decode(&raw))
+}
+
+/// Whether there is a notification, by what the kernel tells of a listener.
+fn has_one(events: PollFlags) -> io::Result<()> {
+    Err(if events.contains(PollFlags::IN) {
+        return Ok(());
+    } else if events.contains(PollFlags::HUP) {
+        io::ErrorKind::BrokenPipe
+    } else if events.contains(PollFlags::ERR) {
+        // The listener has not failed: a signal came while the kernel waited for a lock, and it did not look.
+        io::ErrorKind::Interrupted
+    } else {
+        io::ErrorKind::WouldBlock
+    }
+    .into())
+}
+
+/// Does what a signal for this thread may interrupt, until none has. What the kernel was asked for was not done then, or not
+/// found out.
+fn unless_interrupted<T>(mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match operation() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the kernel takes C ints from these registers")]
@@ -177,10 +204,16 @@ fn decode(raw: &libc::seccomp_notif) -> Notification {
 /// Whether the caller still waits: what was read from its process before this said yes was the caller's.
 pub(crate) fn is_waiting(listener: BorrowedFd<'_>, notification: &Notification) -> bool {
     // SAFETY: the request takes a pointer to a u64, which lives until the call returns.
-    let result = unsafe {
-        libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ID_VALID as _, &raw const notification.id)
+    let ask = || {
+        check(unsafe {
+            libc::ioctl(
+                listener.as_raw_fd(),
+                libc::SECCOMP_IOCTL_NOTIF_ID_VALID as _,
+                &raw const notification.id,
+            )
+        })
     };
-    result == 0
+    unless_interrupted(ask).is_ok()
 }
 
 /// Ends the caller's wait.
@@ -200,8 +233,10 @@ pub(crate) fn answer(
     };
     let mut response = libc::seccomp_notif_resp { id: notification.id, val: 0, error, flags };
     // SAFETY: the request takes a pointer to a `seccomp_notif_resp`, which lives until the call returns.
-    check(unsafe {
-        libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND as _, &raw mut response)
+    unless_interrupted(|| {
+        check(unsafe {
+            libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND as _, &raw mut response)
+        })
     })
 }
 
@@ -221,8 +256,10 @@ pub(crate) fn replace_descriptor(
         newfd_flags: if close_on_exec { libc::O_CLOEXEC.cast_unsigned() } else { 0 },
     };
     // SAFETY: the request takes a pointer to a `seccomp_notif_addfd`, which lives until the call returns.
-    check(unsafe {
-        libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ADDFD as _, &raw mut request)
+    unless_interrupted(|| {
+        check(unsafe {
+            libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ADDFD as _, &raw mut request)
+        })
     })
 }
 
@@ -232,7 +269,114 @@ fn check(result: libc::c_int) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::mem::zeroed;
+    use std::os::fd::{FromRawFd, OwnedFd};
+    use std::ptr;
+    use std::sync::mpsc;
+    use std::thread;
+
     use super::*;
+
+    /// Interrupts the thread that has begun it, many thousand times a second.
+    struct Storm(libc::timer_t);
+
+    impl Storm {
+        fn begin() -> Self {
+            extern "C" fn nothing(_: libc::c_int) {}
+            let every = libc::timespec { tv_sec: 0, tv_nsec: 50_000 };
+            let spec = libc::itimerspec { it_interval: every, it_value: every };
+            let mut timer = ptr::null_mut();
+            // SAFETY: all-zero is a valid value of both structs; the calls read them and write `timer`, all of which live until
+            // they return. The handler does nothing, and the signal is ignored by whoever does not want it.
+            unsafe {
+                let mut action: libc::sigaction = zeroed();
+                action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as usize;
+                action.sa_flags = libc::SA_RESTART;
+                check(libc::sigaction(libc::SIGURG, &raw const action, ptr::null_mut())).unwrap();
+                let mut event: libc::sigevent = zeroed();
+                event.sigev_notify = libc::SIGEV_THREAD_ID;
+                event.sigev_signo = libc::SIGURG;
+                event.sigev_notify_thread_id = libc::gettid();
+                check(libc::timer_create(libc::CLOCK_MONOTONIC, &raw mut event, &raw mut timer)).unwrap();
+                check(libc::timer_settime(timer, 0, &raw const spec, ptr::null_mut())).unwrap();
+            }
+            Self(timer)
+        }
+    }
+
+    impl Drop for Storm {
+        fn drop(&mut self) {
+            // SAFETY: it was made by `begin`, and is deleted once.
+            unsafe { libc::timer_delete(self.0) };
+        }
+    }
+
+    #[test]
+    fn a_signal_is_not_taken_for_the_end_of_notifications() {
+        // As quiet as a listener whose worker binds nothing.
+        let (quiet, _other) = rustix::pipe::pipe().unwrap();
+        let _storm = Storm::begin();
+        for _ in 0..200_000 {
+            assert_eq!(receive(quiet.as_fd()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        }
+    }
+
+    /// Puts this thread under a filter.
+    fn submit(filter: &Filter) -> io::Result<OwnedFd> {
+        let program = filter.program();
+        // SAFETY: the calls read numbers and `program`, which lives until they return; they change this thread alone. What comes
+        // of the second is a new descriptor.
+        unsafe {
+            libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+            let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
+            let mode = libc::SECCOMP_SET_MODE_FILTER;
+            let listener = libc::syscall(libc::SYS_seccomp, mode, flags, &raw const program);
+            let listener = RawFd::try_from(listener).unwrap_or(-1);
+            check(listener.min(0))?;
+            Ok(OwnedFd::from_raw_fd(listener))
+        }
+    }
+
+    #[test]
+    fn each_call_is_answered_whatever_signals_come_meanwhile() {
+        const CALLS: usize = 1000;
+        let (tell, told) = mpsc::channel();
+        let caller = thread::spawn(move || {
+            tell.send(submit(&Filter::bind_and_listen())).unwrap();
+            let call = || {
+                // SAFETY: there is no such descriptor, and nothing else is passed.
+                unsafe { libc::listen(-1, 0) };
+                io::Error::last_os_error().raw_os_error()
+            };
+            [(); CALLS].map(|()| call())
+        });
+        let listener = match told.recv().unwrap() {
+            Ok(listener) => listener,
+            Err(error) => allcores_testing::skip!("no filter can be had here: {error}"),
+        };
+        let _storm = Storm::begin();
+        let next = || loop {
+            match receive(listener.as_fd()) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::yield_now(),
+                received => break received.unwrap(),
+            }
+        };
+        for _ in 0..CALLS {
+            let notification = next();
+            assert!(is_waiting(listener.as_fd(), &notification));
+            answer(listener.as_fd(), &notification, Answer::Fail(libc::EXDEV)).unwrap();
+        }
+        assert_eq!(caller.join().unwrap(), [Some(libc::EXDEV); CALLS]);
+    }
+
+    #[test]
+    fn notifications_are_over_when_the_kernel_says_so_and_not_when_it_could_not_look() {
+        let kind = |events| has_one(events).map_err(|error| error.kind());
+        assert_eq!(kind(PollFlags::IN | PollFlags::HUP), Ok(()));
+        assert_eq!(kind(PollFlags::HUP), Err(io::ErrorKind::BrokenPipe));
+        assert_eq!(kind(PollFlags::ERR), Err(io::ErrorKind::Interrupted));
+        assert_eq!(kind(PollFlags::empty()), Err(io::ErrorKind::WouldBlock));
+    }
 
     /// What a filter says to a call: the program run as the kernel would.
     fn verdict(filter: &Filter, arch: u32, call: libc::c_long, third: u64) -> u32 {

@@ -45,5 +45,6 @@ pub(super) fn clone_into<T>(child: Child, shared: &mut T) -> io::Result<(u32, Ow
 
 /// Takes the exit of a child that has exited, so that no zombie stays.
 pub(super) fn bury(pidfd: &OwnedFd) {
-    let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+    let exit = || waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+    let _ = rustix::io::retry_on_intr(exit);
 }

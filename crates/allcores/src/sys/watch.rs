@@ -78,6 +78,20 @@ impl Watch {
         .await
     }
 
+    /// As [`Watch::read`], but also once the descriptor is said to have failed. Epoll tells that, and not that there is something
+    /// to be read, of a listener of seccomp's that the kernel could not look at because of a signal.
+    pub(crate) async fn read_or_fail<R>(
+        &self,
+        mut operation: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
+    ) -> io::Result<R> {
+        loop {
+            let mut guard = self.0.ready(Interest::READABLE | Interest::ERROR).await?;
+            if let Ok(done) = guard.try_io(|inner| operation(inner.get_ref().0.as_fd())) {
+                return done;
+            }
+        }
+    }
+
     /// Runs `operation`, as [`Watch::read`] does, which also says whether nothing is left to be read: that saves asking.
     pub(crate) fn poll_read_part<R>(
         &self,
@@ -129,5 +143,22 @@ impl Watch {
 impl AsFd for Watch {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.get_ref().0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_said_to_have_failed_is_looked_at_too() {
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        let watch = Watch::readable(writer).unwrap();
+        // Epoll says EPOLLERR, and nothing of reading.
+        drop(reader);
+        let looked = tokio::time::timeout(Duration::from_secs(30), watch.read_or_fail(|_| Ok(()))).await;
+        looked.unwrap().unwrap();
     }
 }

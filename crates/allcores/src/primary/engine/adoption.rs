@@ -9,10 +9,13 @@ use super::Engine;
 use crate::address::Address;
 use crate::adopt::{self, Adopted};
 use crate::ports::{LaneId, Touched};
-use crate::primary::Event;
 use crate::primary::worker::{Seen, Worker};
+use crate::primary::{Event, WorkerRef};
 use crate::proc;
 use crate::sys::seccomp::{Call, Notification};
+
+#[cfg(test)]
+mod tests;
 
 /// How long after `bind` a program calls `listen`, if it does: the next line of any program.
 const NEXT_CALL: Duration = Duration::from_millis(100);
@@ -105,6 +108,21 @@ impl Engine {
             Adopted::Watched(address, error) => self.report_watched(id, &address, &error),
             Adopted::Unseen(error) => self.report_unseen(id, &error),
             Adopted::Unavailable { address, why } => self.address_unavailable(id, &address, why),
+        }
+    }
+
+    /// No calls of a worker are received any more. Without its listener the kernel answers them, ENOSYS: those that wait, too.
+    pub(super) fn close_listener(&mut self, id: WorkerId, error: &std::io::Error) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        worker.listener = None;
+        // Mostly no process of it is left to call.
+        if error.kind() != std::io::ErrorKind::BrokenPipe {
+            let WorkerRef { slot, pid, .. } = worker.about;
+            let text = format!(
+                "worker {id} (slot {slot}, pid {pid}) can't be adopted any more: its calls can't be received ({error}); what it \
+                 binds from now on fails"
+            );
+            (self.observe)(Event::Notice { text: &text });
         }
     }
 
