@@ -13,7 +13,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
-use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags, fcntl_getfl, fcntl_setfl, flock, renameat_with};
+use rustix::fs::{
+    CWD, FlockOperation, OFlags, RenameFlags, fcntl_getfl, fcntl_setfl, flock, fstat, renameat_with,
+};
 use rustix::io::Errno;
 
 use super::LogSettings;
@@ -368,14 +370,9 @@ pub(crate) fn delete(log: &Path) -> anyhow::Result<()> {
 /// Has our own streams go where the log goes: in the background they are the log, and tell what nobody else can any more, as the
 /// reason of a panic. Each is opened by itself, for who locks the log does not lock it for them.
 fn follow(before: &File, path: &Path) {
+    let identity = |file: BorrowedFd<'_>| fstat(file).map(|stat| (stat.st_dev, stat.st_ino)).ok();
     let was_log = |stream: BorrowedFd<'_>| {
-        let same = || {
-            io::Result::Ok(is_same(
-                &File::from(stream.try_clone_to_owned()?).metadata()?,
-                &before.metadata()?,
-            ))
-        };
-        same().unwrap_or(false)
+        identity(stream).is_some_and(|found| identity(before.as_fd()) == Some(found))
     };
     // Where that fails, they stay where they are.
     if was_log(io::stdout().as_fd()) {

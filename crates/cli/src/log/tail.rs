@@ -190,7 +190,7 @@ impl Tail {
             self.take_from(&mut buffered(&old.file), each)?;
             // Somebody else may have moved it away, or it was too old to be kept.
             if let Some(read) = asides(&self.path).into_iter().rfind(|aside| old.became(aside)) {
-                self.before = read.stamp.max(std::mem::take(&mut self.before));
+                self.note_read(read.stamp);
             }
             self.open_next(each)?;
             self.catch_up(each)?;
@@ -214,25 +214,31 @@ impl Tail {
     }
 
     fn open(&mut self) -> io::Result<()> {
-        while self.file.is_none() {
+        if self.file.is_some() {
+            return Ok(());
+        }
+        loop {
             let opened = match Opened::new(&self.path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => None,
                 opened => Some(opened?),
             };
             let before = asides(&self.path).pop().map(|aside| aside.stamp).unwrap_or_default();
             // Put aside meanwhile, it may be among those itself, and others that came after it.
-            if opened.as_ref().is_some_and(|opened| !opened.is(&self.path)) {
-                continue;
-            }
-            self.begun.clear();
-            self.read = 0;
-            self.before = before.max(std::mem::take(&mut self.before));
-            self.file = opened;
-            if self.file.is_none() {
-                break;
+            if opened.as_ref().is_none_or(|opened| opened.is(&self.path)) {
+                self.begun.clear();
+                self.read = 0;
+                self.note_read(before);
+                self.file = opened;
+                return Ok(());
             }
         }
-        Ok(())
+    }
+
+    /// What was put aside up to then needs no reading any more.
+    fn note_read(&mut self, stamp: String) {
+        if stamp > self.before {
+            self.before = stamp;
+        }
     }
 
     fn catch_up(&mut self, each: &mut impl FnMut(&[u8])) -> io::Result<()> {
