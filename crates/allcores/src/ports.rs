@@ -414,9 +414,7 @@ impl Ports {
         }
         self.groups[group].park();
         if self.groups[group].wants_waiting_room() {
-            let room = self.groups.add_lane(group, Slot(u16::MAX))?;
-            self.groups[group].lanes[room].kind = Kind::Waiting;
-            self.groups[group].listen(room, backlog)?;
+            let room = self.open_room(group, backlog)?;
             self.steering.watch(&self.groups[group].lanes[room])?;
         }
         let lane = &self.groups[group].lanes[at];

@@ -333,13 +333,12 @@ pub(crate) fn initial_env(pid: u32, name: &str) -> Option<String> {
 
 /// The command line of `pid`, [`printable`], arguments separated by spaces; its short name in brackets for a kernel thread.
 pub(crate) fn command_line(pid: u32) -> String {
-    let raw = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let text = String::from_utf8_lossy(&raw).replace('\0', " ");
-    if !text.trim().is_empty() {
-        return printable(text.trim());
+    let of = |file: &str| text(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let words = of("cmdline").replace('\0', " ");
+    if !words.trim().is_empty() {
+        return printable(words.trim());
     }
-    let short = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
-    format!("[{}]", printable(String::from_utf8_lossy(&short).trim()))
+    format!("[{}]", printable(of("comm").trim()))
 }
 
 /// What a thread has had of the cores, as its `schedstat` (proc_pid(5)) tells. Of one that is on a core at this moment, the

@@ -44,9 +44,15 @@ impl Ports {
 
     fn add_room(&mut self, key: Key) -> io::Result<()> {
         let backlog = self.groups[key].make_way()?;
+        self.open_room(key, backlog).map(drop)
+    }
+
+    /// Opens a waiting room, beside the workers' lanes or a listener that they share; tells where it stands.
+    pub(super) fn open_room(&mut self, key: Key, backlog: i32) -> io::Result<usize> {
         let at = self.groups.add_lane(key, Slot(u16::MAX))?;
         self.groups[key].lanes[at].kind = Kind::Waiting;
-        self.groups[key].listen(at, backlog)
+        self.groups[key].listen(at, backlog)?;
+        Ok(at)
     }
 }
 

@@ -2,11 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr};
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -129,10 +127,10 @@ impl SocketFile {
 
     fn named(path: &Path, names: Option<(PathBuf, PathBuf)>, is_anothers: bool) -> Self {
         // There may be no second name where a file can't have any.
-        let spare = names.as_ref().and_then(|(_, spare)| identity(spare));
+        let spare = names.as_ref().and_then(|(_, spare)| identity(CWD, spare));
         let mut file = Self::default();
         (file.identity, file.names, file.is_anothers) =
-            (spare.or_else(|| identity(path)), names, is_anothers);
+            (spare.or_else(|| identity(CWD, path)), names, is_anothers);
         file
     }
 
@@ -230,8 +228,8 @@ impl SocketFile {
     /// Takes both names away: from its own file alone, and from none that somebody else made.
     fn remove(&self) -> io::Result<()> {
         let place = self.place()?;
-        let ours = place.identity(place.spare)?;
-        if !self.is_anothers && place.identity(place.name).is_ok_and(|named| named == ours) {
+        let ours = identity(&place.folder, place.spare).ok_or_else(not_there)?;
+        if !self.is_anothers && identity(&place.folder, place.name) == Some(ours) {
             place.remove(place.name)?;
         }
         place.remove(place.spare)
@@ -268,12 +266,6 @@ impl<'a> Place<'a> {
     fn remove(&self, name: &OsStr) -> io::Result<()> {
         Ok(rustix::fs::unlinkat(&self.folder, name, AtFlags::empty())?)
     }
-
-    /// As [`identity`].
-    fn identity(&self, name: &OsStr) -> io::Result<(u64, u64)> {
-        let file = rustix::fs::statat(&self.folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        Ok((file.st_dev, file.st_ino))
-    }
 }
 
 fn not_there() -> io::Error {
@@ -281,8 +273,9 @@ fn not_there() -> io::Error {
 }
 
 /// What a file is known by, whatever it is called.
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    fs::symlink_metadata(path).map(|file| (file.dev(), file.ino())).ok()
+fn identity(folder: impl AsFd, path: impl AsRef<Path>) -> Option<(u64, u64)> {
+    let file = rustix::fs::statat(folder, path.as_ref(), AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    Some((file.st_dev, file.st_ino))
 }
 
 impl Drop for SocketFile {
@@ -296,6 +289,7 @@ impl Drop for SocketFile {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::net::UnixStream;
     use std::sync::atomic::{AtomicBool, Ordering};

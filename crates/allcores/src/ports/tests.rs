@@ -444,6 +444,16 @@ fn bind_elsewhere(ports: &Ports, lane: LaneId) {
     socket.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
 }
 
+/// With one worker whose only lane is such; where that had listened.
+fn with_one_bound_elsewhere() -> (Ports, Address, LaneId, std::net::SocketAddr) {
+    let [_, any] = named_and_any();
+    let mut ports = empty();
+    let lane = join(&mut ports, 1, &any);
+    let address = ports.describe(lane).unwrap().address.socket().unwrap();
+    bind_elsewhere(&ports, lane);
+    (ports, any, lane, address)
+}
+
 #[tokio::test]
 async fn a_lane_that_can_not_listen_any_more_is_its_workers_no_more_and_nobody_elses() {
     let [_, any] = named_and_any();
@@ -463,11 +473,7 @@ async fn a_lane_that_can_not_listen_any_more_is_its_workers_no_more_and_nobody_e
 
 #[tokio::test]
 async fn an_address_whose_only_lane_can_not_listen_any_more_is_closed_while_its_worker_lives() {
-    let [_, any] = named_and_any();
-    let mut ports = empty();
-    let lane = join(&mut ports, 1, &any);
-    let address = ports.describe(lane).unwrap().address.socket().unwrap();
-    bind_elsewhere(&ports, lane);
+    let (mut ports, any, lane, address) = with_one_bound_elsewhere();
     ports.maintain(Duration::from_secs(1));
     assert_eq!(ports.take_closed(), [(WorkerId(1), lane)]);
     assert!(ports.describe(lane).is_none() && std::net::TcpStream::connect(address).is_err());
@@ -477,11 +483,7 @@ async fn an_address_whose_only_lane_can_not_listen_any_more_is_closed_while_its_
 
 #[tokio::test]
 async fn who_comes_where_only_the_waiting_room_is_left_waits_there_for_the_next_worker() {
-    let [_, any] = named_and_any();
-    let mut ports = empty();
-    let lane = join(&mut ports, 1, &any);
-    let address = ports.describe(lane).unwrap().address.socket().unwrap();
-    bind_elsewhere(&ports, lane);
+    let (mut ports, any, lane, address) = with_one_bound_elsewhere();
     ports.release(WorkerId(1), Duration::from_secs(1));
     ports.maintain(Duration::from_secs(2));
     let _client = std::net::TcpStream::connect(address).unwrap();

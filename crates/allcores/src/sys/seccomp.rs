@@ -203,17 +203,11 @@ fn decode(raw: &libc::seccomp_notif) -> Notification {
 
 /// Whether the caller still waits: what was read from its process before this said yes was the caller's.
 pub(crate) fn is_waiting(listener: BorrowedFd<'_>, notification: &Notification) -> bool {
-    // SAFETY: the request takes a pointer to a u64, which lives until the call returns.
-    let ask = || {
-        check(unsafe {
-            libc::ioctl(
-                listener.as_raw_fd(),
-                libc::SECCOMP_IOCTL_NOTIF_ID_VALID as _,
-                &raw const notification.id,
-            )
-        })
-    };
-    unless_interrupted(ask).is_ok()
+    // SAFETY: the request takes a pointer to a u64, which lives until the call returns, and does not write to it.
+    unsafe {
+        control(listener, libc::SECCOMP_IOCTL_NOTIF_ID_VALID as _, (&raw const notification.id).cast_mut())
+    }
+    .is_ok()
 }
 
 /// Ends the caller's wait.
@@ -233,11 +227,7 @@ pub(crate) fn answer(
     };
     let mut response = libc::seccomp_notif_resp { id: notification.id, val: 0, error, flags };
     // SAFETY: the request takes a pointer to a `seccomp_notif_resp`, which lives until the call returns.
-    unless_interrupted(|| {
-        check(unsafe {
-            libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND as _, &raw mut response)
-        })
-    })
+    unsafe { control(listener, libc::SECCOMP_IOCTL_NOTIF_SEND as _, &raw mut response) }
 }
 
 /// Puts `ours` in the place of the caller's descriptor. The caller keeps its descriptor number.
@@ -256,11 +246,17 @@ pub(crate) fn replace_descriptor(
         newfd_flags: if close_on_exec { libc::O_CLOEXEC.cast_unsigned() } else { 0 },
     };
     // SAFETY: the request takes a pointer to a `seccomp_notif_addfd`, which lives until the call returns.
-    unless_interrupted(|| {
-        check(unsafe {
-            libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ADDFD as _, &raw mut request)
-        })
-    })
+    unsafe { control(listener, libc::SECCOMP_IOCTL_NOTIF_ADDFD as _, &raw mut request) }
+}
+
+/// Asks the kernel for something about a listener; again where a signal came first.
+///
+/// # Safety
+///
+/// `argument` points to what this request takes and writes.
+unsafe fn control<T>(listener: BorrowedFd<'_>, request: libc::Ioctl, argument: *mut T) -> io::Result<()> {
+    // SAFETY: promised by the caller.
+    unless_interrupted(|| check(unsafe { libc::ioctl(listener.as_raw_fd(), request, argument) }))
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {

@@ -256,6 +256,10 @@ impl Engine {
         self.forget_lane(id, lane);
         let now = self.now();
         self.ports.give_up(id, lane, now);
+        self.tell_unless_listening(id);
+    }
+
+    fn tell_unless_listening(&mut self, id: WorkerId) {
         if !self.ports.is_listening(id) {
             self.tell(Input::NotListening { id });
         }
@@ -280,9 +284,7 @@ impl Engine {
     pub(super) fn forget_spoilt(&mut self) {
         for (id, lane) in self.ports.take_closed() {
             self.forget_lane(id, lane);
-            if !self.ports.is_listening(id) {
-                self.tell(Input::NotListening { id });
-            }
+            self.tell_unless_listening(id);
         }
     }
 
