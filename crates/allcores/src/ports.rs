@@ -12,7 +12,9 @@ mod handoff;
 mod heads;
 mod hold;
 mod lane;
+mod leave;
 mod limits;
+mod obtain;
 mod overlap;
 mod passage;
 mod questions;
@@ -25,6 +27,7 @@ mod starving;
 mod steer;
 mod strays;
 mod table;
+mod udp;
 
 use std::collections::HashSet;
 use std::io;
@@ -35,14 +38,13 @@ use allcores_core::worker::{Slot, WorkerId};
 
 use crate::address::Address;
 use crate::primary::{Depot, Policy, name_of};
-use crate::sys::socket as raw;
 
+use group::Group;
 pub(crate) use group::Listener;
-use group::{Group, Standing, Way};
 pub(crate) use handoff::Delivery;
 pub(crate) use heads::Looked;
 use heads::Unread;
-use lane::{Beside, Kind, Lane, Vacancy};
+use lane::{Kind, Lane};
 pub(crate) use lane::{Profile, Unavailable};
 pub(crate) use limits::{MOST_OF_WORKER, too_many_listeners};
 pub(crate) use passage::{Passage, Reach};
@@ -53,9 +55,6 @@ use steer::Steering;
 pub(crate) use steer::Tuning;
 pub(crate) use strays::Stray;
 use table::{Key, Table};
-
-/// How long a worker is trusted to read its UDP socket where it was just seen to have it.
-const DOUBT: Duration = Duration::from_secs(5);
 
 /// Names one listening socket; never reused. Begins with its group's name, and grows with its age there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -197,211 +196,6 @@ impl Ports {
             let is_used = group.lanes.iter().any(|lane| !lane.users.is_empty());
             Some((&group.address, group.given.as_deref()?, is_used))
         })
-    }
-
-    /// Finds or makes the listener for `address` that `applicant` is to have.
-    ///
-    /// `index` tells apart listeners on port 0, which are different addresses though they are asked for alike.
-    /// `still_has` says whether the applicant still has a lane, which is the socket of this inode, open: one that it
-    /// closed it may ask for again, and is not in the way of others.
-    pub(crate) fn obtain(
-        &mut self,
-        applicant: &Applicant,
-        address: &Address,
-        index: u64,
-        profile: &Profile,
-        mut still_has: impl FnMut(LaneId, u64) -> bool,
-    ) -> Result<LaneId, Unavailable> {
-        self.check_overlap(applicant.worker, address, profile, &mut still_has)?;
-        self.obtain_such(applicant, (address, index), profile, still_has, |_, _| true)
-    }
-
-    /// The same for who was not asked whether the address goes with what else it has: the operator named both.
-    pub(crate) fn obtain_named(
-        &mut self,
-        applicant: &Applicant,
-        address: &Address,
-        profile: &Profile,
-    ) -> Result<LaneId, Unavailable> {
-        self.obtain_such(applicant, (address, 0), profile, |_, _| true, |_, _| true)
-    }
-
-    /// As [`Self::obtain`], for who binds an address by itself and may never listen there. A lane that listens it gets by
-    /// [`Self::successor_of`] when it does.
-    pub(crate) fn obtain_to_bind(
-        &mut self,
-        applicant: &Applicant,
-        address: &Address,
-        profile: &Profile,
-        mut still_has: impl FnMut(LaneId, u64) -> bool,
-    ) -> Result<LaneId, Unavailable> {
-        self.check_overlap(applicant.worker, address, profile, &mut still_has)?;
-        let is_meant = |group: &Group, lane: &Lane| !(group.is_given_at_listen() && lane.is_listening);
-        self.obtain_such(applicant, (address, 0), profile, still_has, is_meant)
-    }
-
-    fn obtain_such(
-        &mut self,
-        applicant: &Applicant,
-        (address, index): (&Address, u64),
-        profile: &Profile,
-        mut still_has: impl FnMut(LaneId, u64) -> bool,
-        is_meant: impl Fn(&Group, &Lane) -> bool,
-    ) -> Result<LaneId, Unavailable> {
-        self.check_share(applicant, &mut still_has)?;
-        let key = match self.groups.find(address, index) {
-            Some(key) => {
-                let way = self.way(Some(applicant));
-                self.groups[key].settle(&way);
-                key
-            }
-            None => self.open_group(address, index, profile, Some(applicant))?,
-        };
-        let group = &self.groups[key];
-        if group.is_handoff() && !applicant.is_by_channel {
-            return Err(Unavailable::because(
-                libc::EADDRINUSE,
-                "workers that have a channel are handed its connections",
-            ));
-        }
-        let closed: Vec<LaneId> = group
-            .lanes
-            .iter()
-            .filter(|lane| lane.users.contains(&applicant.worker) && !still_has(lane.id, lane.inode))
-            .map(|lane| lane.id)
-            .collect();
-        for lane in closed {
-            self.groups.take_back(lane, applicant.worker, self.now);
-            self.closed.push((applicant.worker, lane));
-        }
-        let target = self.target;
-        let is_short = self.descriptors.are_short();
-        let group = &self.groups[key];
-        let already_has = group.lanes.iter().any(|lane| lane.users.contains(&applicant.worker));
-        // As the kernel has it. Where all workers share one listener, one worker's sockets do.
-        let may_have_more = (profile.is_reuse_port && group.address.socket().is_some())
-            || profile.is_reuse_address
-            || group.file.is_removed();
-        if already_has && !may_have_more {
-            return Err(Unavailable::errno(libc::EADDRINUSE));
-        }
-        let free = group.free_lane(applicant, target, |lane| is_meant(group, lane));
-        let at_lane = if let Some(free) = free {
-            free
-        } else if is_short {
-            return Err(limits::too_few_descriptors());
-        } else {
-            self.groups.add_lane(key, applicant.slot)?
-        };
-        let group = &mut self.groups[key];
-        let id = group.lanes[at_lane].id;
-        match (applicant.is_on_trial, group.standing) {
-            (false, _) => group.standing = Standing::Kept,
-            (true, Standing::Unwanted) => group.standing = Standing::OnTrial,
-            (true, _) => {}
-        }
-        group.file.bind_again();
-        self.lend(id, applicant);
-        Ok(id)
-    }
-
-    fn lend(&mut self, id: LaneId, applicant: &Applicant) {
-        let Some((key, at)) = self.locate(id) else { return };
-        let lane = &mut self.groups[key].lanes[at];
-        if lane.users.is_empty() {
-            // Until its new worker is known to be one that can be handed connections.
-            lane.kind = Kind::Own;
-            lane.vacancy = Vacancy::Awaited;
-        }
-        lane.slot = applicant.slot;
-        self.groups.lend(id, applicant.worker);
-        self.groups[key].park();
-    }
-
-    /// Whether it matters, to whom a worker is that is about to listen on a lane, if there are copies of its descriptor.
-    pub(crate) fn cares_for_copies(&self, id: LaneId) -> bool {
-        let is_asked = |(group, lane): (&Group, &Lane)| {
-            group.is_spread() && group.address.is_tcp() && (group.has_copies || !lane.is_listening)
-        };
-        self.lane(id).is_some_and(is_asked)
-    }
-
-    /// Takes note of whether there are copies of the descriptor on which a worker listens: the program will do the same next
-    /// time.
-    pub(crate) fn note_copies(&mut self, id: LaneId, has_copies: bool) {
-        if let Some((key, _)) = self.locate(id) {
-            self.groups[key].has_copies = has_copies;
-        }
-    }
-
-    /// The lane that listens already, for which somebody is to come, and that is to take the place of one on which a worker is
-    /// about to listen.
-    pub(crate) fn successor_of(&self, bound: LaneId, applicant: &Applicant) -> Option<LaneId> {
-        let (group, lane) = self.lane(bound)?;
-        let is_bound_only = !lane.is_listening && lane.users.contains(&applicant.worker);
-        if !is_bound_only || !group.is_given_at_listen() {
-            return None;
-        }
-        group.free_lane(applicant, self.target, |lane| lane.is_listening).map(|at| group.lanes[at].id)
-    }
-
-    /// A worker has a lane in the place of one that it had bound, and of which it has no descriptor any more.
-    pub(crate) fn exchange(&mut self, bound: LaneId, for_lane: LaneId, applicant: &Applicant) {
-        self.lend(for_lane, applicant);
-        self.groups.take_back(bound, applicant.worker, self.now);
-        if let Some((key, at)) = self.locate(bound) {
-            let group = &mut self.groups[key];
-            if at == 0 {
-                // What the address is known by.
-                group.lanes[at].vacancy = Vacancy::Parked;
-            } else if group.lanes[at].users.is_empty() {
-                self.groups.remove_lane(bound);
-            }
-        }
-        self.closed.push((applicant.worker, bound));
-    }
-
-    /// Lanes that their workers were found to have closed when they asked for others, or have others for, and have not got
-    /// again.
-    pub(crate) fn take_closed(&mut self) -> Vec<(WorkerId, LaneId)> {
-        let mut closed = std::mem::take(&mut self.closed);
-        closed.retain(|(worker, lane)| self.users(*lane).all(|user| user != *worker));
-        closed
-    }
-
-    /// How an address is to be served that this is the first to ask for.
-    fn way(&self, applicant: Option<&Applicant>) -> Way {
-        let wish = applicant.and_then(|applicant| applicant.policy.clone());
-        Way {
-            policy: wish.unwrap_or_else(|| self.policy.clone()),
-            is_by_channel: applicant.is_some_and(|applicant| applicant.is_by_channel),
-            pending: self.pending,
-        }
-    }
-
-    fn open_group(
-        &mut self,
-        address: &Address,
-        index: u64,
-        profile: &Profile,
-        applicant: Option<&Applicant>,
-    ) -> Result<Key, Unavailable> {
-        self.check_room()?;
-        let way = self.way(applicant);
-        let key = self.groups.next_key();
-        let opened = match Group::open(key, address, index, &way, profile, Beside::Nobody) {
-            Err(why) if why.errno == libc::EADDRINUSE && self.is_only_ours(address) => {
-                Group::open(key, address, index, &way, profile, Beside::OurOwn)
-            }
-            opened => opened,
-        };
-        let mut group = opened?;
-        if applicant.is_some_and(|applicant| applicant.is_on_trial) {
-            group.standing = Standing::OnTrial;
-        }
-        let key = self.groups.insert(group);
-        self.follow(key);
-        Ok(key)
     }
 
     /// Makes a lane listen, if it does not yet, and lets its users have connections.
@@ -550,228 +344,6 @@ impl Ports {
         self.target = target;
     }
 
-    /// Forgets a worker that is gone. Its lanes stay open, with what waits in them, for the next.
-    pub(crate) fn release(&mut self, worker: WorkerId, now: Duration) {
-        self.serving.remove(&worker);
-        let keys = self.groups.keys_of(worker);
-        let lanes: Vec<LaneId> = self.groups.ids_of(worker);
-        for lane in &lanes {
-            self.groups.take_back(*lane, worker, now);
-        }
-        for key in keys {
-            if !self.is_closing {
-                // Before another listens: the kernel numbers them by who came when.
-                self.listen_again(key, now, |lane| lanes.contains(&lane.id));
-            }
-            let Some(group) = self.groups.get_mut(key) else { continue };
-            group.desk.leave(worker);
-            group.park();
-            // A Unix socket whose first user went before it listened was never bound.
-            let is_unix = matches!(group.address, Address::Unix(_));
-            if is_unix && group.lanes.iter().all(|lane| !lane.is_listening) {
-                group.standing = Standing::Unwanted;
-            }
-            if !self.sweep(key) {
-                self.groups[key].file.forget(worker);
-                self.groups.stir(key);
-                self.refresh(key);
-            }
-        }
-        self.divert(worker, false);
-        self.steering.forget_process(worker);
-        self.full.forget(worker);
-        self.close_surplus_udp();
-    }
-
-    /// Has lanes listen that workers have shut down. One that can't any more is closed: whoever has it has done that to itself, and
-    /// listens there no more.
-    fn listen_again(&mut self, key: Key, now: Duration, is_meant: impl Fn(&Lane) -> bool) {
-        let Some(group) = self.groups.get_mut(key) else { return };
-        let spoilt = group.listen_again(is_meant);
-        if !group.is_spread() {
-            // There is no other, and whoever comes next tries again.
-            return;
-        }
-        for id in spoilt {
-            for worker in self.users(id).collect::<Vec<_>>() {
-                self.give_up(worker, id, now);
-                self.closed.push((worker, id));
-            }
-            self.close_spoilt(id);
-        }
-    }
-
-    /// Closes a lane that can't listen, so that nobody is given it.
-    fn close_spoilt(&mut self, id: LaneId) {
-        let Some((key, at)) = self.locate(id) else { return };
-        let group = &mut self.groups[key];
-        self.steering.forget(&group.lanes[at]);
-        // What somebody else has bound is kept for who tries again.
-        if !group.is_given(id) {
-            self.groups.remove_lane(id);
-        }
-        if self.groups[key].lanes.is_empty() {
-            self.close_group(key);
-        }
-    }
-
-    /// Closes a UDP socket that its worker has closed while others read theirs: the kernel would go on choosing it, and
-    /// nobody would know.
-    fn close_unread(&mut self, key: Key, lane: usize) {
-        let group = &self.groups[key];
-        let is_unread = group.address.is_udp() && group.is_spread() && group.lanes[lane].users.is_empty();
-        // What somebody else has bound is open at his place all the same.
-        let is_ours = !group.is_given(group.lanes[lane].id);
-        if is_unread && is_ours && group.lanes.iter().any(|lane| !lane.users.is_empty()) {
-            self.groups.remove_lane(group.lanes[lane].id);
-        }
-    }
-
-    /// UDP sockets in which something waits, and who has them: nobody else could tell that he has closed his, and the kernel goes
-    /// on choosing it. Where there is always something, that is asked now and then.
-    pub(crate) fn unread(&mut self, now: Duration) -> Vec<(WorkerId, LaneId)> {
-        let mut unread = Vec::new();
-        let groups = self.groups.iter_mut().filter(|group| group.address.is_udp());
-        for lane in groups.flat_map(|group| &mut group.lanes) {
-            let is_due = !lane.users.is_empty() && now >= lane.doubted_at + DOUBT;
-            if is_due && rustix::io::ioctl_fionread(&lane.socket).is_ok_and(|waiting| waiting > 0) {
-                lane.doubted_at = now;
-                unread.extend(lane.users.iter().map(|user| (*user, lane.id)));
-            }
-        }
-        unread
-    }
-
-    /// Closes UDP sockets that nobody will read again: unlike a TCP lane, one can't be steered away from.
-    fn close_surplus_udp(&mut self) {
-        let mut surplus = Vec::new();
-        for group in self.groups.iter().filter(|group| group.address.is_udp() && group.is_spread()) {
-            // With nobody left at all, what comes may wait for whoever is next.
-            let is_awaited = self.is_kept || group.lanes.iter().all(|lane| lane.users.is_empty());
-            // What somebody else has bound would be chosen all the same: it is kept for who reads it next.
-            let stays = |lane: &Lane| is_awaited && lane.slot.0 < self.target || group.is_given(lane.id);
-            let is_surplus = |lane: &&Lane| lane.users.is_empty() && !stays(lane);
-            surplus.extend(group.lanes.iter().filter(is_surplus).map(|lane| lane.id));
-        }
-        for lane in surplus {
-            self.groups.remove_lane(lane);
-        }
-        let empty = self.groups.iter().filter(|group| group.lanes.is_empty()).map(|group| group.key);
-        for key in empty.collect::<Vec<_>>() {
-            self.close_group(key);
-        }
-    }
-
-    /// A worker has closed one of its listeners by choice. An address that every worker has closed is closed, if we have bound it.
-    pub(crate) fn give_up(&mut self, worker: WorkerId, id: LaneId, now: Duration) {
-        let Some((key, lane)) = self.locate(id) else { return };
-        self.groups.take_back(id, worker, now);
-        self.groups[key].lanes[lane].vacancy = Vacancy::GivenUp;
-        self.groups[key].desk.leave(worker);
-        self.groups[key].leaving.remove(&worker);
-        self.groups.stir(key);
-        self.close_unread(key, lane);
-        let group = &mut self.groups[key];
-        let is_left = |lane: &Lane| lane.users.is_empty() && lane.vacancy != Vacancy::Awaited;
-        if group.lanes.iter().all(|lane| lane.kind == Kind::Waiting || is_left(lane)) {
-            group.standing = Standing::Unwanted;
-        }
-        if !self.sweep(key) {
-            self.refresh(key);
-        }
-    }
-
-    /// Closes an address if nobody has it and nobody is to any more. Says whether it was so.
-    fn sweep(&mut self, key: Key) -> bool {
-        let is_left = self.groups.get(key).is_some_and(Group::is_left);
-        if is_left {
-            self.close_group(key);
-        }
-        is_left
-    }
-
-    /// Nobody is to come to such addresses any more: they are closed when the last who has them goes.
-    fn give_away(&mut self, is_meant: impl Fn(&Group) -> bool) {
-        let meant: Vec<Key> =
-            self.groups.iter().filter(|group| is_meant(group)).map(|group| group.key).collect();
-        for key in meant {
-            self.groups[key].standing = Standing::Unwanted;
-            self.sweep(key);
-        }
-    }
-
-    fn close_group(&mut self, key: Key) {
-        let Some(group) = self.groups.remove(key) else { return };
-        self.forget_gone();
-        self.gone.extend(group.lanes.iter().map(|lane| (lane.inode, Instant::now())));
-        for lane in &group.lanes {
-            self.steering.forget(lane);
-        }
-        if let (Some(depot), Some(name)) = (&self.depot, name_put_away(&group)) {
-            // Of what is put away there is another descriptor for a while, and it is not to be found listening.
-            for lane in &group.lanes {
-                let _ = rustix::net::shutdown(&lane.socket, rustix::net::Shutdown::Both);
-            }
-            drop(group);
-            depot.discard(&name);
-        }
-    }
-
-    /// Closes an address unless a worker has a lane there.
-    pub(crate) fn close_if_unused(&mut self, address: &Address) {
-        if let Some(key) = self.groups.find(address, 0) {
-            self.give_away(|group| group.key == key && !group.is_used());
-        }
-    }
-
-    /// Refuses new connections everywhere and keeps those that wait: the pool stops.
-    pub(crate) fn close_to_new(&mut self) {
-        self.is_closing = true;
-        let all: Vec<Key> = self.groups.iter().map(|group| group.key).collect();
-        for key in all {
-            self.groups[key].refuse_new();
-            self.groups[key].desk.close();
-            self.groups.stir(key);
-        }
-    }
-
-    /// Takes new connections again, after all.
-    pub(crate) fn reopen(&mut self) {
-        self.is_closing = false;
-        let all: Vec<Key> = self.groups.iter().map(|group| group.key).collect();
-        for key in all {
-            if self.groups[key].reopen() {
-                // Who was to stop may have removed it.
-                let _ = self.groups[key].file.link();
-                self.groups.stir(key);
-                self.refresh(key);
-            } else {
-                // Who had it serves what has come; who asks for its address gets another.
-                self.groups.disown(key);
-            }
-        }
-    }
-
-    /// A version on trial has taken the place of the one before: its addresses are kept as any.
-    pub(crate) fn keep_tried(&mut self) {
-        for group in self.groups.iter_mut().filter(|group| group.standing == Standing::OnTrial) {
-            group.standing = Standing::Kept;
-        }
-    }
-
-    /// A version on trial is taken back. Addresses that only its workers have asked for are closed as soon as these have
-    /// gone: nobody comes after them. Where one of them stays after all, its address does.
-    pub(crate) fn close_tried(&mut self, stays: impl Fn(WorkerId) -> bool) {
-        self.give_away(|group| group.standing == Standing::OnTrial && !group.is_used_by(&stays));
-        self.keep_tried();
-    }
-
-    /// A version may listen elsewhere than the one before. Addresses where nobody of those who stay listens are closed as soon as
-    /// those have gone who do.
-    pub(crate) fn close_unused(&mut self, stays: impl Fn(WorkerId) -> bool) {
-        self.give_away(|group| !group.is_used_by(&stays));
-    }
-
     /// Brings a group's program in line with who serves.
     fn refresh(&mut self, key: Key) {
         let Some(group) = self.groups.get_mut(key) else { return };
@@ -785,22 +357,6 @@ impl Ports {
     /// What each worker's processes have open, for readings of how many connections they hold.
     pub(crate) fn set_process(&mut self, worker: WorkerId, pid: u32) {
         self.steering.set_process(worker, pid);
-    }
-
-    /// Closes everything and removes the files of Unix sockets. What is asked for afterwards is made anew. Who connects to a
-    /// socket that somebody else has bound waits there for whoever is next.
-    pub(crate) fn close(&mut self) {
-        for lane in self.groups.iter().flat_map(|group| &group.lanes) {
-            self.steering.forget(lane);
-        }
-        let given = self.groups.iter().filter(|group| group.given.is_some());
-        let firsts = given.filter_map(|group| group.lanes.first()?.socket.try_clone().ok());
-        let firsts: Vec<OwnedFd> = firsts.collect();
-        self.groups.clear();
-        // Not before: what comes then could still be a lane's.
-        for socket in &firsts {
-            let _ = raw::detach_filter(socket);
-        }
     }
 }
 

@@ -3,6 +3,7 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::*;
+use crate::sys::socket as raw;
 
 fn empty() -> Ports {
     Ports::new(Policy::Lanes, 1024, Tuning { tick: Duration::from_millis(1), is_on: true }).unwrap()
