@@ -37,7 +37,7 @@ use crate::metrics::{MetricsServer, Tally};
 use crate::readable;
 use crate::report::Reporter;
 use crate::runtime_folder::{AppFolder, Claim, RuntimeFolder};
-use crate::service::{Service, Store};
+use crate::service::Service;
 use crate::settings::AppName;
 use crate::verdict::Verdict;
 
@@ -176,7 +176,9 @@ async fn conduct(primary: Primary, seat: Seat<'_>, mut welcome: Option<String>) 
         kept,
     } = seat;
     let hub = Hub::new(&name);
-    let service = Arc::new(Mutex::new(Service::find(readiness.is_told())));
+    let service = Service::find(readiness.is_told());
+    let store = service.store();
+    let service = Arc::new(Mutex::new(service));
     let readiness = Arc::new(Mutex::new(readiness));
     let (teller, known) = (reporter.clone(), Arc::clone(&service));
     let commander = Commander::new(primary.handle(), source, fixed, teller, hub.clone(), known);
@@ -199,7 +201,7 @@ async fn conduct(primary: Primary, seat: Seat<'_>, mut welcome: Option<String>) 
     };
     // Where it can't be found, an upgrade has to name the file.
     let primary = primary.upgradable(own_executable().unwrap_or_default(), luggage);
-    let primary = match Store::find() {
+    let primary = match store {
         Some(store) => primary.putting_away(store),
         None => primary,
     };

@@ -3,13 +3,16 @@
 //!
 //! Says nothing that isn't true: READY=1 when all workers are ready, not before.
 
-use std::ffi::OsString;
+mod post;
+
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use allcores::primary::{Depot, Event};
 use sd_notify::NotifyState;
 use tokio::task::JoinHandle;
+
+use post::Post;
 
 /// The variable that names the socket.
 pub(crate) const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
@@ -19,34 +22,30 @@ const FDSTORE: &str = "FDSTORE";
 
 /// systemd's descriptor store, as of sd_notify(3): what is in it is passed to whoever is started next for this unit.
 #[derive(Debug)]
-pub(crate) struct Store(());
-
-impl Store {
-    /// Looks whether there is one, which systemd 254 and later say.
-    pub(crate) fn find() -> Option<Self> {
-        let room: u64 = std::env::var(FDSTORE).ok()?.parse().ok()?;
-        (room > 0 && is_there()).then_some(Self(()))
-    }
-}
+pub(crate) struct Store(Post);
 
 impl Depot for Store {
     fn put(&self, name: &str, listener: BorrowedFd<'_>) {
         // A worker may shut a listener down, which is made to listen again. What has hung up would be thrown away.
-        let words = [NotifyState::FdStore, NotifyState::FdName(name), NotifyState::Custom("FDPOLL=0")];
-        let _ = sd_notify::notify_with_fds(&words, &[listener]);
+        self.0.send(format!("FDSTORE=1\nFDNAME={name}\nFDPOLL=0\n"), Some(listener));
     }
 
     fn discard(&self, name: &str) {
-        let _ = sd_notify::notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]);
+        self.0.send(format!("FDSTOREREMOVE=1\nFDNAME={name}\n"), None);
     }
 }
 
 /// Tells a service manager, where there is one, why the app could not be begun.
 pub(crate) fn not_begun(reason: &str) {
-    if is_there() {
+    if let Some(post) = Post::find() {
         // It may have gone, and the reason is told otherwise, too.
-        let _ = sd_notify::notify(&[NotifyState::Status(&in_a_line(reason))]);
+        let _ = post.send_now(&letter(&[NotifyState::Status(&in_a_line(reason))]), None);
     }
+}
+
+/// A letter of these words.
+fn letter(words: &[NotifyState<'_>]) -> String {
+    words.iter().map(|word| format!("{word}\n")).collect()
 }
 
 /// A status that is nothing else: what comes in another line is another word.
@@ -54,14 +53,10 @@ fn in_a_line(status: &str) -> String {
     status.split(char::is_control).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
-fn is_there() -> bool {
-    std::env::var_os(NOTIFY_SOCKET).is_some_and(|socket: OsString| !socket.is_empty())
-}
-
 /// Tells a service manager, where there is one.
 #[derive(Debug)]
 pub(crate) struct Service {
-    is_there: bool,
+    post: Option<Post>,
     is_ready: bool,
     /// It has been told that something began which is not over.
     is_under_way: bool,
@@ -72,10 +67,16 @@ impl Service {
     /// Looks whether there is one, and begins to give it signs of life if it wants them. `is_ready` if it was told so
     /// already, by the program before.
     pub(crate) fn find(is_ready: bool) -> Self {
-        let is_there = is_there();
-        let heartbeat =
-            sd_notify::watchdog_enabled().filter(|_| is_there).map(|limit| tokio::spawn(beat(limit)));
-        Self { is_there, is_ready, is_under_way: false, heartbeat }
+        let post = Post::find();
+        let limit = post.clone().zip(sd_notify::watchdog_enabled());
+        let heartbeat = limit.map(|(post, limit)| tokio::spawn(beat(post, limit)));
+        Self { post, is_ready, is_under_way: false, heartbeat }
+    }
+
+    /// Its store for descriptors, if it has one, which systemd 254 and later say.
+    pub(crate) fn store(&self) -> Option<Store> {
+        let room: u64 = std::env::var(FDSTORE).ok()?.parse().ok()?;
+        self.post.clone().filter(|_| room > 0).map(Store)
     }
 
     /// All workers are ready for the first time.
@@ -152,11 +153,10 @@ impl Service {
     }
 
     fn say(&self, status: &str, words: &[NotifyState<'_>]) {
-        if self.is_there {
+        if let Some(post) = &self.post {
             let status = in_a_line(status);
             let words: Vec<_> = words.iter().cloned().chain([NotifyState::Status(&status)]).collect();
-            // It may have gone; who stays is not to be bothered by that.
-            let _ = sd_notify::notify(&words);
+            post.send(letter(&words), None);
         }
     }
 }
@@ -171,11 +171,12 @@ impl Drop for Service {
 
 /// Gives a sign of life twice as often as is wanted, from the task that everything else runs on: if that stands still, so
 /// does this.
-async fn beat(limit: Duration) {
+async fn beat(post: Post, limit: Duration) {
     let mut due = tokio::time::interval(limit / 2);
     loop {
         due.tick().await;
-        let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+        // Where there is no room for it, there are signs of life enough that were not read.
+        let _ = post.send_now(&letter(&[NotifyState::Watchdog]), None);
     }
 }
 

@@ -1,7 +1,6 @@
 //! `allcores delete`: stops apps and forgets them.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
@@ -86,18 +85,20 @@ async fn delete(
             Presence::Free => {}
         }
         // Somebody may have started it again.
-        if let Some(forgotten) = forget(folder, state)? {
+        if let Some(forgotten) = forget(folder, state, args.logs)? {
             break forgotten;
         }
     };
-    let log = log.filter(|_| args.logs);
-    if let Some(log) = &log {
-        delete_log(log, &format!("{name} is stopped and forgotten; "))?;
-    }
-    match (was_known || was_running || was_left, log) {
-        (true, _) => say(&format!("{name}: deleted\n")).map(drop),
-        (false, Some(_)) => say_log_is_deleted(folder),
-        (false, None) => Err(not_running(folder, "delete")),
+    match (log, was_known || was_running || was_left) {
+        (Log::Stays(failure), _) => {
+            let next = format!(
+                "{name} is stopped and forgotten; remove its logs yourself, once no app writes to them"
+            );
+            Err(failure.next(next))
+        }
+        (_, true) => say(&format!("{name}: deleted\n")).map(drop),
+        (Log::Deleted, false) => say_log_is_deleted(folder),
+        (Log::Untouched, false) => Err(not_running(folder, "delete")),
     }
 }
 
@@ -145,20 +146,11 @@ fn forget_behind(folder: &AppFolder, state: &StateFolder, pid: u32) -> Result<()
 /// Deletes the log of an app that is not known: it failed to start, or was deleted without its log. One that runs by now is in
 /// the foreground, and not meant by `all`.
 fn delete_left(folder: &AppFolder, state: &StateFolder) -> Result<(), Failure> {
-    match forget(folder, state)? {
-        Some(Forgotten { log: Some(log), .. }) => {
-            delete_log(&log, "")?;
-            say_log_is_deleted(folder)
-        }
-        _ => Ok(()),
+    match forget(folder, state, true)?.unwrap_or_default().log {
+        Log::Deleted => say_log_is_deleted(folder),
+        Log::Stays(failure) => Err(failure.next("remove its logs yourself, once no app writes to them")),
+        Log::Untouched => Ok(()),
     }
-}
-
-/// `done` is what was done before.
-fn delete_log(log: &Path, done: &str) -> Result<(), Failure> {
-    log::delete(log).map_err(|error| {
-        Failure::from(error).next(format!("{done}remove its logs yourself, once no app writes to them"))
-    })
 }
 
 fn say_log_is_deleted(folder: &AppFolder) -> Result<(), Failure> {
@@ -169,12 +161,22 @@ fn say_log_is_deleted(folder: &AppFolder) -> Result<(), Failure> {
 #[derive(Default)]
 struct Forgotten {
     was_known: bool,
-    log: Option<PathBuf>,
+    log: Log,
 }
 
-/// Forgets an app, so that it is not resurrected either; `None` if it runs. Who starts it meanwhile has its name before it
-/// says how it is started.
-fn forget(folder: &AppFolder, state: &StateFolder) -> Result<Option<Forgotten>, Failure> {
+/// What became of an app's log.
+#[derive(Default)]
+enum Log {
+    /// There is none, or it is not to be deleted.
+    #[default]
+    Untouched,
+    Deleted,
+    Stays(Failure),
+}
+
+/// Forgets an app, so that it is not resurrected either, and deletes its log if that is wished; `None` if it runs. Who starts it
+/// meanwhile has its name before it says how it is started.
+fn forget(folder: &AppFolder, state: &StateFolder, has_log: bool) -> Result<Option<Forgotten>, Failure> {
     if !state.is_there() {
         return Ok(Some(Forgotten::default()));
     }
@@ -184,6 +186,12 @@ fn forget(folder: &AppFolder, state: &StateFolder) -> Result<Option<Forgotten>, 
             return Ok(None);
         }
         let log = state.record(name)?.map(|record| record.log()).or_else(|| state.log_left(name));
+        // First of all: it may be what fills the disk, and the list is written anew.
+        let log = match log.filter(|_| has_log).map(|log| log::delete(&log)) {
+            None => Log::Untouched,
+            Some(Ok(())) => Log::Deleted,
+            Some(Err(error)) => Log::Stays(error.into()),
+        };
         let was_saved = change.unsave(name)?;
         Ok(Some(Forgotten { was_known: change.forget(name)? || was_saved, log }))
     })

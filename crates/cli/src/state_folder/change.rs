@@ -42,8 +42,12 @@ impl StateFolder {
 }
 
 impl Change<'_> {
-    /// Keeps in mind how an app was started. Only who has claimed its name knows that.
+    /// Keeps in mind how an app was started. Only who has claimed its name knows that. What is known already is not written
+    /// again: an app comes back as it was on a full disk, too.
     pub(crate) fn keep(&self, record: &Record) -> Result<(), Failure> {
+        if self.folder.record(record.name()).is_ok_and(|before| before.as_ref() == Some(record)) {
+            return Ok(());
+        }
         write(&self.folder.record_file(record.name()), record)
     }
 

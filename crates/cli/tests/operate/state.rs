@@ -378,6 +378,30 @@ fn an_app_that_can_not_be_kept_in_mind_is_not_started_and_it_is_said_why() {
 }
 
 #[test]
+fn on_a_full_disk_an_app_comes_back_as_it_was_and_is_deleted_with_the_log_that_fills_it() {
+    if !geteuid().is_root() || !Path::new("/usr/bin/unshare").exists() {
+        skip!("no file system can be mounted here");
+    }
+    let folder = Folder::new();
+    folder.write("allcores.toml", WEB);
+    let state = folder.path().join("state");
+    fs::create_dir(&state).unwrap();
+    let script = format!(
+        "mount -t tmpfs -o size=256k,mode=700 none {0} || exit 99
+        {1} start && {1} save || exit 98
+        dd if=/dev/zero bs=4k >> {0}/logs/web.log 2>/dev/null
+        {1} save && exit 97
+        {1} restart web --hard || exit 96
+        {1} delete web --logs || exit 95
+        {1} ls",
+        state.display(),
+        env!("CARGO_BIN_EXE_allcores"),
+    );
+    let mut command = folder.command_of("unshare".as_ref(), &["--mount", "sh", "-c", &script]);
+    Run::from(command.output().unwrap()).code(0).has(&["web: deleted", "no app is running"]);
+}
+
+#[test]
 fn a_status_tells_of_a_failed_reload_and_of_a_crash_loop_for_as_long_as_there_is_one() {
     let folder = Folder::new();
     let script = folder.write("serve.sh", "exec $COMMAND");
