@@ -112,7 +112,10 @@ fn block_on(command: impl Future<Output = Result<ExitCode, Failure>>) -> Result<
         .context("start the runtime that waits for sockets, signals and timers")?;
     // Not by its type: tokio's part would be compiled once for each command.
     let command: Pin<Box<dyn Future<Output = _>>> = Box::pin(command);
-    runtime.block_on(command)
+    let result = runtime.block_on(command);
+    // A thread that waits for a disk which does not answer is no reason to stay.
+    runtime.shutdown_background();
+    result
 }
 
 /// The script has the shell ask this program, which knows what runs.

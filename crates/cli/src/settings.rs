@@ -43,7 +43,7 @@ pub(crate) fn of_app(app: &App) -> Result<Settings, Failure> {
             )
         }));
     }
-    put_together(app, wrong)
+    put_together(app, wrong, false)
 }
 
 /// The same for an app that runs. What it watches is fixed, and may have gone since.
@@ -52,17 +52,17 @@ pub(crate) fn of_app(app: &App) -> Result<Settings, Failure> {
 ///
 /// As of [`of_app`].
 pub(crate) fn of_running(app: &App) -> Result<Settings, Failure> {
-    put_together(app, Failures::default())
+    put_together(app, Failures::default(), true)
 }
 
 /// Makes the settings, unless something is wrong with them or has been before.
-fn put_together(app: &App, mut wrong: Failures) -> Result<Settings, Failure> {
+fn put_together(app: &App, mut wrong: Failures, is_running: bool) -> Result<Settings, Failure> {
     let (options, places) = (&app.options, &app.places);
     let real = options.cwd.as_deref().map(|path| existing_folder(path, places)).transpose();
     let real = wrong.keep(real).flatten();
     let accounts = accounts::resolve(options.uid.as_deref(), options.gid.as_deref(), places);
     let (uid, gid) = wrong.keep(accounts).unwrap_or_default();
-    let env = wrong.keep(environment::of(options, places)).unwrap_or_default();
+    let env = wrong.keep(environment::of(options, places, is_running)).unwrap_or_default();
     let pool = wrong.keep(pool(options)).unwrap_or_default();
     wrong.none()?;
     let cwd = options.cwd.as_deref().map(std::path::absolute).transpose().context("make --cwd absolute")?;

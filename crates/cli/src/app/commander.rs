@@ -34,6 +34,9 @@ use crate::view::{DescriptionView, StatusView};
 /// How long the end of a reload waits until what it was given is kept in mind. It has arrived all the same.
 const MEMORY_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long a reload waits for the files that say what the app is to be.
+const READING_PATIENCE: Duration = Duration::from_secs(10);
+
 /// Commands a primary. Clones command the same.
 #[derive(Clone)]
 pub(crate) struct Commander {
@@ -45,6 +48,8 @@ pub(crate) struct Commander {
     service: Arc<Mutex<Service>>,
     tally: Arc<Mutex<Tally>>,
     holds: Arc<Holds>,
+    /// What is read anew for a reload has not been read to its end.
+    is_reading: Arc<AtomicBool>,
     /// The end of the reload that was asked for last.
     last: Arc<tokio::sync::Mutex<Option<oneshot::Receiver<()>>>>,
 }
@@ -122,8 +127,9 @@ impl Commander {
         service: Arc<Mutex<Service>>,
     ) -> Self {
         let (source, fixed) = (Arc::new(source), Arc::new(fixed));
-        let (tally, holds, last) = (Arc::default(), Arc::default(), Arc::default());
-        Self { handle, source, fixed, reporter, hub, service, tally, holds, last }
+        let (tally, holds, last, is_reading) =
+            (Arc::default(), Arc::default(), Arc::default(), Arc::default());
+        Self { handle, source, fixed, reporter, hub, service, tally, holds, is_reading, last }
     }
 
     /// Counts an event.
@@ -248,11 +254,30 @@ impl Commander {
         });
     }
 
+    /// Reads anew what the app is to be. Where its files are on a disk that does not answer, neither the workers nor whoever
+    /// asks have to wait for it.
     async fn read(&self, environment: Option<String>) -> Result<Option<Fresh>, Failure> {
-        let source = Arc::clone(&self.source);
-        // Where the files are on a disk that does not answer, the workers must not have to wait for it.
-        let read = tokio::task::spawn_blocking(move || source.read(environment));
-        read.await.context("read anew what the app is to be").map_err(Failure::from)?
+        let context = "read anew what the app is to be";
+        if self.is_reading.swap(true, Ordering::Relaxed) {
+            return Err(unanswered("the reading that was begun before has not ended", context));
+        }
+        let (source, is_reading) = (Arc::clone(&self.source), Arc::clone(&self.is_reading));
+        let read = aside("read", READING_PATIENCE, move || {
+            let read = source.read(environment);
+            is_reading.store(false, Ordering::Relaxed);
+            read
+        });
+        match read.await {
+            Ok(read) => read,
+            Err(Aside::Late) => {
+                let patience = readable::duration(READING_PATIENCE);
+                Err(unanswered(&format!("its files have not answered for {patience}"), context))
+            }
+            Err(Aside::Not(error)) => {
+                self.is_reading.store(false, Ordering::Relaxed);
+                Err(error.context(context).into())
+            }
+        }
     }
 
     /// Passes on the news. When the new version serves, it is what there is now. `before` is the end of the reload that was
@@ -311,24 +336,48 @@ impl Commander {
                 change.keep(&record.giving(source.given()))
             })
         };
-        let (tell, told) = oneshot::channel();
-        // On a thread that may outlast our patience, and is no reason for the program to stay.
-        let remembered = match spawn_deaf("remember", move || drop(tell.send(remember()))) {
-            Ok(()) => match timeout(MEMORY_PATIENCE, told).await {
-                Ok(Ok(remembered)) => remembered,
-                Ok(Err(_)) => Err(Failure::from(anyhow!("the thread that was to keep it in mind died"))),
-                Err(_) => {
-                    let patience = readable::duration(MEMORY_PATIENCE);
-                    Err(Failure::from(anyhow!("the state folder has not answered for {patience}")))
-                }
-            },
-            Err(error) => Err(anyhow::Error::new(error).context("start a thread to keep it in mind").into()),
+        let remembered = match aside("remember", MEMORY_PATIENCE, remember).await {
+            Ok(remembered) => remembered,
+            Err(Aside::Late) => {
+                let patience = readable::duration(MEMORY_PATIENCE);
+                Err(anyhow!("the state folder has not answered for {patience}").into())
+            }
+            Err(Aside::Not(error)) => Err(error.context("keep it in mind").into()),
         };
         if let Err(failure) = remembered {
             let text = failure.with_next_in_a_line();
             self.notice(&format!("the next start may be without {what}: {text}"));
         }
     }
+}
+
+/// Why there is no result of what is done aside.
+enum Aside {
+    /// It is not done yet.
+    Late,
+    /// It could not be begun, or has died.
+    Not(anyhow::Error),
+}
+
+/// Does what may take for ever, on a thread that may outlast our patience, and is no reason for the program to stay.
+async fn aside<T: Send + 'static>(
+    name: &str,
+    patience: Duration,
+    task: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Aside> {
+    let (tell, told) = oneshot::channel();
+    spawn_deaf(name, move || drop(tell.send(task())))
+        .map_err(|error| Aside::Not(anyhow::Error::new(error).context("start a thread")))?;
+    match timeout(patience, told).await {
+        Ok(Ok(result)) => Ok(result),
+        Ok(Err(_)) => Err(Aside::Not(anyhow!("the thread that was to do it died"))),
+        Err(_) => Err(Aside::Late),
+    }
+}
+
+fn unanswered(why: &str, context: &'static str) -> Failure {
+    Failure::from(anyhow!("{why}").context(context))
+        .next("see whether its config file, env files, secrets and folder can be read, and reload again")
 }
 
 impl Control for Commander {

@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail};
@@ -23,11 +24,17 @@ const MAX_VALUE: u64 = 128 * 1024;
 /// A longer file lists no variables.
 const MAX_LIST: u64 = 4 << 20;
 
-/// Makes the variables. Of two of one name the later wins: files in their order, then what was said, then secrets.
-pub(super) fn of(options: &AppOptions, places: &Places) -> Result<Vec<(OsString, OsString)>, Failure> {
+/// Makes the variables. Of two of one name the later wins: files in their order, then what was said, then secrets. Of an app
+/// that runs they have been read before, and what can be read only once is refused: it would be empty by now.
+pub(super) fn of(
+    options: &AppOptions,
+    places: &Places,
+    is_running: bool,
+) -> Result<Vec<(OsString, OsString)>, Failure> {
+    let check = |path: &Path| if is_running { readable_again(path) } else { Ok(()) };
     let (mut variables, mut wrong) = (Vec::new(), Failures::default());
     for path in &options.env_file {
-        let listed = read_list(path).map_err(|error| {
+        let listed = check(path).and_then(|()| read_list(path)).map_err(|error| {
             places.refuse("env-file", &path.to_string_lossy(), error).next(
                 "give a file that there is, with a KEY=VALUE in each line and # before what is no variable",
             )
@@ -36,7 +43,8 @@ pub(super) fn of(options: &AppOptions, places: &Places) -> Result<Vec<(OsString,
     }
     variables.extend(options.env.iter().cloned());
     for (key, source) in &options.secret {
-        let value = read_secret(source).map_err(|error| {
+        let value = place_of(source).and_then(|path| check(&path).and_then(|()| read_secret(&path)));
+        let value = value.map_err(|error| {
             let place = format!("{}={source}", key.to_string_lossy());
             let next = match source {
                 SecretSource::File(_) => "give a file that this user can read",
@@ -58,12 +66,23 @@ pub(super) fn path(options: &AppOptions) -> Option<OsString> {
     paths.map(|(_, value)| value).next_back()
 }
 
-fn read_secret(source: &SecretSource) -> anyhow::Result<OsString> {
-    let path = match source {
-        SecretSource::File(path) => path.clone(),
-        SecretSource::Credential(name) => credential(std::env::var_os(CREDENTIALS), name)?,
-    };
-    let mut value = read(&path, MAX_VALUE)?;
+/// Whether a file contains what it did: not so a pipe, as shells make for `<(COMMAND)`.
+fn readable_again(path: &Path) -> anyhow::Result<()> {
+    if fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo()) {
+        bail!("it is a pipe, and what was in it has been read already; in a file it could be read again");
+    }
+    Ok(())
+}
+
+fn place_of(source: &SecretSource) -> anyhow::Result<PathBuf> {
+    match source {
+        SecretSource::File(path) => Ok(path.clone()),
+        SecretSource::Credential(name) => credential(std::env::var_os(CREDENTIALS), name),
+    }
+}
+
+fn read_secret(path: &Path) -> anyhow::Result<OsString> {
+    let mut value = read(path, MAX_VALUE)?;
     // What an editor or `echo` leaves at the end is no part of it.
     if value.last() == Some(&b'\n') {
         value.pop();
@@ -160,7 +179,7 @@ fn value_of(text: &str) -> anyhow::Result<(String, &str)> {
 mod tests {
     use std::fs;
 
-    use super::{SecretSource, credential, list, read_secret};
+    use super::{credential, list, read_secret, readable_again};
 
     fn pairs(text: &str) -> Vec<(String, String)> {
         let pairs = list(text).unwrap();
@@ -207,7 +226,7 @@ mod tests {
         let path = folder.path().join("db");
         let read = |content: &[u8]| {
             fs::write(&path, content).unwrap();
-            read_secret(&SecretSource::File(path.clone()))
+            read_secret(&path)
         };
         for (content, value) in [(&b"a b\n"[..], "a b"), (b"a\r\n", "a"), (b"a\n\n", "a\n"), (b"", "")] {
             assert_eq!(read(content).unwrap(), value);
@@ -215,8 +234,7 @@ mod tests {
         let error = read(b"hunter2\0").unwrap_err().to_string();
         assert!(error.contains("NUL") && !error.contains("hunter2"), "{error}");
         assert!(read(&vec![b'x'; 128 * 1024 + 1]).unwrap_err().to_string().contains("more than"));
-        let folder = SecretSource::File(folder.path().to_owned());
-        assert!(format!("{:#}", read_secret(&folder).unwrap_err()).contains("directory"));
+        assert!(format!("{:#}", read_secret(folder.path()).unwrap_err()).contains("directory"));
     }
 
     #[test]

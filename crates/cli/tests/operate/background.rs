@@ -357,6 +357,47 @@ fn a_log_that_is_a_pipe_without_a_reader_is_refused_at_once() {
 }
 
 #[test]
+fn what_a_reload_can_not_read_anew_is_refused_and_the_app_can_be_reloaded_and_stopped_all_the_same() {
+    let folder = Folder::new();
+    let pipe = |name: &str| {
+        rustix::fs::mkfifoat(rustix::fs::CWD, folder.path().join(name), rustix::fs::Mode::RWXU).unwrap();
+    };
+    let config = WEB.replace("command =", "env-file = \"list.env\"\ncommand =");
+    let path = folder.write("allcores.toml", &config);
+    let list = folder.write("list.env", "A=1\n");
+    folder.write("key", "x");
+    folder.allcores(&["start"]).code(0);
+    let generation = folder.status("web")["generation"].clone();
+
+    fs::remove_file(&list).unwrap();
+    pipe("list.env");
+    folder.allcores(&["reload", "web"]).code(8).has(&["env-file", "list.env", "it is a pipe"]);
+
+    // Where it hangs, it is as on a disk that does not answer.
+    fs::remove_file(&list).unwrap();
+    folder.write("list.env", "A=1\n");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    pipe("allcores.toml");
+    folder.allcores(&["reload", "web"]).code(8).has(&["its files have not answered for 10s"]);
+    folder.allcores(&["reload", "web"]).code(8).has(&["that was begun before has not ended"]);
+    // It opens the pipe to its end.
+    fs::write(&path, &text).unwrap();
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, &text).unwrap();
+    let deadline = Instant::now() + LONG;
+    while folder.allcores(&["reload", "web"]).code != Some(0) {
+        assert!(Instant::now() < deadline, "it can't be read again: {}", folder.log("web"));
+    }
+    assert_ne!(folder.status("web")["generation"], generation);
+
+    fs::remove_file(&path).unwrap();
+    pipe("allcores.toml");
+    folder.allcores(&["reload", "web"]).code(8);
+    folder.allcores(&["stop", "web"]).code(0).has(&["web: stopped"]);
+}
+
+#[test]
 fn what_cannot_be_meant_is_refused() {
     let folder = running();
     let other = start_command(&folder, &["--name", "web"], &["true"]).code(4);
