@@ -26,6 +26,7 @@ mod worker;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use allcores_core::worker::{Slot, WorkerId};
@@ -34,7 +35,7 @@ use tokio::task::JoinSet;
 
 use crate::Signal;
 use crate::error::Error;
-use engine::{Begun, Command, Engine, Observe, Upgrades};
+use engine::{Begun, Command, Engine, Observe, Size, Upgrades};
 
 pub use allcores_core::channel::is_own;
 pub use allcores_core::health::HealthSettings;
@@ -98,10 +99,31 @@ impl Handle {
     ///
     /// If the app stops, the new workers keep exiting, or another number is asked for meanwhile.
     pub async fn scale(&self, workers: u16) -> Result<AppSnapshot, Refusal> {
+        self.size(Size::To(workers)).await
+    }
+
+    /// Changes the number of workers by so many, if that leaves a number within `range`, and waits as [`scale`](Self::scale)
+    /// does. Is heard in the order of the calls, whenever it is awaited; of several at once each counts.
+    ///
+    /// # Errors
+    ///
+    /// As of [`scale`](Self::scale), and if the number would be another than those of `range`.
+    pub fn scale_by(
+        &self,
+        difference: i16,
+        range: RangeInclusive<u16>,
+    ) -> impl Future<Output = Result<AppSnapshot, Refusal>> + use<> {
+        self.size(Size::By(difference, range))
+    }
+
+    fn size(&self, size: Size) -> impl Future<Output = Result<AppSnapshot, Refusal>> + use<> {
         let gone = || Refusal("the app has stopped".into());
         let (reply, answer) = oneshot::channel();
-        self.commands.send(Command::Scale(workers, reply)).map_err(|_| gone())?;
-        Ok(answer.await.unwrap_or_else(|_| Err(gone()))?.measured().await)
+        let sent = self.commands.send(Command::Scale(size, reply));
+        async move {
+            sent.map_err(|_| gone())?;
+            Ok(answer.await.unwrap_or_else(|_| Err(gone()))?.measured().await)
+        }
     }
 
     /// Starts one worker more.
@@ -125,11 +147,6 @@ impl Handle {
     /// Has what is forked from now on made otherwise.
     pub(crate) fn set_up(&self, settings: Settings) {
         let _ = self.commands.send(Command::SetUp(Box::new(settings)));
-    }
-
-    /// Changes the number of workers by so many, and does not wait.
-    pub fn scale_by(&self, difference: i16) {
-        let _ = self.commands.send(Command::ScaleBy(difference));
     }
 
     /// Replaces every worker, slot by slot, by one that runs what was changed since, and what is asked for here. Who

@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
+use crate::args::Change;
 use crate::runtime_folder::AppFolder;
 use crate::view::{
     DescriptionView, ErrorView, MessageView, ReachedView, ReloadNewsView, ReloadView, ScaleView, SignalView,
@@ -90,8 +91,8 @@ impl<'a> Client<'a> {
     }
 
     /// Asks for another number of workers, and waits until there are so many.
-    pub(crate) async fn scale(&self, workers: u16) -> Result<StatusView, RequestError> {
-        self.send_json(Method::POST, "/v1/scale", json(&ScaleView { workers })?).await
+    pub(crate) async fn scale(&self, change: Change) -> Result<StatusView, RequestError> {
+        self.send_json(Method::POST, "/v1/scale", json(&ScaleView::from(change))?).await
     }
 
     /// Asks for a reload, and tells how it goes on.

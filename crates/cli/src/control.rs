@@ -17,6 +17,7 @@ use allcores::{Signal, Slot};
 
 pub(crate) use server::{Lobby, Server, bind, serve_monitoring};
 
+use crate::args::Change;
 use crate::hub::Subscription;
 use crate::view::{DescriptionView, StatusView};
 
@@ -35,7 +36,7 @@ pub(crate) trait Control: Clone + Send + Sync + 'static {
     fn stop_now(&self);
 
     /// Changes the number of workers; done when it is so.
-    fn scale(&self, workers: u16) -> impl Future<Output = Result<StatusView, Refusal>> + Send;
+    fn scale(&self, change: Change) -> impl Future<Output = Result<StatusView, Refusal>> + Send;
 
     /// Replaces every worker, after what the app is to be was read anew, from now on in this environment of its file, and
     /// tells how it goes on.

@@ -14,6 +14,7 @@ use allcores::{ExitStatus, Rung, State, UnknownPolicy};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::args::Change;
 use crate::report::Account;
 
 pub(crate) use orders::{ConfigView, DescriptionView, MessageView, ReachedView, SignalView};
@@ -206,11 +207,23 @@ pub(crate) struct StoppingView {
     pub(crate) stopping: bool,
 }
 
-/// The body of `POST /v1/scale`.
+/// The body of `POST /v1/scale`: how many workers there are to be, or how many more or fewer than there are to be already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ScaleView {
-    pub(crate) workers: u16,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) workers: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) by: Option<i16>,
+}
+
+impl From<Change> for ScaleView {
+    fn from(change: Change) -> Self {
+        match change {
+            Change::To(workers) => Self { workers: Some(workers), by: None },
+            Change::By(difference) => Self { workers: None, by: Some(difference) },
+        }
+    }
 }
 
 /// The body of every answer that isn't a success.

@@ -67,6 +67,8 @@ pub(super) use notify::Ear;
 use reload::Reloads;
 use rendezvous::Rendezvous;
 pub(super) use rendezvous::Visitor;
+use scaling::Scaling;
+pub(super) use scaling::Size;
 use sources::{News, Sources};
 pub(super) use taken::Found;
 use tally::Tally;
@@ -82,8 +84,7 @@ const TURN: Duration = Duration::from_millis(2);
 pub(super) enum Command {
     Stop,
     StopNow,
-    Scale(u16, oneshot::Sender<Result<AppSnapshot, Refusal>>),
-    ScaleBy(i16),
+    Scale(Size, oneshot::Sender<Result<AppSnapshot, Refusal>>),
     Reload(Box<Reload>, mpsc::UnboundedSender<ReloadNews>),
     Upgrade(Upgrade, mpsc::UnboundedSender<UpgradeNews>),
     Snapshot(oneshot::Sender<AppSnapshot>),
@@ -123,7 +124,7 @@ pub(super) struct Engine {
     clock: Clock,
     drains: Drains,
     /// Who waits for a new number of workers to be reached.
-    scaling: Option<(u16, oneshot::Sender<Result<AppSnapshot, Refusal>>)>,
+    scaling: Option<Scaling>,
     /// The last address that could not be had while no worker was ready.
     unavailable: Option<Outcome>,
     last_tail: Vec<Vec<u8>>,
@@ -457,7 +458,7 @@ impl Engine {
             Command::Census(reply) => drop(reply.send(self.census())),
             Command::Signal(slot, signal, reply) => drop(reply.send(self.signal_workers(slot, signal))),
             Command::Send(slot, message, reply) => drop(reply.send(self.send_to_workers(slot, &message))),
-            Command::Scale(workers, reply) => self.scale(workers, reply),
+            Command::Scale(size, reply) => self.scale(&size, reply),
             Command::Fork(extras, reply) => {
                 let forked = self.fork(extras);
                 reply(forked);
@@ -465,10 +466,6 @@ impl Engine {
             Command::Disconnect(id) => self.tell(Input::Disconnect { id }),
             Command::DisconnectAll(reply) => self.disconnect_all(reply),
             Command::SetUp(settings) => self.set_up(*settings),
-            Command::ScaleBy(difference) => {
-                let workers = self.pool.target().saturating_add_signed(difference).max(1);
-                self.scale(workers, oneshot::channel().0);
-            }
             Command::Reload(wish, listener) => self.reload(*wish, listener),
             Command::Upgrade(wish, news) => self.upgrade(wish, news),
         }

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::source::{Described, Fresh, Next, Settled, Source, SourceSaved, text};
 use super::{as_typed, lock};
-use crate::args::AppOptions;
+use crate::args::{AppOptions, Change, MAX_WORKERS};
 use crate::control::{Control, Reloading};
 use crate::failure::Failure;
 use crate::hub::{Hub, Subscription};
@@ -177,9 +177,9 @@ impl Commander {
         is_held
     }
 
-    /// Changes the number of workers by so many, and does not wait.
-    pub(super) fn scale_by(&self, difference: i16) {
-        self.handle.scale_by(difference);
+    /// Changes the number of workers by so many, if as many as that leaves there may be, and does not wait.
+    pub(super) fn scale_unasked(&self, difference: i16) {
+        drop(self.handle.scale_by(difference, 1..=MAX_WORKERS));
         let (commander, hold) = (self.clone(), self.hold());
         tokio::spawn(async move {
             // Asked after it, so the number is the new one.
@@ -396,16 +396,19 @@ impl Control for Commander {
         self.handle.stop_now();
     }
 
-    async fn scale(&self, workers: u16) -> Result<StatusView, Refusal> {
+    async fn scale(&self, change: Change) -> Result<StatusView, Refusal> {
         let (commander, hold) = (self.clone(), self.hold());
         // Who has asked may go before it is so. It is done all the same, and kept in mind.
         let done = tokio::spawn(async move {
-            let snapshot = commander.handle.scale(workers).await?;
-            commander.scaled(workers).await;
+            let snapshot = match change {
+                Change::To(workers) => commander.handle.scale(workers).await?,
+                Change::By(difference) => commander.handle.scale_by(difference, 1..=MAX_WORKERS).await?,
+            };
+            commander.scaled(snapshot.target).await;
             drop(hold);
             Ok(commander.seen(snapshot))
         });
-        done.await.unwrap_or_else(|error| Err(Refusal(format!("scale to {workers}: {error}"))))
+        done.await.unwrap_or_else(|error| Err(Refusal(format!("scale: {error}"))))
     }
 
     async fn reload(&self, mut wish: Reload, environment: Option<String>) -> Result<Reloading, Refusal> {

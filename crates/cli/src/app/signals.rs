@@ -51,8 +51,8 @@ pub(super) fn obey(commander: Commander) -> io::Result<JoinHandle<()>> {
                 _ = hangup.recv() => commander.reload_signalled(),
                 _ = user1.recv() => commander.reopen_log(),
                 _ = upgrade.recv() => drop(commander.upgrade(Upgrade::default())),
-                _ = more.recv() => commander.scale_by(1),
-                _ = fewer.recv() => commander.scale_by(-1),
+                _ = more.recv() => commander.scale_unasked(1),
+                _ = fewer.recv() => commander.scale_unasked(-1),
             }
         }
     }))

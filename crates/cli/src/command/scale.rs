@@ -16,7 +16,8 @@ pub(super) async fn execute(args: &ScaleArgs) -> Result<ExitCode, Failure> {
     let folder = RuntimeFolder::from_env()?.find(&args.name)?;
     let deadline = Instant::now() + args.timeout;
     let workers = wanted(args, &folder).await?;
-    match timeout_at(deadline, Client::new(&folder).scale(workers)).await {
+    // A difference is one to what there is to be when it is heard: others may scale meanwhile.
+    match timeout_at(deadline, Client::new(&folder).scale(args.workers)).await {
         Ok(Ok(status)) => {
             say(&format!("{}: {} ready\n", args.name, readable::count(status.ready(), "worker")))
         }
@@ -25,7 +26,7 @@ pub(super) async fn execute(args: &ScaleArgs) -> Result<ExitCode, Failure> {
     }
 }
 
-/// How many that makes: a difference is one to what there is to be now.
+/// How many that makes by now.
 async fn wanted(args: &ScaleArgs, folder: &AppFolder) -> Result<u16, Failure> {
     let now = match args.workers {
         Change::To(workers) => workers,

@@ -12,7 +12,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
 use super::{Control, Reloading, routes, server};
-use crate::args::MAX_WORKERS;
+use crate::args::{Change, MAX_WORKERS};
 use crate::hub::Subscription;
 use crate::view::{DescriptionView, StatusView};
 
@@ -93,8 +93,10 @@ impl Control for Nobody {
 
     fn stop_now(&self) {}
 
-    async fn scale(&self, workers: u16) -> Result<StatusView, Refusal> {
-        assert!((1..=MAX_WORKERS).contains(&workers), "{workers} workers");
+    async fn scale(&self, change: Change) -> Result<StatusView, Refusal> {
+        if let Change::To(workers) = change {
+            assert!((1..=MAX_WORKERS).contains(&workers), "{workers} workers");
+        }
         Self::refuse()
     }
 

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use super::document::{self, About, Answer, of};
 use super::{Control, Reloading};
-use crate::args::MAX_WORKERS;
+use crate::args::{Change, MAX_WORKERS};
 use crate::hub::{MAX_SUBSCRIBERS, Subscription};
 use crate::metrics;
 use crate::view::{
@@ -231,15 +231,19 @@ async fn scale<C: Control>(
     State(control): State<C>,
     Body(body): Body<ScaleView>,
 ) -> Result<Json<StatusView>, Error> {
-    let workers = match body {
-        Some(ScaleView { workers }) if (1..=MAX_WORKERS).contains(&workers) => workers,
-        Some(ScaleView { workers }) => {
-            let text = format!("{workers} workers: an app has from 1 to {MAX_WORKERS}");
-            return Err(Error::new(StatusCode::BAD_REQUEST, text));
+    let bad = |text: String| Err(Error::new(StatusCode::BAD_REQUEST, text));
+    let change = match body {
+        Some(ScaleView { workers: Some(workers), by: None }) if (1..=MAX_WORKERS).contains(&workers) => {
+            Change::To(workers)
         }
-        None => return Err(no_body("{\"workers\": N}")),
+        Some(ScaleView { workers: Some(workers), by: None }) => {
+            return bad(format!("{workers} workers: an app has from 1 to {MAX_WORKERS}"));
+        }
+        Some(ScaleView { workers: None, by: Some(difference) }) if difference != 0 => Change::By(difference),
+        Some(_) => return bad("give either `workers`, or `by`, which is not 0".into()),
+        None => return Err(no_body("{\"workers\": N}, or {\"by\": N}")),
     };
-    done(control.scale(workers).await)
+    done(control.scale(change).await)
 }
 
 /// Answers at once, with a line for each piece of news, until it is over. Who goes away has asked for it all the same.

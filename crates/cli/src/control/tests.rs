@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 
 use super::server::is_welcome;
 use super::{Control, Lobby, Reloading, Server, bind};
+use crate::args::Change;
 use crate::client::{Client, RequestError};
 use crate::hub::{Hub, Subscription};
 use crate::metrics::{Reading, Tally};
@@ -53,8 +54,12 @@ impl Control for Fake {
         self.told.lock().unwrap().push("stop now");
     }
 
-    async fn scale(&self, workers: u16) -> Result<StatusView, Refusal> {
-        if workers == 2 { Ok(view::tests::web()) } else { Err(Refusal("stopping".into())) }
+    async fn scale(&self, change: Change) -> Result<StatusView, Refusal> {
+        if matches!(change, Change::To(2) | Change::By(1)) {
+            Ok(view::tests::web())
+        } else {
+            Err(Refusal("stopping".into()))
+        }
     }
 
     async fn reload(&self, wish: Reload, environment: Option<String>) -> Result<Reloading, Refusal> {
@@ -270,8 +275,9 @@ async fn stop_is_accepted_in_peace_and_now() {
 async fn scale_answers_with_the_new_state_or_the_refusal() {
     let running = started();
     let client = Client::new(&running.app);
-    assert_eq!(client.scale(2).await.unwrap(), view::tests::web());
-    let error = client.scale(3).await.unwrap_err();
+    assert_eq!(client.scale(Change::To(2)).await.unwrap(), view::tests::web());
+    assert_eq!(client.scale(Change::By(1)).await.unwrap(), view::tests::web());
+    let error = client.scale(Change::To(3)).await.unwrap_err();
     assert!(matches!(&error, RequestError::Refused(reason) if reason == "stopping"), "{error:?}");
     assert_eq!(running.refused("POST /v1/scale", br#"{"workers":3}"#).await, (409, "stopping".into()));
 }
@@ -298,6 +304,10 @@ async fn what_cannot_be_meant_is_refused_in_json() {
         ("POST /v1/scale", br#"{"workers":0}"#, 400),
         ("POST /v1/scale", br#"{"workers":257}"#, 400),
         ("POST /v1/scale", br#"{"workers":-1}"#, 400),
+        ("POST /v1/scale", br#"{"by":0}"#, 400),
+        ("POST /v1/scale", br#"{"by":40000}"#, 400),
+        ("POST /v1/scale", br#"{"by":1,"workers":2}"#, 400),
+        ("POST /v1/scale", b"{}", 400),
         ("POST /v1/scale", &huge, 413),
     ] {
         let (got, error) = running.refused(head, body).await;

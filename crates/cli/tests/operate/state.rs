@@ -328,6 +328,21 @@ fn an_app_that_is_deleted_while_the_list_is_saved_is_not_in_it() {
 }
 
 #[test]
+fn of_those_who_scale_at_once_each_is_heard() {
+    let folder = running();
+    let at_once = |words: [&[&str]; 3]| {
+        let started = words.map(|words| folder.command(words).stderr(Stdio::piped()).spawn().unwrap());
+        for child in started {
+            Run::from(child.wait_with_output().unwrap()).code(0);
+        }
+        folder.status("web")["target"].clone()
+    };
+    assert_eq!(at_once([&["scale", "web", "+1"]; 3]), 4);
+    assert_eq!(at_once([&["scale", "web", "2"]; 3]), 2);
+    assert_eq!(at_once([&["scale", "web", "+2"], &["scale", "web", "-1"], &["scale", "web", "+1"]]), 4);
+}
+
+#[test]
 fn on_a_full_disk_both_lists_stay_as_they_are() {
     if !geteuid().is_root() || !Path::new("/usr/bin/unshare").exists() {
         skip!("no file system can be mounted here");

@@ -7,7 +7,7 @@ use allcores_core::pool::{Announcement, Verdict};
 use allcores_core::worker::{State, WorkerId};
 
 use super::Engine;
-use crate::primary::{Event, Outcome, Reason, Refusal, WorkerRef};
+use crate::primary::{Event, Outcome, Reason, WorkerRef};
 
 impl Engine {
     pub(super) fn announce(&mut self, announcement: Announcement) {
@@ -102,8 +102,8 @@ impl Engine {
         };
         let outcome = self.unavailable.take().filter(|_| !self.pool.has_ever_been_ready()).unwrap_or(outcome);
         self.outcome.get_or_insert(outcome);
-        if let Some((_, waiter)) = self.scaling.take() {
-            let _ = waiter.send(Err(Refusal("the app has stopped".into())));
+        if let Some(scaling) = self.scaling.take() {
+            scaling.refuse("the app has stopped");
         }
     }
 }

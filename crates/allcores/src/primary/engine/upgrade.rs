@@ -264,8 +264,8 @@ impl Engine {
         if self.pool.reloading().is_some() {
             return Some("a reload is under way".into());
         }
-        if let Some((workers, _)) = &self.scaling {
-            return Some(format!("the app is being scaled to {workers}"));
+        if let Some(scaling) = &self.scaling {
+            return Some(format!("the app is being scaled to {}", scaling.target));
         }
         let mut workers = self.pool.workers();
         if let Some(leaving) = workers.find(|view| view.state == State::Draining) {
