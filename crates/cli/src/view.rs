@@ -39,6 +39,8 @@ pub(crate) struct StatusView {
     pub(crate) listening: Vec<String>,
     pub(crate) addresses: Vec<AddressView>,
     pub(crate) target: u16,
+    #[serde(default)]
+    pub(crate) stopping: bool,
     pub(crate) strays: u64,
     pub(crate) health: Option<HealthView>,
     pub(crate) output: OutputView,
@@ -262,6 +264,7 @@ impl StatusView {
             listening: app.listening,
             addresses: app.addresses.into_iter().map(AddressView::from).collect(),
             target: app.target,
+            stopping: app.stopping,
             strays: app.strays,
             health: app.health.map(HealthView::from),
             output: OutputView {

@@ -63,6 +63,7 @@ pub fn snapshot(then: SystemTime) -> AppSnapshot {
         listening: vec!["127.0.0.1:8080".into()],
         addresses: vec![address],
         target: 2,
+        stopping: false,
         strays: 0,
         health: None,
         since: then,

@@ -34,6 +34,8 @@ pub struct AppSnapshot {
     pub addresses: Vec<AddressSnapshot>,
     /// How many workers there should be.
     pub target: u16,
+    /// Whether it has been asked to stop: no new connections are taken, and workers go as those that they have end.
+    pub stopping: bool,
     /// Connections that waited in a lane whose worker took none, or that has none, and were passed on; should stay 0.
     pub strays: u64,
     /// How the app's health checks go where all workers accept from one listener, so that none of them can be asked;

@@ -14,7 +14,7 @@ use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::paint::{Paint, Tone};
 use crate::readable;
-use crate::runtime_folder::{AppFolder, RuntimeFolder};
+use crate::runtime_folder::{AppFolder, Presence, RuntimeFolder};
 use crate::screen;
 use crate::settings::AppName;
 use crate::state_folder::StateFolder;
@@ -111,13 +111,19 @@ fn only(targets: &[Target]) -> Option<Vec<&AppName>> {
 
 /// `None` for one that is not there any more.
 async fn ask(folder: AppFolder) -> Option<App> {
-    let silent = |error| Some(App::Silent { name: folder.name().to_string(), pid: folder.holder(), error });
+    let silent =
+        |error: String| Some(App::Silent { name: folder.name().to_string(), pid: folder.holder(), error });
     match timeout(ANSWER_PATIENCE, Client::new(&folder).status()).await {
         Ok(Ok(status)) => Some(App::Answered(Box::new(status))),
-        Ok(Err(RequestError::NotRunning)) => folder.left().map(|left| {
-            let name = folder.name().to_string();
-            App::Stopped { name, stopped: true, killed: true, left: left.pids() }
-        }),
+        Ok(Err(RequestError::NotRunning)) => match folder.look() {
+            Presence::Free => None,
+            // It ends what a killed one has left, or is about to go.
+            Presence::Held { .. } => silent("it does not listen (yet)".into()),
+            Presence::Left(left) => {
+                let name = folder.name().to_string();
+                Some(App::Stopped { name, stopped: true, killed: true, left: left.pids() })
+            }
+        },
         Ok(Err(error)) => silent(error.to_string()),
         Err(_) => silent(format!("no answer within {}", readable::duration(ANSWER_PATIENCE))),
     }
@@ -228,6 +234,9 @@ fn row(app: &App, room: Room) -> [Cell; 8] {
 }
 
 fn ready(status: &StatusView) -> Cell {
+    if status.stopping {
+        return Cell::new("stopping", Tone::Warning);
+    }
     let (ready, target) = (status.ready(), usize::from(status.target));
     let tone = match ready {
         0 => Tone::Bad,

@@ -8,8 +8,9 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use clap::ArgMatches;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
-use super::{ANSWER_PATIENCE, ask, say};
+use super::{ANSWER_PATIENCE, ask, say, stop};
 use crate::args::StartArgs;
 use crate::background::{self, Started};
 use crate::client::Client;
@@ -17,6 +18,7 @@ use crate::config::{App, DEFAULT_NAME, File, Typed, nearest};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::runtime_folder::{AppFolder, RuntimeFolder};
+use crate::screen;
 use crate::settings::{self, AppName};
 use crate::state_folder::{Record, StateFolder};
 use crate::target;
@@ -96,25 +98,45 @@ pub(super) async fn start_each(
     let mut outcome = Outcome { running: Vec::new(), failed: Vec::new() };
     for (record, workers) in apps {
         let folder = runtime.find(record.name())?;
-        if folder.is_running() {
-            outcome.running.push(folder);
-            continue;
-        }
         let state = state.clone();
-        starting.spawn(async move { (background::start(&record, workers, &state, patience).await, folder) });
+        starting.spawn(async move {
+            let started = match runs_on(&folder, patience).await {
+                Ok(true) => return (None, folder),
+                Ok(false) => background::start(&record, workers, &state, patience).await,
+                Err(failure) => Err(failure),
+            };
+            (Some(started), folder)
+        });
     }
     while let Some(ended) = starting.join_next().await {
         match ended.context("start an app")? {
-            (Ok(Started { pid, status }), folder) => {
+            (None, folder) => outcome.running.push(folder),
+            (Some(Ok(Started { pid, status })), folder) => {
                 say(&format!("{}: {status} (pid {pid})\n", folder.name()))?;
             }
-            (Err(failure), folder) if failure.code() == ExitCode::NameInUse && folder.is_running() => {
+            (Some(Err(failure)), folder) if failure.code() == ExitCode::NameInUse && folder.is_running() => {
                 outcome.running.push(folder);
             }
-            (Err(failure), _) => outcome.failed.push(failure),
+            (Some(Err(failure)), _) => outcome.failed.push(failure),
         }
     }
     Ok(outcome)
+}
+
+/// Whether an app runs, and goes on to. One that was asked to stop is waited for, and then does not.
+async fn runs_on(folder: &AppFolder, patience: Duration) -> Result<bool, Failure> {
+    if !folder.is_running() {
+        return Ok(false);
+    }
+    // Who does not answer is asked again by whoever tells that it runs.
+    match timeout(ANSWER_PATIENCE, Client::new(folder).status()).await {
+        Ok(Ok(status)) if status.stopping => {}
+        _ => return Ok(folder.is_running()),
+    }
+    let name = folder.name();
+    screen::tell(&format!("{name} is stopping, and is started when it has gone"));
+    stop::wait_until_gone(folder, patience).await?;
+    Ok(false)
 }
 
 fn launches(args: &StartArgs, matches: &ArgMatches, state: &StateFolder) -> Result<Vec<Launch>, Failure> {

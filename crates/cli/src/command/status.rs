@@ -36,7 +36,15 @@ pub(super) fn render(status: &StatusView, paint: Paint, width: Option<usize>) ->
     let uptime = ago(&status.since).map(readable::duration).unwrap_or_default();
     let facts = [
         ("listening", listening(status)),
-        ("workers", format!("{} of {} ready", status.ready(), status.target)),
+        (
+            "workers",
+            format!(
+                "{} of {} ready{}",
+                status.ready(),
+                status.target,
+                if status.stopping { "; stopping" } else { "" }
+            ),
+        ),
         ("policy", status.policy.0.to_string()),
         (
             "primary",

@@ -87,14 +87,9 @@ pub(super) async fn stop(folder: &AppFolder, now: bool, patience: Duration) -> R
             sleep(PAUSE).await;
             continue;
         };
-        return match timeout(patience.saturating_sub(started.elapsed()), gone(life)?).await {
-            Ok(result) => {
-                result
-                    .context("the thread that waits for the end died")?
-                    .context("wait for the end of the primary")?;
-                say(&format!("{name}: stopped\n"))
-            }
-            Err(_) => Err(not_gone(name, now, patience)),
+        return match wait(life, patience.saturating_sub(started.elapsed())).await? {
+            true => say(&format!("{name}: stopped\n")),
+            false => Err(not_gone(name, now, patience)),
         };
     }
 }
@@ -156,6 +151,29 @@ async fn process_of(folder: &AppFolder) -> Result<OwnedFd, Failure> {
     let process = pid.map_or(Err(Errno::SRCH), |pid| pidfd_open(pid, PidfdFlags::empty()));
     let process = process.with_context(|| format!("look at process {}, to wait for its end", status.pid));
     process.map_err(Failure::from)
+}
+
+/// Waits until an app has gone that was asked to stop.
+pub(super) async fn wait_until_gone(folder: &AppFolder, patience: Duration) -> Result<(), Failure> {
+    let life = match folder.look() {
+        Presence::Free | Presence::Left(_) => return Ok(()),
+        Presence::Held { lock: Some(lock) } => Life::Lock(lock),
+        Presence::Held { lock: None } => Life::Process(process_of(folder).await?),
+    };
+    if wait(life, patience).await? { Ok(()) } else { Err(not_gone(folder.name(), false, patience)) }
+}
+
+/// Waits for the end of a primary; says whether it has come in time.
+async fn wait(life: Life, patience: Duration) -> Result<bool, Failure> {
+    match timeout(patience, gone(life)?).await {
+        Ok(ended) => {
+            ended
+                .context("the thread that waits for the end died")?
+                .context("wait for the end of the primary")?;
+            Ok(true)
+        }
+        Err(_) => Ok(false),
+    }
 }
 
 /// Asks it to stop; false if nobody listens.

@@ -179,7 +179,7 @@ fn value_of(text: &str) -> anyhow::Result<(String, &str)> {
 mod tests {
     use std::fs;
 
-    use super::{credential, list, read_secret, readable_again};
+    use super::{credential, list, read_secret};
 
     fn pairs(text: &str) -> Vec<(String, String)> {
         let pairs = list(text).unwrap();

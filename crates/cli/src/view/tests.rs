@@ -75,7 +75,7 @@ fn the_json_of_a_status_is_stable() {
         "failed_reload": {"at": "2026-01-02T03:04:05.678Z", "reason": "too slow"},
         "listening": ["127.0.0.1:8080"],
         "addresses": [{"address": "127.0.0.1:8080", "policy": "round-robin", "pending": 2}],
-        "target": 2, "strays": 0, "health": null,
+        "target": 2, "stopping": false, "strays": 0, "health": null,
         "output": {"log": "/var/log/web.log", "written": 7, "dropped": 0, "reason": null},
         "since": "2026-01-02T03:04:05.678Z",
         "workers": [

@@ -398,6 +398,33 @@ fn what_a_reload_can_not_read_anew_is_refused_and_the_app_can_be_reloaded_and_st
 }
 
 #[test]
+fn who_is_started_while_it_stops_is_started_when_it_has_gone() {
+    let folder = Folder::new();
+    let program = "import http.server, os, signal
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+address = (os.environ['HOST'], int(os.environ['PORT']))
+http.server.ThreadingHTTPServer(address, http.server.SimpleHTTPRequestHandler).serve_forever()
+";
+    let script = folder.write("stubborn.py", program);
+    let python = Runtime::Python.program().unwrap();
+    let command = format!("command = {:?}", [python.to_str().unwrap(), script.to_str().unwrap()]);
+    let config = WEB.replace("command = $COMMAND", &command).replace("\"1s\"", "\"3s\"");
+    folder.write("allcores.toml", &config);
+    folder.write("key", "x");
+    folder.allcores(&["start"]).code(0);
+    let before = folder.status("web")["pid"].clone();
+    let stopping = folder.command(&["stop", "web"]).stdout(Stdio::piped()).spawn().unwrap();
+    let deadline = Instant::now() + LONG;
+    while !folder.allcores(&["ls"]).code(0).out.contains("stopping") {
+        assert!(Instant::now() < deadline, "it does not stop: {}", folder.log("web"));
+    }
+    folder.allcores(&["status", "web"]).code(0).has(&["; stopping"]);
+    folder.allcores(&["start", "web"]).code(0).has(&["web is stopping", "web: 1 worker ready"]);
+    Run::from(stopping.wait_with_output().unwrap()).code(0).has(&["web: stopped"]);
+    assert_ne!(folder.status("web")["pid"], before);
+}
+
+#[test]
 fn what_cannot_be_meant_is_refused() {
     let folder = running();
     let other = start_command(&folder, &["--name", "web"], &["true"]).code(4);

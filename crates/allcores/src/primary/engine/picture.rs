@@ -37,6 +37,7 @@ impl Engine {
             listening: self.ports.addresses().map(|address| address.address).collect(),
             addresses: self.ports.addresses().collect(),
             target: self.pool.target(),
+            stopping: self.pool.is_stopping(),
             strays: self.ports.strays(),
             health: self.care.picture(Subject::App),
             since: self.started_at,
