@@ -28,6 +28,9 @@ use tokio::task::{JoinHandle, JoinSet};
 use super::room::{self, Place, Room};
 use super::{Control, routes};
 
+/// For how long who has asked something is kept from being heard by this program, where another may soon go on.
+const HELD_OFF: Duration = Duration::from_millis(500);
+
 /// How long a request's head may take to arrive.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -98,7 +101,7 @@ impl Lobby {
         }
     }
 
-    /// Has those who ask something wait here from now on, or no longer.
+    /// Has those who ask something wait here from now on, each for a while, or no longer.
     pub(crate) fn set_closed(&self, is_closed: bool) {
         self.is_closed.send_if_modified(|now| std::mem::replace(now, is_closed) != is_closed);
     }
@@ -127,7 +130,9 @@ impl Lobby {
         let look = || Ok(rustix::net::recv(&*stream, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT)?);
         let has_asked =
             tokio::time::timeout(HEAD_TIMEOUT, stream.async_io(Interest::READABLE, look)).await.is_ok();
-        let _ = self.is_closed.subscribe().wait_for(|is_closed| !*is_closed).await;
+        // What is waited for may take long, and who asks may want to end it.
+        let mut is_closed = self.is_closed.subscribe();
+        let _ = tokio::time::timeout(HELD_OFF, is_closed.wait_for(|is_closed| !*is_closed)).await;
         self.guests().streams.remove(&number);
         let hold = hold();
         Arc::into_inner(stream).filter(|_| has_asked).map(|stream| (stream, hold))

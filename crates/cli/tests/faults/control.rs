@@ -58,6 +58,7 @@ fn a_status_has_legal_values_in_every_field() {
             "policy",
             "reload",
             "since",
+            "stopping",
             "strays",
             "target",
             "upgrades",

@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use allcores_testing::app::RunningApp;
 use allcores_testing::process::Event;
@@ -160,6 +161,45 @@ fn what_is_asked_while_the_new_program_is_asked_is_done_and_carried() {
     );
     assert_eq!(app::workers(&status), before);
     assert_eq!(app.stop().unwrap().code(), Some(0), "{:#?}", app.lines());
+}
+
+#[test]
+fn who_asks_something_while_an_upgrade_waits_for_a_long_check_is_heard() {
+    let _turn = machine::together();
+    let folder = tempfile::tempdir().unwrap();
+    let (slow, begun) = (folder.path().join("slow"), folder.path().join("begun"));
+    let (wait, begin) = (slow.display(), begun.display());
+    let check = format!("--health-exec=while [ -e {wait} ]; do : > {begin}; sleep 0.05; done");
+    let Some(app) = node_script(folder.path(), SERVER) else { return };
+    let app = somewhere(app).workers(1).option(check).option("--health-timeout=60s");
+    let app = app.option("--health-interval=100ms").start().unwrap();
+    app.wait_ready(1).unwrap();
+    let upgrade = || {
+        let _ = std::fs::remove_file(&begun);
+        File::create(&slow).unwrap();
+        let started = Instant::now();
+        while !begun.exists() {
+            assert!(started.elapsed() < PATIENCE, "nothing is checked");
+            thread::sleep(Duration::from_millis(10));
+        }
+        let mut upgrading = Upgrading::begin(&app, &[]);
+        upgrading.says("waits: a health check is under way");
+        upgrading
+    };
+    let upgrading = upgrade();
+    for _ in 0..3 {
+        assert_eq!(app.status().unwrap()["upgrades"], 0);
+    }
+    std::fs::remove_file(&slow).unwrap();
+    let (code, err) = upgrading.end();
+    assert_eq!(code, Some(0), "{err}");
+
+    let upgrading = upgrade();
+    let (code, out, err) = ended(app.run(["stop", app.name()]).unwrap());
+    assert_eq!(code, Some(0), "{out}{err}");
+    assert_eq!(app.stop().unwrap().code(), Some(0), "{:#?}", app.lines());
+    let (code, err) = upgrading.end();
+    assert_eq!(code, Some(12), "{err}");
 }
 
 #[test]
