@@ -32,6 +32,7 @@ mod udp;
 use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use allcores_core::worker::{Slot, WorkerId};
@@ -234,6 +235,11 @@ impl Ports {
     /// A lane's socket.
     pub(crate) fn socket(&self, id: LaneId) -> Option<BorrowedFd<'_>> {
         self.lane(id).map(|(_, lane)| lane.socket.as_fd())
+    }
+
+    /// A lane's socket, for whoever passes it on: many may wait to be, and are one descriptor.
+    pub(crate) fn shared_socket(&self, id: LaneId) -> Option<Arc<OwnedFd>> {
+        self.lane(id).map(|(_, lane)| Arc::clone(&lane.socket))
     }
 
     /// Whether a lane listens.

@@ -132,7 +132,7 @@ impl State {
     }
 }
 
-/// What workers produce without limit has a weight. It is the same whenever it is asked for.
+/// What workers produce without limit, or could, has a weight. It is the same whenever it is asked for.
 fn weight(event: &Event) -> Option<usize> {
     match event {
         Event::Message { message, .. } if message.came_with_handle() => {
@@ -140,6 +140,7 @@ fn weight(event: &Event) -> Option<usize> {
         }
         Event::Message { message, .. } => Some(message.json().len()),
         Event::Output { line, .. } => Some(line.len()),
+        Event::Listening { address, .. } => Some(address.address.as_ref().map_or(0, String::len)),
         _ => None,
     }
 }

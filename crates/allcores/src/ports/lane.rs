@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use allcores_core::steering::LaneWatch;
@@ -240,7 +241,7 @@ pub(super) enum Vacancy {
 pub(crate) struct Lane {
     pub(super) kind: Kind,
     pub(super) id: LaneId,
-    pub(super) socket: OwnedFd,
+    pub(super) socket: Arc<OwnedFd>,
     pub(super) inode: u64,
     /// Whose it is, or was last.
     pub(super) slot: Slot,
@@ -275,7 +276,7 @@ impl Lane {
         Ok(Self {
             kind: Kind::Own,
             id,
-            socket,
+            socket: Arc::new(socket),
             inode,
             slot,
             users: BTreeSet::new(),

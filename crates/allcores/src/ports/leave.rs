@@ -2,6 +2,7 @@
 //! that stops. What waits in a queue stays for who comes next, as long as somebody is to come.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use allcores_core::worker::WorkerId;
@@ -196,8 +197,8 @@ impl Ports {
             self.steering.forget(lane);
         }
         let given = self.groups.iter().filter(|group| group.given.is_some());
-        let firsts = given.filter_map(|group| group.lanes.first()?.socket.try_clone().ok());
-        let firsts: Vec<OwnedFd> = firsts.collect();
+        let firsts = given.filter_map(|group| Some(Arc::clone(&group.lanes.first()?.socket)));
+        let firsts: Vec<Arc<OwnedFd>> = firsts.collect();
         self.groups.clear();
         // Not before: what comes then could still be a lane's.
         for socket in &firsts {

@@ -58,6 +58,11 @@ impl Ports {
         if self.descriptors.are_short() { Err(too_few_descriptors()) } else { Ok(()) }
     }
 
+    /// Whether descriptors are left only for what there is already.
+    pub(crate) fn is_short(&mut self) -> bool {
+        self.descriptors.are_short()
+    }
+
     /// Closes what workers that have gone listened on, and nobody since.
     fn close_forgotten(&mut self) {
         let long_ago = self.now.saturating_sub(UNUSED);

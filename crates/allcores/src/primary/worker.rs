@@ -28,12 +28,15 @@ use crate::sys::Watch;
 use crate::sys::seccomp;
 use crate::sys::socket::Sender;
 
+mod grants;
 mod keys;
 mod lines;
 mod part;
 
 pub(super) use part::{Part, PartsSaved, ProcessPart, Surroundings, Task};
 
+pub(super) use grants::Asked;
+use grants::Grants;
 use keys::Keys;
 use lines::Line;
 
@@ -128,6 +131,10 @@ pub(super) struct Worker {
     pub(super) speaker: Speaker,
     /// Listeners given over the channel.
     pub(super) keys: Keys,
+    /// Of these, those that it has not said of that it listens there.
+    pub(super) grants: Grants,
+    /// How often it has said so in a row while those who are told took too little.
+    pub(super) unheard: u32,
     pub(super) rung: Option<Rung>,
     /// Lanes that it was given, and how.
     pub(super) lanes: BTreeMap<LaneId, Rung>,
@@ -347,13 +354,17 @@ async fn watch_channel(
             }
         };
         let bytes = bytes_of(&arrival);
+        let handle = match &arrival {
+            Arrival::Message { descriptor: Some(_), .. } => HANDLE_BYTES,
+            _ => 0,
+        };
         if flows.are_open() {
             excused = 0;
         } else if is_for_user(&arrival) {
             // What we have to say to the worker goes out meanwhile. Who is to take what it says may wait for just that.
             let is_excused = excused < MOST_EXCUSED;
             tokio::select! {
-                _ = carrier.only_write(is_excused) => excused += bytes.max(UNIT),
+                _ = carrier.only_write(is_excused) => excused += bytes.max(UNIT) + handle,
                 () = flows.wait() => {}
                 () = ended.wait() => {}
             }
@@ -399,6 +410,9 @@ const UNIT: usize = 1024;
 /// user waits for may be behind them.
 const MOST_EXCUSED: usize = 16 * 1024 * 1024;
 
+/// What a descriptor counts for among them.
+const HANDLE_BYTES: usize = 64 * 1024;
+
 /// How much of it is passed on together.
 const TOGETHER: u32 = SHARE / 2;
 
@@ -406,7 +420,11 @@ const TOGETHER: u32 = SHARE / 2;
 fn bytes_of(arrival: &Arrival<Incoming>) -> usize {
     let of = |message: &Incoming| match message {
         Incoming::User(text) => text.len(),
-        Incoming::Query(query) => query.data.as_ref().map_or(0, String::len),
+        Incoming::Query(query) => {
+            [&query.data, &query.address, &query.policy].into_iter().flatten().map(String::len).sum()
+        }
+        Incoming::Listening { address, .. } => address.as_ref().map_or(0, String::len),
+        Incoming::Close { key } => key.len(),
         _ => 0,
     };
     match arrival {
@@ -527,6 +545,8 @@ impl Worker {
             has_spoken: false,
             speaker: Speaker::default(),
             keys: Keys::default(),
+            grants: Grants::default(),
+            unheard: 0,
             rung: None,
             lanes: BTreeMap::new(),
             aside: BTreeSet::new(),

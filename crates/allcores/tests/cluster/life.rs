@@ -396,3 +396,33 @@ async fn descriptors_for_a_slot_that_is_no_more_are_closed() {
     within("the scaling", cluster.scale(1)).await.unwrap();
     assert_eq!(ours.read(&mut [0]).unwrap(), 0);
 }
+
+#[tokio::test]
+async fn what_a_worker_says_of_listeners_that_it_was_not_given_is_not_told() {
+    let mut cluster = start(script(
+        "const say = (more) => process.send({ cmd: 'NODE_CLUSTER', act: 'listening', addressType: 4, index: 0, ...more });
+        say({ port: 1, address: '127.0.0.1' });
+        say({ port: 1, address: 'x'.repeat(1 << 20) });
+        const server = require('node:net').createServer().listen(0, '127.0.0.1', () => {
+            setImmediate(() => {
+                const { port } = server.address();
+                for (let times = 0; times < 9; times += 1) say({ port, address: '127.0.0.1' });
+                process.send('done');
+            });
+        });",
+    ))
+    .await;
+    let worker = cluster.fork().await.unwrap();
+    let mut listens = Vec::new();
+    until(&mut cluster, |event| {
+        if let Event::Listening { address, .. } = event {
+            listens.push(address.clone());
+        }
+        matches!(event, Event::Message { .. }).then_some(())
+    })
+    .await;
+    assert_eq!(listens.len(), 1, "{listens:?}");
+    assert!(listens[0].port > 1, "{listens:?}");
+    worker.kill(Signal::KILL).unwrap();
+    gone(&mut cluster, &worker).await;
+}

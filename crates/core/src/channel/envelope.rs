@@ -110,11 +110,11 @@ pub(super) fn is_users(text: &str) -> bool {
 }
 
 /// Whether whoever reads a JSON text may take it for one of Node's own messages, in whatever way that is written: for who lets
-/// others say what is to be sent.
+/// others say what is to be sent. What can't be read here counts as one: others may well read it.
 pub fn is_own(text: &[u8]) -> bool {
     text.trim_ascii_start().starts_with(b"{")
         && (FIND_OWN.find(text).is_some() || FIND_ESCAPE.find(text).is_some())
-        && serde_json::from_slice(text).is_ok_and(|NamesOwn(is_own)| is_own)
+        && serde_json::from_slice(text).map_or(true, |NamesOwn(is_own)| is_own)
 }
 
 /// Whether an object has a command of Node's own. Of several of that name readers take different ones.
@@ -134,15 +134,42 @@ impl<'de> Visitor<'de> for NamesOwn {
     }
 
     fn visit_map<M: MapAccess<'de>>(mut self, mut fields: M) -> Result<Self, M::Error> {
-        while let Some(name) = fields.next_key::<String>()? {
-            if name == "cmd" {
-                let command = fields.next_value::<serde_json::Value>()?;
-                self.0 |= command.as_str().is_some_and(|name| name.starts_with("NODE_") && name != "NODE_");
+        while let Some(Letters(name)) = fields.next_key()? {
+            if name == b"cmd" {
+                // Whatever it is else, a number beyond all others or a nest without a bottom, it is no command.
+                let command = fields.next_value::<&RawValue>()?.get();
+                self.0 |= command.starts_with('"') && names_own(command).map_err(serde::de::Error::custom)?;
             } else {
                 fields.next_value::<IgnoredAny>()?;
             }
         }
         Ok(self)
+    }
+}
+
+fn names_own(command: &str) -> serde_json::Result<bool> {
+    let Letters(name) = serde_json::from_str(command)?;
+    Ok(name.starts_with(b"NODE_") && name != b"NODE_")
+}
+
+/// What a JSON string stands for. JavaScript's may be no Unicode, with half of a pair, which a `String` can't hold.
+struct Letters(Vec<u8>);
+
+impl<'de> Deserialize<'de> for Letters {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_bytes(Self(Vec::new()))
+    }
+}
+
+impl Visitor<'_> for Letters {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_bytes<E>(self, letters: &[u8]) -> Result<Self, E> {
+        Ok(Self(letters.to_vec()))
     }
 }
 

@@ -102,6 +102,11 @@ fn what_may_be_taken_for_one_of_nodes_own_is_seen_however_it_is_written() {
         r#"{"cmd":"\u004eODE_HANDLE"}"#,
         r#"{"\u0063md":"NODE_HANDLE"}"#,
         r#"{"cmd":1,"cmd":"NODE_HANDLE_ACK","cmd":2}"#,
+        // What JSON.parse of JavaScript takes, and a `String`, an `f64` or a recursion does not.
+        "{\"\\ud800\":0,\"cmd\":\"NODE_CLUSTER\"}",
+        "{\"cmd\":1e999,\"cmd\":\"NODE_CLUSTER\"}",
+        "{\"cmd\":\"NODE_\\ud800\"}",
+        &format!("{{\"cmd\":{}{},\"cmd\":\"NODE_CLUSTER\"}}", "[".repeat(200), "]".repeat(200)),
     ] {
         assert!(is_own(own.as_bytes()), "{own}");
     }
@@ -112,6 +117,7 @@ fn what_may_be_taken_for_one_of_nodes_own_is_seen_however_it_is_written() {
         r#"{"cmd":"fooNODE_x","\u0063":"\u004e"}"#,
         r#"{"cmd":["NODE_x"],"command":"NODE_x","a":{"cmd":"NODE_x"}}"#,
         r#"{"cmd":5}"#,
+        r#"{"\ud800":"\udc00","cmd":"NODE"}"#,
     ] {
         assert!(!is_own(users.as_bytes()), "{users}");
     }

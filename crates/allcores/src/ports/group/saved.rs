@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use allcores_core::selector::Chosen;
@@ -246,7 +247,7 @@ impl Lane {
                 KindSaved::Waiting => Kind::Waiting,
             },
             id: LaneId(saved.id),
-            socket,
+            socket: Arc::new(socket),
             inode,
             slot: Slot(saved.slot),
             users: saved.users.into_iter().map(WorkerId).collect(),

@@ -23,7 +23,7 @@ use crate::handle::Handle;
 use crate::message::Message;
 use crate::ports::{Applicant, LaneId, Profile, Unavailable, too_many_listeners};
 use crate::primary::answers::Answer;
-use crate::primary::worker::Seen;
+use crate::primary::worker::{Asked, Seen};
 use crate::primary::{Event, Said, WorkerRef};
 use crate::proc::Owner;
 
@@ -33,6 +33,9 @@ const AFTERWARDS: Duration = Duration::from_secs(1);
 
 /// The longest data of a listener, which everybody is given who listens there. Node's own are a hundred bytes.
 const LONGEST_DATA: usize = 64 * 1024;
+
+/// How many listeners of one worker are told of in a row while those who are told take too little.
+const MOST_UNHEARD: u32 = 64;
 
 /// `process.send('ready')`
 const READY: &str = "\"ready\"";
@@ -62,9 +65,8 @@ impl Engine {
         let about = worker.about;
         match message {
             Incoming::Query(query) => self.take_query(id, &query),
-            Incoming::Listening { address, port, kind, fd, .. } => {
-                let address = address.as_deref();
-                self.pass_on(about, Said::Listening { address, port, kind, fd });
+            Incoming::Listening { address, port, kind, fd, index } => {
+                self.tell_listening(id, Asked { address, kind, fd, index }, port);
                 match kind {
                     // The operator's own socket, which is in no table of ours.
                     AddressKind::Descriptor => self.tell(Input::Listening { id }),
@@ -126,7 +128,8 @@ impl Engine {
         let is_too_long = query.data.as_ref().is_some_and(|data| data.len() > LONGEST_DATA);
         let obtained = match query.kind {
             _ if is_too_long => Err(libc::EMSGSIZE),
-            AddressKind::Descriptor => own_descriptor(query).map(|socket| (None, Some(socket))),
+            AddressKind::Descriptor if self.ports.is_short() => Err(libc::ENFILE),
+            AddressKind::Descriptor => own_descriptor(query).map(|socket| (None, Some(Arc::new(socket)))),
             _ => self.listener_for(id, query).and_then(|lane| Ok((Some(lane), self.socket_for(lane)?))),
         };
         let lane = obtained.as_ref().ok().and_then(|(lane, _)| *lane);
@@ -147,12 +150,13 @@ impl Engine {
                     worker.lanes.insert(lane, rung);
                     worker.given.insert(lane, now);
                 }
+                worker.grants.note(key.clone(), query, lane);
                 worker.rung.get_or_insert(rung);
                 let Some(socket) = socket else {
                     let name = lane.and_then(|lane| self.ports.describe(lane)?.address.socket());
                     return worker.say(|speaker| speaker.listen_by_handoff(query, &key, name), None);
                 };
-                worker.say(|speaker| speaker.give_listener(query, &key), Some(Arc::new(socket)));
+                worker.say(|speaker| speaker.give_listener(query, &key), Some(socket));
             }
             Err(errno) => worker.say(|speaker| speaker.refuse_listener(query, &key, errno), None),
         }
@@ -169,12 +173,11 @@ impl Engine {
     }
 
     /// What a worker gets to accept from; nothing where the primary accepts.
-    fn socket_for(&self, lane: LaneId) -> Result<Option<OwnedFd>, i32> {
+    fn socket_for(&self, lane: LaneId) -> Result<Option<Arc<OwnedFd>>, i32> {
         if self.ports.is_handoff(lane) {
             return Ok(None);
         }
-        let socket = self.ports.socket(lane).ok_or(libc::EBADF)?;
-        socket.try_clone_to_owned().map(Some).map_err(|error| errno(&error))
+        self.ports.shared_socket(lane).map(Some).ok_or(libc::EBADF)
     }
 
     fn listener_for(&mut self, id: WorkerId, query: &Query) -> Result<LaneId, i32> {
@@ -228,6 +231,26 @@ impl Engine {
         Ok(lane)
     }
 
+    /// Tells the user that a server listens, if the worker was given a listener for it and it is the first time that it says so.
+    /// What it says of a server that was closed meanwhile has another port.
+    fn tell_listening(&mut self, id: WorkerId, asked: Asked, port: i64) {
+        let Some(guest) = &self.guest else { return };
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let Some(lane) = worker.grants.take(&asked) else { return };
+        if lane.is_some_and(|lane| self.ports.port(lane) != Some(port)) {
+            return;
+        }
+        // What becomes of workers is told at once; but who listens anew all the time is no reason to run out of memory.
+        let is_heard = guest.flow.is_open() && worker.flow.is_open();
+        worker.unheard = if is_heard { 0 } else { worker.unheard + 1 };
+        if worker.unheard > MOST_UNHEARD {
+            return;
+        }
+        let about = worker.about;
+        let Asked { address, kind, fd, .. } = asked;
+        self.pass_on(about, Said::Listening { address: address.as_deref(), port, kind, fd });
+    }
+
     fn take_listening(&mut self, id: WorkerId, port: i64) {
         let Some(worker) = self.workers.get(&id) else { return };
         let slot = worker.about.slot;
@@ -241,6 +264,7 @@ impl Engine {
 
     fn take_close(&mut self, id: WorkerId, key: &str) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
+        worker.grants.forget(key);
         let Some((lane, true)) = worker.keys.remove(key) else { return };
         let is_retired = worker.is_retired;
         if is_retired || self.state_of(id) == Some(State::Draining) || self.pool.is_stopping() {
