@@ -2,9 +2,10 @@
 //!
 //! Before a reload it reads anew what the app is to be; a file that is wrong by then changes nothing.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use allcores::primary::{
     AppSnapshot, Event, Handle, Refusal, Reload, ReloadNews, ReloadProgress, Settings, Upgrade,
@@ -37,6 +38,9 @@ const MEMORY_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a reload waits for the files that say what the app is to be.
 const READING_PATIENCE: Duration = Duration::from_secs(10);
 
+/// For how much longer than it took to count connections they are not counted again.
+const COUNTING_SHARE: u32 = 10;
+
 /// Commands a primary. Clones command the same.
 #[derive(Clone)]
 pub(crate) struct Commander {
@@ -48,6 +52,8 @@ pub(crate) struct Commander {
     service: Arc<Mutex<Service>>,
     tally: Arc<Mutex<Tally>>,
     holds: Arc<Holds>,
+    /// How many connections workers had when they were counted last.
+    counted: Arc<tokio::sync::Mutex<Option<Counted>>>,
     /// What is read anew for a reload has not been read to its end.
     is_reading: Arc<AtomicBool>,
     /// The end of the reload that was asked for last.
@@ -58,6 +64,13 @@ pub(crate) struct Commander {
 pub(crate) struct Hold {
     holds: Arc<Holds>,
     handle: Handle,
+}
+
+/// Connections by workers' ids, and until when they are good enough.
+struct Counted {
+    connections: BTreeMap<u32, u64>,
+    at: Instant,
+    lasts: Duration,
 }
 
 /// How many there are.
@@ -127,9 +140,9 @@ impl Commander {
         service: Arc<Mutex<Service>>,
     ) -> Self {
         let (source, fixed) = (Arc::new(source), Arc::new(fixed));
-        let (tally, holds, last, is_reading) =
-            (Arc::default(), Arc::default(), Arc::default(), Arc::default());
-        Self { handle, source, fixed, reporter, hub, service, tally, holds, is_reading, last }
+        let (tally, holds, last) = (Arc::default(), Arc::default(), Arc::default());
+        let (counted, is_reading) = (Arc::default(), Arc::default());
+        Self { handle, source, fixed, reporter, hub, service, tally, holds, counted, is_reading, last }
     }
 
     /// Counts an event.
@@ -324,6 +337,21 @@ impl Commander {
         told.into()
     }
 
+    /// How many connections each worker has, or had a moment ago: to count them takes a look at all that the machine has, and
+    /// monitoring that asks all the time is to cost nobody else anything.
+    async fn connections(&self) -> Result<BTreeMap<u32, u64>, Refusal> {
+        let mut counted = self.counted.lock().await;
+        if let Some(counted) = counted.as_ref().filter(|counted| counted.at.elapsed() < counted.lasts) {
+            return Ok(counted.connections.clone());
+        }
+        let begun = Instant::now();
+        let connections: BTreeMap<u32, u64> =
+            self.handle.connections().await?.into_iter().map(|(id, held)| (id.0, held)).collect();
+        let (at, lasts) = (Instant::now(), COUNTING_SHARE * begun.elapsed());
+        *counted = Some(Counted { connections: connections.clone(), at, lasts });
+        Ok(connections)
+    }
+
     /// Has the app started with what reloads and scaling gave it the next time, too, of which `what` is new.
     async fn remember(&self, what: &str) {
         let Some(state) = self.fixed.state.clone() else { return };
@@ -461,8 +489,7 @@ impl Control for Commander {
     }
 
     async fn metrics(&self) -> Result<String, Refusal> {
-        let connections = self.handle.connections().await?;
-        let connections = connections.into_iter().map(|(id, held)| (id.0, held)).collect();
+        let connections = self.connections().await?;
         let status = self.status().await?;
         Ok(Reading::new(status, &mut self.tally(), connections).into_open_metrics())
     }
