@@ -280,7 +280,8 @@ async fn serve<T: Send>(
         request.extensions_mut().insert(asking.clone());
         routes.call(request)
     });
-    let connection = protocol().serve_connection(TokioIo::new(stream), answer);
+    // One answer fits into what the kernel holds for whoever reads it. Who asks for many and reads none would keep its place.
+    let connection = protocol().keep_alive(false).serve_connection(TokioIo::new(stream), answer);
     let mut connection = pin!(connections.watch(connection));
     // What came is looked at once: by then a request that is whole has a hold of its own.
     let mut hold = Some(hold);

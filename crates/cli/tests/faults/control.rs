@@ -220,6 +220,26 @@ fn clients_that_never_end_hold_up_neither_the_app_nor_who_commands_it() {
     stop(&app);
 }
 
+#[test]
+fn who_asks_much_and_reads_nothing_keeps_nobody_else_out() {
+    let app = bad_python("hang.py", unused()).workers(1).start().unwrap();
+    ready(&app, 1);
+    let socket = app.runtime_folder().join(app.name()).join("control.sock");
+    let question = "GET /v1/openapi.json HTTP/1.1\r\nhost: x\r\n\r\n".repeat(40);
+    // More than there is room for at a time.
+    let held: Vec<UnixStream> = (0..300)
+        .map_while(|_| {
+            let mut stream = UnixStream::connect(&socket).ok()?;
+            stream.write_all(question.as_bytes()).ok()?;
+            Some(stream)
+        })
+        .collect();
+    assert!(held.len() > 256, "{}", held.len());
+    assert!(status_in(&app) < Duration::from_secs(2));
+    drop(held);
+    stop(&app);
+}
+
 /// Lays siege to the control socket of an app under load, until so many hostile requests or connections were made.
 fn besieged(means: Means, made: u64) {
     let _turn = machine::alone();
