@@ -91,6 +91,11 @@ impl StateFolder {
         state.or_else(home).map(|path| of(path.join("allcores")))
     }
 
+    /// Where it is or would be.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Where an app's log is unless it was said otherwise.
     pub(crate) fn log(&self, name: &AppName) -> PathBuf {
         self.logs.join(format!("{name}.log"))

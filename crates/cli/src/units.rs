@@ -28,6 +28,8 @@ pub(crate) struct Unit {
     pub(crate) user: Option<String>,
     /// What says where running apps are found and what is kept of them: names and values of variables.
     pub(crate) places: Vec<(String, String)>,
+    /// What has to be mounted before it starts: absolute paths.
+    pub(crate) folders: Vec<String>,
     /// systemd's version here.
     pub(crate) version: Option<u32>,
 }
@@ -64,6 +66,11 @@ RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
 SystemCallArchitectures=native
 ";
 
+/// What becomes of the other workers.
+const OUT_OF_MEMORY: &str = "\
+# A worker that dies for want of memory is replaced; the others serve on.
+OOMPolicy=continue";
+
 /// What only the system's manager can set up.
 const SYSTEM_SANDBOX: &str = "\
 PrivateDevices=yes
@@ -97,7 +104,13 @@ impl Unit {
 
     fn write_app(&self, app: &App, text: &mut String) -> std::fmt::Result {
         writeln!(text, "[Unit]\nDescription={} (allcores)", escaped(&app.name))?;
-        self.write_network(text)?;
+        self.write_before(text)?;
+        // That an address is taken shows within a second, and five such starts are all that systemd makes by default.
+        writeln!(
+            text,
+            "# Who has its address may go later than after the few starts that are usual; RestartSec= paces them.\n\
+             StartLimitIntervalSec=0"
+        )?;
         writeln!(text, "\n[Service]")?;
         let program = quoted(&self.program);
         if self.version.is_none_or(|version| version >= NOTIFY_RELOAD) {
@@ -133,10 +146,7 @@ impl Unit {
         writeln!(text, "WatchdogSec=30\nTimeoutStartSec={}", app.ready.as_secs())?;
         writeln!(text, "# The primary alone is told, lets its workers finish, and ends them.")?;
         writeln!(text, "KillMode=mixed\nTimeoutStopSec={}", app.stop.as_secs())?;
-        writeln!(
-            text,
-            "# A worker that dies for want of memory is replaced; the others serve on.\nOOMPolicy=continue"
-        )?;
+        writeln!(text, "{OUT_OF_MEMORY}")?;
         if let Some(user) = &self.user {
             let user = escaped(user);
             writeln!(
@@ -173,7 +183,7 @@ impl Unit {
     fn write_saved(&self, text: &mut String) -> std::fmt::Result {
         let program = quoted(&self.program);
         writeln!(text, "[Unit]\nDescription=apps that `allcores save` has saved")?;
-        self.write_network(text)?;
+        self.write_before(text)?;
         writeln!(text, "\n[Service]\nType=oneshot\nRemainAfterExit=yes\nTimeoutStartSec=10min")?;
         writeln!(
             text,
@@ -185,7 +195,9 @@ impl Unit {
         let (minutes, spare) = (STOP_ALL.as_secs() / 60, SPARE.as_secs());
         // That nothing runs any more is no failure; who runs in the foreground has a unit of his own.
         writeln!(text, "ExecStop=-{program} stop all --background --timeout {minutes}min")?;
-        writeln!(text, "TimeoutStopSec={}", STOP_ALL.as_secs() + spare)
+        writeln!(text, "TimeoutStopSec={}", STOP_ALL.as_secs() + spare)?;
+        // By default, one of them would take all apps with it.
+        writeln!(text, "{OUT_OF_MEMORY}")
     }
 
     fn write_places(&self, text: &mut String) -> std::fmt::Result {
@@ -195,23 +207,34 @@ impl Unit {
         self.places.iter().try_for_each(|(name, value)| writeln!(text, "{}", variable(name, value)))
     }
 
-    /// A user's manager knows nothing of the network.
-    fn write_network(&self, text: &mut String) -> std::fmt::Result {
+    /// What is to be there before. A user's manager knows nothing of the network, nor of what is still to be mounted.
+    fn write_before(&self, text: &mut String) -> std::fmt::Result {
         if self.is_users {
             return Ok(());
         }
-        writeln!(text, "Wants=network-online.target\nAfter=network-online.target")
+        writeln!(text, "Wants=network-online.target\nAfter=network-online.target")?;
+        if self.folders.is_empty() {
+            return Ok(());
+        }
+        let folders: Vec<String> = self.folders.iter().map(|folder| path(folder)).collect();
+        writeln!(text, "# Where a file system comes late at boot, it is waited for.")?;
+        writeln!(text, "RequiresMountsFor={}", folders.join(" "))
     }
 }
 
 /// A word of a command line, as of systemd.service(5).
 fn quoted(word: &str) -> String {
+    path(&word.replace('$', "$$"))
+}
+
+/// A path among others, as of systemd.unit(5): there are no variables in such.
+fn path(path: &str) -> String {
     let is_plain = |char: char| char.is_ascii_alphanumeric() || "/._-=:,@+".contains(char);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        return word.to_owned();
+    if !path.is_empty() && path.chars().all(is_plain) {
+        return path.to_owned();
     }
-    let word = word.replace('\\', r"\\").replace('"', "\\\"").replace('$', "$$");
-    format!("\"{}\"", escaped(&word))
+    let path = path.replace('\\', r"\\").replace('"', "\\\"");
+    format!("\"{}\"", escaped(&path))
 }
 
 /// A variable that a service is to have.
@@ -262,7 +285,8 @@ mod tests {
         };
         let program = "/usr/bin/allcores".into();
         let (user, places) = (Some("www-data".into()), Vec::new());
-        Unit { app: Some(app), program, is_users: false, user, places, version: Some(257) }
+        let folders = vec!["/usr/bin".to_owned(), "/srv/my $apps/100%".to_owned()];
+        Unit { app: Some(app), program, is_users: false, user, places, folders, version: Some(257) }
     }
 
     #[test]
@@ -318,7 +342,7 @@ mod tests {
     fn a_users_unit_has_what_its_manager_can_do() {
         let text = Unit { is_users: true, user: None, ..unit() }.text();
         assert!(text.contains("WantedBy=default.target") && text.contains("NoNewPrivileges=yes"), "{text}");
-        for absent in ["Protect", "PrivateDevices", "User=", "network-online"] {
+        for absent in ["Protect", "PrivateDevices", "User=", "network-online", "RequiresMountsFor"] {
             assert!(
                 !text.lines().any(|line| line.starts_with(absent) || line.contains("=network")),
                 "{absent}: {text}"
@@ -334,6 +358,27 @@ mod tests {
             ),
             "{saved}"
         );
+    }
+
+    #[test]
+    fn one_worker_that_dies_for_want_of_memory_takes_nobody_with_it() {
+        for app in [unit().app, None] {
+            let text = Unit { app, ..unit() }.text();
+            assert!(text.contains("\nOOMPolicy=continue\n"), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_comes_late_at_boot_is_waited_for_and_what_is_taken_tried_for_ever() {
+        let text = unit().text();
+        let (before, _) = text.split_once("\n[Service]\n").unwrap();
+        let wanted = "\nRequiresMountsFor=/usr/bin \"/srv/my $apps/100%%\"\n";
+        assert!(before.contains(wanted) && before.contains("\nStartLimitIntervalSec=0"), "{before}");
+        assert!(text.contains("\nRestart=always\nRestartSec=1\n"), "{text}");
+        let saved = Unit { app: None, ..unit() }.text();
+        assert!(saved.contains(wanted), "{saved}");
+        let none = Unit { folders: Vec::new(), ..unit() }.text();
+        assert!(!none.contains("RequiresMountsFor"), "{none}");
     }
 
     #[test]
@@ -354,6 +399,7 @@ mod tests {
         assert_eq!(quoted("plain/word-1"), "plain/word-1");
         assert_eq!(quoted(r#"a "b" $c \d 5%"#), r#""a \"b\" $$c \\d 5%%""#);
         assert_eq!(quoted(""), "\"\"");
+        assert_eq!(path(r#"/a "b" $c \d 5%"#), r#""/a \"b\" $c \\d 5%%""#);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `allcores startup`: units for systemd, written or printed, looked at by systemd itself, and what to run next.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
@@ -16,7 +17,7 @@ use crate::exit_code::ExitCode;
 use crate::failure::{Failure, Failures};
 use crate::runtime_folder;
 use crate::settings::{self, AppName};
-use crate::state_folder;
+use crate::state_folder::{self, StateFolder};
 use crate::units::{self, App, Unit};
 use crate::whole::{self, Existing};
 
@@ -70,16 +71,18 @@ pub(super) fn execute(args: &StartupArgs) -> Result<ExitCode, Failure> {
 fn units(args: &StartupArgs) -> Result<Vec<Unit>, Failure> {
     let program =
         std::env::current_exe().context("find the program `allcores` itself, for systemd to run")?;
-    let unit = |app| Unit {
+    let unit = |app, folders: Vec<PathBuf>| Unit {
         app,
         program: program.display().to_string(),
         is_users: args.user,
         user: args.user_name.clone(),
         places: places(args),
+        folders: in_words(program.parent().map(Path::to_path_buf).into_iter().chain(folders)),
         version: units::systemd_version(),
     };
     if args.saved {
-        return Ok(vec![unit(None)]);
+        let state = StateFolder::from_env().ok().map(|state| state.path().to_path_buf());
+        return Ok(vec![unit(None, state.into_iter().collect())]);
     }
     if let Some(user) = &args.user_name {
         settings::check_user("as", user)?;
@@ -95,21 +98,33 @@ fn units(args: &StartupArgs) -> Result<Vec<Unit>, Failure> {
         let mut wrong = Failures::default();
         wrong.keep(settings::of_app(&app));
         let path = wrong.keep(settings::unit_path(&app));
+        let program = settings::check_program(&app).ok();
         wrong.keep(settings::check_log(&app));
         wrong.none()?;
         let options = &app.options;
-        Ok(unit(Some(App {
+        let config = file.absolute();
+        let files = options.env_file.iter().chain(&program).chain([&config]);
+        let folders = files.filter_map(|file| file.parent()).chain(options.cwd.as_deref());
+        let folders = folders.map(Path::to_path_buf).collect();
+        let app = App {
             name: name.to_string(),
-            config: file.absolute().display().to_string(),
+            config: config.display().to_string(),
             environment: args.env_name.clone(),
             path: path.flatten(),
             ready: START.max(options.upkeep.ready_timeout + SPARE),
             stop: options.drain_timeout + options.kill_timeout + SPARE,
             credentials,
             has_cgroups: !options.upkeep.cgroup.is_empty(),
-        })))
+        };
+        Ok(unit(Some(app), folders))
     };
     wanted.iter().map(app).collect()
+}
+
+/// Folders as a unit has them: each once, and none that is relative to another.
+fn in_words(folders: impl Iterator<Item = PathBuf>) -> Vec<String> {
+    let folders: BTreeSet<PathBuf> = folders.filter(|folder| folder.is_absolute()).collect();
+    folders.iter().map(|folder| folder.display().to_string()).collect()
 }
 
 /// The variables that a service manager does not have. Another user's service has its own.

@@ -245,6 +245,32 @@ fn units_are_written_and_systemd_has_nothing_to_complain_of() {
 }
 
 #[test]
+fn a_unit_waits_for_the_mounts_of_all_that_the_app_needs_to_begin() {
+    let folder = Folder::new();
+    for made in ["my app", "bin"] {
+        fs::create_dir(folder.path().join(made)).unwrap();
+    }
+    fs::copy(env!("CARGO_BIN_EXE_allcores"), folder.path().join("bin/server")).unwrap();
+    folder.write("set/100%.env", "A=b\n");
+    folder.write(
+        "allcores.toml",
+        "[apps.web]\ncommand = \"../bin/server\"\ncwd = \"my app\"\nenv-file = \"set/100%.env\"\n",
+    );
+    let text = folder.allcores(&["startup", "--print"]).code(0).out;
+    let own = Path::new(env!("CARGO_BIN_EXE_allcores")).parent().unwrap();
+    let wanted = text.lines().find_map(|line| line.strip_prefix("RequiresMountsFor=")).unwrap();
+    let at = folder.path().display();
+    for part in [own.display().to_string(), format!("{at}"), format!("\"{at}/my app\""), format!("{at}/set")]
+    {
+        assert!(wanted.contains(&part), "{part} in {wanted}");
+    }
+    assert!(wanted.contains("/bin") && !wanted.contains(".env"), "{wanted}");
+    let state = format!("{at}/state");
+    let saved = folder.allcores(&["startup", "--print", "--saved"]).code(0);
+    saved.has(&["\nRequiresMountsFor=", &state, "\nOOMPolicy=continue\n"]);
+}
+
+#[test]
 fn what_only_the_unit_can_have_is_written_into_it() {
     let folder = Folder::new();
     folder.write(
