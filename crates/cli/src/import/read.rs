@@ -9,16 +9,30 @@ use serde_json::Value;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 
+/// Keeps stdout for what is asked for: what the file prints itself goes to stderr. A pipe of node's takes what has room in it.
+const ANSWER: &str = "const fs = require('node:fs');
+    process.stdout.write = process.stderr.write.bind(process.stderr);
+    const answer = (value) => {
+        const bytes = Buffer.from(String(JSON.stringify(value)));
+        for (let written = 0; written < bytes.length; ) {
+            try {
+                written += fs.writeSync(1, bytes, written);
+            } catch (error) {
+                if (error.code !== 'EAGAIN') throw error;
+            }
+        }
+    };";
+
 /// Has node say what such a program exports. The first argument is the file.
 const EXPORTS: &str =
     "import(require('node:url').pathToFileURL(require('node:path').resolve(process.argv[1])))
-    .then((module) => process.stdout.write(JSON.stringify(module.default ?? module)));";
+    .then((module) => answer(module.default ?? module));";
 
 /// Has node say what is in a file that is JSON to PM2, which takes it for an expression of JavaScript: with comments, and with
 /// commas at the end.
-const EXPRESSION: &str = "const text = require('node:fs').readFileSync(process.argv[1], 'utf8');
+const EXPRESSION: &str = "const text = fs.readFileSync(process.argv[1], 'utf8');
     const value = require('node:vm').runInThisContext('(' + text + ')', { timeout: 1000 });
-    process.stdout.write(JSON.stringify(value));";
+    answer(value);";
 
 /// Reads an ecosystem file.
 ///
@@ -75,7 +89,7 @@ pub(crate) fn read(path: &Path) -> Result<Value, Failure> {
 /// What a program says for which this file is the first argument, as JSON.
 fn by_node(program: &str, path: &Path) -> anyhow::Result<Value> {
     let mut node = Command::new("node");
-    node.args(["-e", program]).arg("--").arg(path).stdin(Stdio::null());
+    node.arg("-e").arg(format!("{ANSWER}{program}")).arg("--").arg(path).stdin(Stdio::null());
     let output = node.output().context("run it by node")?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);

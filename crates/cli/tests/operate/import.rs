@@ -108,6 +108,25 @@ fn json_is_read_as_pm2_reads_it() {
 }
 
 #[test]
+fn what_an_ecosystem_file_prints_itself_is_no_part_of_it() {
+    if require(Runtime::Node).is_none() {
+        return;
+    }
+    let folder = Folder::new();
+    // More than a pipe has room for.
+    let text = "console.log('[dotenv] injected 2 variables'); process.stdout.write('{');
+        setTimeout(() => console.info('late'), 10);
+        module.exports = { apps: [{ name: 'web', script: 'server.js', env: { LONG: 'x'.repeat(300000) } }] };";
+    fs::write(folder.path().join("ecosystem.config.js"), text).unwrap();
+    let run = folder.allcores(&["import"]).code(0);
+    assert!(run.out.contains("[apps.web]\n") && run.out.contains(&"x".repeat(300_000)), "{}", run.err);
+    fs::write(folder.path().join("prints.json"), "{ apps: [{ script: console.log('a') ?? 'b.js' }], }")
+        .unwrap();
+    let run = folder.allcores(&["import", "prints.json"]).code(0);
+    assert!(run.out.contains("b.js"), "{run:?}");
+}
+
+#[test]
 fn what_can_not_be_imported_is_told_and_nothing_is_written() {
     let folder = Folder::new();
     let at = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
