@@ -20,6 +20,9 @@ use super::make_private_folder;
 /// The file that is locked, in an app's folder.
 const LOCK: &str = "lock";
 
+/// What has the lock's name may be somebody's link, or a pipe, at which nobody would come by who waits for its other end.
+const UNHELD: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
+
 /// Each try fails only if somebody else moved at the same moment.
 const TRIES: u32 = 1000;
 
@@ -166,18 +169,16 @@ pub(super) fn lock_file(folder: &Path) -> PathBuf {
 
 /// Reads which process holds, or last held, the lock of an app's folder.
 pub(super) fn holder(folder: &Path) -> Option<u32> {
-    fs::read_to_string(lock_file(folder)).ok()?.trim().parse().ok()
+    io::read_to_string(open_to_look(folder).ok()??).ok()?.trim().parse().ok()
 }
 
 /// Looks who holds the lock of an app's folder. Where there is none, somebody may have removed it, as what cleans up /tmp
 /// does; whoever answers on the socket is there all the same.
 pub(super) fn look(folder: &Path, socket: &Path) -> Look {
-    let lock = match File::open(lock_file(folder)) {
-        Ok(lock) => lock,
-        Err(error) if error.kind() == io::ErrorKind::NotFound && is_listened_to(socket) => {
-            return Look::Held { lock: None };
-        }
-        Err(_) => return Look::Free,
+    let lock = match open_to_look(folder) {
+        Ok(Some(lock)) => lock,
+        Ok(None) if is_listened_to(socket) => return Look::Held { lock: None },
+        _ => return Look::Free,
     };
     // Held for a moment, as by who waits for it.
     match flock(&lock, FlockOperation::NonBlockingLockShared) {
@@ -253,8 +254,21 @@ fn open_private(folder: &Path) -> Result<OwnedFd, ClaimError> {
 
 /// Opens the lock in it.
 fn open_lock(folder: &OwnedFd) -> io::Result<File> {
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(File::from(openat(folder, LOCK, flags, Mode::RUSR | Mode::WUSR)?))
+    let flags = OFlags::RDWR | OFlags::CREATE | UNHELD;
+    let lock = File::from(openat(folder, LOCK, flags, Mode::RUSR | Mode::WUSR)?);
+    if lock.metadata()?.is_file() {
+        return Ok(lock);
+    }
+    Err(io::Error::other(format!("its file `{LOCK}` is no regular file, and can't be locked: remove it")))
+}
+
+/// Opens the lock in an app's folder as it is; `None` if there is none, or what has its name can be none.
+fn open_to_look(folder: &Path) -> io::Result<Option<File>> {
+    let lock = match rustix::fs::open(lock_file(folder), OFlags::RDONLY | UNHELD, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(None),
+        lock => File::from(lock?),
+    };
+    Ok(lock.metadata()?.is_file().then_some(lock))
 }
 
 fn is_still_there(lock: &File, path: &Path) -> bool {

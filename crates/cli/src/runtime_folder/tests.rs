@@ -119,6 +119,21 @@ fn a_primary_was_killed_if_its_lock_is_there_and_free() {
 }
 
 #[test]
+fn what_can_not_be_locked_holds_nobody_up_and_is_told() {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    let parent = tempfile::tempdir().unwrap();
+    let runtime = RuntimeFolder::at(parent.path().to_path_buf(), false);
+    let app = runtime.app(&web());
+    fs::create_dir(app.path()).unwrap();
+    mknodat(CWD, lock_file(app.path()), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    assert!(!app.is_running() && app.left().is_none());
+    assert_eq!(app.holder(), None);
+    let failure = app.claim("start").unwrap_err();
+    assert_eq!(failure.code(), ExitCode::RuntimeFolder);
+    assert!(failure.to_string().contains("`lock` is no regular file"), "{failure}");
+}
+
+#[test]
 fn clearing_leaves_nothing_and_ends_the_wait_only_with_the_claim() {
     let parent = tempfile::tempdir().unwrap();
     let folder = parent.path().join("web");
