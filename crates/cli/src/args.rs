@@ -41,6 +41,9 @@ pub(crate) use values::{Change, MAX_WORKERS, SecretSource, Workers};
 use crate::settings::AppName;
 use crate::target::{self, Target};
 
+/// The variable by which a shell asks for completions. clap's own, `COMPLETE`, may be anybody's.
+pub(crate) const COMPLETE: &str = "ALLCORES_COMPLETE";
+
 /// Run any server on every core behind one port
 ///
 /// allcores starts one worker process of your server for each core. All of them share one port, connections are

@@ -125,7 +125,7 @@ fn completions(args: &CompletionsArgs) -> Result<ExitCode, Failure> {
     let completer = shells.completer(&shell).with_context(|| format!("complete in {shell}"))?;
     let mut script = Vec::new();
     completer
-        .write_registration("COMPLETE", "allcores", "allcores", "allcores", &mut script)
+        .write_registration(args::COMPLETE, "allcores", "allcores", "allcores", &mut script)
         .context("write the completion script")?;
     print(&script)
 }

@@ -62,7 +62,7 @@ pub fn main() -> ExitCode {
 /// Does what was typed.
 fn execute() -> Result<exit_code::ExitCode, failure::Failure> {
     // Where a shell asks for completions, answers and ends.
-    clap_complete::CompleteEnv::with_factory(args::command).complete();
+    clap_complete::CompleteEnv::with_factory(args::command).var(args::COMPLETE).complete();
     let matches = args::command_line().try_get_matches().unwrap_or_else(|error| end(&error));
     let cli = args::Cli::from_arg_matches(&matches).unwrap_or_else(|error| end(&error));
     command::execute(cli.command, &matches)

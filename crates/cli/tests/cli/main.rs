@@ -71,8 +71,13 @@ fn the_manual_of_the_program_lists_its_commands() {
 #[test]
 fn there_is_a_completion_script_for_each_shell() {
     for shell in ["bash", "zsh", "fish"] {
-        Program::new(&["completions", shell]).run().code(0).stdout_has("COMPLETE");
+        Program::new(&["completions", shell]).run().code(0).stdout_has("ALLCORES_COMPLETE");
     }
+}
+
+#[test]
+fn a_variable_of_somebody_elses_asks_for_no_completions() {
+    Program::new(&["ls"]).env("COMPLETE", "1").run().code(0).stderr_has("no app is running");
 }
 
 #[test]

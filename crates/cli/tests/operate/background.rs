@@ -823,7 +823,7 @@ fn a_shell_completes_the_names_of_apps() {
         let mut command = folder.command(&["--"]);
         command
             .args(words)
-            .env("COMPLETE", "bash")
+            .env("ALLCORES_COMPLETE", "bash")
             .env("_CLAP_COMPLETE_INDEX", (words.len() - 1).to_string());
         Run::from(command.output().unwrap()).code(0).out
     };
@@ -832,5 +832,5 @@ fn a_shell_completes_the_names_of_apps() {
     assert_eq!(complete(&["allcores", "stop", "w"]).trim(), "web");
     assert!(complete(&["allcores", "rest"]).contains("restart"));
     let script = folder.allcores(&["completions", "bash"]).code(0).out;
-    assert!(script.contains("COMPLETE") && Path::new("/bin/bash").exists(), "{script}");
+    assert!(script.contains("ALLCORES_COMPLETE=") && Path::new("/bin/bash").exists(), "{script}");
 }
