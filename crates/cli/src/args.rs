@@ -36,7 +36,7 @@ pub(crate) use startup::StartupArgs;
 pub(crate) use triggers::TriggerArgs;
 pub(crate) use upgrade::UpgradeArgs;
 pub(crate) use upkeep::UpkeepArgs;
-pub(crate) use values::{Change, MAX_WORKERS, SecretSource, Workers};
+pub(crate) use values::{Change, MAX_WORKERS, SecretSource, Workers, seconds};
 
 use crate::settings::AppName;
 use crate::target::{self, Target};

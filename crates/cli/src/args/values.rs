@@ -330,9 +330,25 @@ const STOP_SIGNALS: [Signal; 8] = [
     Signal::KILL,
 ];
 
+/// Nobody means to wait for longer, and no clock goes on for ever.
+const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
+
 /// Reads `500ms`, `5s`, `2m 30s`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|error| format!("{error}: give for example 500ms, 5s or 2m"))
+    let read = humantime::parse_duration(text);
+    bounded(read.map_err(|error| format!("{error}: give for example 500ms, 5s or 2m"))?)
+}
+
+/// Reads a number of seconds.
+pub(crate) fn seconds(number: f64) -> Result<Duration, String> {
+    let read = Duration::try_from_secs_f64(number);
+    read.map_err(|error| error.to_string())
+        .and_then(bounded)
+        .map_err(|error| format!("{number} seconds: {error}"))
+}
+
+fn bounded(duration: Duration) -> Result<Duration, String> {
+    if duration <= LONGEST { Ok(duration) } else { Err("more than 100 years: give less".into()) }
 }
 
 /// Reads a duration that isn't zero.

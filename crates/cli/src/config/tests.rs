@@ -297,6 +297,7 @@ fn wrong_values_are_shown_with_their_place_and_what_would_do() {
         ("workers = \"many\"", "3:11", "`auto`, a number"),
         ("workers = 0", "3:11", "at least one worker"),
         ("workers = true", "3:11", "a number, or \"auto\", and this is a boolean"),
+        ("kill-timeout = \"500000000000y\"", "3:16", "more than 100 years"),
         ("kill-timeout = 5", "3:16", "a duration such as \"500ms\" or \"5s\", and this is an integer"),
         ("kill-timeout = \"5\"", "3:16", "500ms, 5s"),
         ("hang-timeout = \"0s\"", "3:16", "leave the option out"),

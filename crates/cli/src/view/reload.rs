@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::time::Duration;
 
 use allcores::primary::{Fault, Reload, ReloadFailure, ReloadNews, ReloadOutcome, WorkerRef};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::StateView;
+use crate::args::seconds;
 
 /// The body of `POST /v1/reload`; an empty one runs the same again.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -45,15 +45,11 @@ impl TryFrom<ReloadView> for Reload {
             command: view.command.map(|command| command.into_iter().map(OsString::from).collect()),
             env: view.env.into_iter().map(|(key, value)| (key.into(), value.into())).collect(),
             surge: view.surge,
-            canary: view.canary_seconds.map(duration).transpose()?,
-            ready_timeout: view.ready_timeout_seconds.map(duration).transpose()?,
+            canary: view.canary_seconds.map(seconds).transpose()?,
+            ready_timeout: view.ready_timeout_seconds.map(seconds).transpose()?,
             may_move: view.may_move,
         })
     }
-}
-
-fn duration(seconds: f64) -> Result<Duration, String> {
-    Duration::try_from_secs_f64(seconds).map_err(|error| format!("{seconds} seconds: {error}"))
 }
 
 /// A line of the answer to `POST /v1/reload`.

@@ -1,11 +1,12 @@
 //! An upgrade as it goes over the control socket: what is asked for, and a line for each piece of news.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use allcores::primary::{Upgrade, UpgradeNews};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::args::seconds;
 
 /// The body of `POST /v1/upgrade`; an empty one executes what is now in the file that the primary was started from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -26,9 +27,8 @@ impl TryFrom<UpgradeView> for Upgrade {
             }
             wish.executable = Some(path);
         }
-        if let Some(seconds) = view.check_seconds {
-            wish.check_patience = Duration::try_from_secs_f64(seconds)
-                .map_err(|error| format!("{seconds} seconds: {error}"))?;
+        if let Some(number) = view.check_seconds {
+            wish.check_patience = seconds(number)?;
         }
         Ok(wish)
     }

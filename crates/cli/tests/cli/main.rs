@@ -81,6 +81,14 @@ fn a_variable_of_somebody_elses_asks_for_no_completions() {
 }
 
 #[test]
+fn nobody_waits_for_longer_than_a_clock_goes_on() {
+    for line in ["start", "scale web 2", "upgrade web", "reload web", "stop web", "restart web"] {
+        let words: Vec<&str> = line.split(' ').chain(["--timeout", "500000000000y"]).collect();
+        Program::new(&words).run().code(2).stderr_has("more than 100 years");
+    }
+}
+
+#[test]
 fn an_empty_list_is_no_failure() {
     Program::new(&["ls"]).run().code(0).stdout_is("").stderr_has("no app is running");
     Program::new(&["ls", "--json"]).run().code(0).stdout_is("[]\n");

@@ -8,7 +8,7 @@ use allcores::Signal;
 
 use super::{
     Change, MAX_WORKERS, Moment, SecretSource, Workers, change, duration, env, listen, moment, path,
-    positive_duration, secret, size, stop_signal, workers,
+    positive_duration, seconds, secret, size, stop_signal, workers,
 };
 
 #[test]
@@ -159,6 +159,15 @@ fn durations_have_units() {
     assert_eq!(duration("2m 30s"), Ok(Duration::from_secs(150)));
     for text in ["5", "", "x", "-1s"] {
         assert!(duration(text).unwrap_err().contains("500ms, 5s"), "{text}");
+    }
+    assert!(duration("36500d").is_ok());
+    for text in ["101y", "500000000000y"] {
+        assert!(duration(text).unwrap_err().contains("100 years"), "{text}");
+        assert!(positive_duration(text).unwrap_err().contains("100 years"), "{text}");
+    }
+    assert_eq!(seconds(0.5), Ok(Duration::from_millis(500)));
+    for number in [1e12, f64::INFINITY, f64::NAN, -1.0] {
+        assert!(seconds(number).unwrap_err().contains("seconds: "), "{number}");
     }
     assert!(positive_duration("0s").unwrap_err().contains("leave the option out"));
     assert_eq!(positive_duration("1s"), Ok(Duration::from_secs(1)));

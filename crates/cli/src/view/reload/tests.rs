@@ -73,6 +73,7 @@ fn a_wish_is_checked() {
         json!({"env": {"": "x"}}),
         json!({"env": {"A=B": "x"}}),
         json!({"canary_seconds": -1.0}),
+        json!({"canary_seconds": 1e12}),
         json!({"surge": -1}),
         json!({"serge": 1}),
     ] {
