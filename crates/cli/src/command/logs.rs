@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use allcores::primary::Stream;
 use anyhow::{Context as _, anyhow};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::OwnedFd;
 use rustix::fs::inotify;
 use rustix::io::Errno;
 
@@ -137,11 +138,14 @@ fn filter(args: &LogsArgs) -> Filter {
 
 fn show(args: &LogsArgs, logs: &mut [Log], style: &Style, out: &mut impl Write) -> anyhow::Result<()> {
     let count = args.lines.or(args.since.is_none().then_some(USUAL));
-    let watch = args.follow.then(|| watch(logs)).transpose()?;
+    // Before anything is read, so that nothing is missed.
+    let watch = args.follow.then(|| watch(logs)).flatten();
     let lines = logs.iter_mut().map(|log| Lines::new(log, count)).collect::<anyhow::Result<_>>()?;
     merge(lines, |app, line| style.write(out, app, line))?;
     out.flush()?;
-    let Some(watch) = watch else { return Ok(()) };
+    if !args.follow {
+        return Ok(());
+    }
     loop {
         for log in &mut *logs {
             let (app, mut written) = (&log.app, Ok(()));
@@ -154,7 +158,7 @@ fn show(args: &LogsArgs, logs: &mut [Log], style: &Style, out: &mut impl Write) 
             written?;
         }
         out.flush()?;
-        wait(&watch)?;
+        wait(watch.as_ref())?;
         if is_reader_gone() {
             return Ok(());
         }
@@ -215,32 +219,30 @@ fn unread(path: &Path) -> String {
     format!("read the log {}", path.display())
 }
 
-/// Has the kernel tell when something changes in the folders of the logs.
-fn watch(logs: &[Log]) -> anyhow::Result<rustix::fd::OwnedFd> {
+/// Has the kernel tell when something changes in the folders of the logs. Others may have used up what it has for that, and a
+/// folder may not be there yet: then a change is seen at the next look.
+fn watch(logs: &[Log]) -> Option<OwnedFd> {
     use inotify::{CreateFlags, WatchFlags};
-    let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).context("watch for changes")?;
+    let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok()?;
     for log in logs {
         let real = whole::real(&log.path);
         let folder = real.parent().unwrap_or(Path::new("/"));
         let what = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVE;
-        match inotify::add_watch(&watch, folder, what) {
-            // It will be made with the log.
-            Err(Errno::NOENT) => {}
-            result => drop(result.with_context(|| format!("watch the folder {}", folder.display()))?),
-        }
+        let _ = inotify::add_watch(&watch, folder, what);
     }
-    Ok(watch)
+    Some(watch)
 }
 
 /// Waits until something may have changed.
-fn wait(watch: &rustix::fd::OwnedFd) -> anyhow::Result<()> {
-    match poll(&mut [PollFd::new(watch, PollFlags::IN)], Some(&LOOK)) {
+fn wait(watch: Option<&OwnedFd>) -> anyhow::Result<()> {
+    let mut watched: Vec<_> = watch.iter().map(|watch| PollFd::new(*watch, PollFlags::IN)).collect();
+    match poll(&mut watched, Some(&LOOK)) {
         Ok(_) | Err(Errno::INTR) => {}
         Err(error) => return Err(anyhow::Error::new(error).context("wait for changes")),
     }
     // What has changed does not matter.
     let mut buffer = [0; 4096];
-    while rustix::io::read(watch, &mut buffer).is_ok_and(|count| count > 0) {}
+    while watch.is_some_and(|watch| rustix::io::read(watch, &mut buffer).is_ok_and(|count| count > 0)) {}
     Ok(())
 }
 

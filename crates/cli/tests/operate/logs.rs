@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use allcores_testing::extent;
@@ -252,6 +252,26 @@ fn a_log_is_followed_over_putting_aside() {
     in_order(&lines.iter().map(|event| event.value.clone()).collect::<Vec<_>>());
     assert!(asides(&folder).len() > 5);
     assert!(follower.events().iter().all(|event| event.value["app"] == "web"));
+    drop(follower.signal(rustix::process::Signal::TERM));
+    follower.wait(LONG).unwrap();
+}
+
+#[test]
+fn a_log_is_followed_though_others_have_used_up_all_watches() {
+    let none = "echo 0 > /proc/sys/user/max_inotify_instances";
+    if !Command::new("unshare").args(["-Ur", "sh", "-c", none]).status().is_ok_and(|status| status.success())
+    {
+        skip!("a user namespace: it can't be had here");
+    }
+    let folder = Folder::new();
+    start(&folder, &["-w", "1"]);
+    let script = format!("{none} && exec \"$0\" logs web -f --out --json");
+    let words = ["-Ur", "sh", "-c", &script, env!("CARGO_BIN_EXE_allcores")];
+    let follower = Process::spawn(&mut folder.command_of("unshare".as_ref(), &words)).unwrap();
+    for count in [1, 2] {
+        write(&folder, 1, 1);
+        follower.wait_count("output", count, LONG).unwrap();
+    }
     drop(follower.signal(rustix::process::Signal::TERM));
     follower.wait(LONG).unwrap();
 }
