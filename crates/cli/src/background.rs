@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use rustix::fs::MemfdFlags;
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixDatagram;
 use tokio::sync::oneshot;
@@ -28,6 +30,9 @@ use crate::screen::{self, Parting};
 use crate::service::{NOTIFY_SOCKET, Word};
 use crate::settings::AppName;
 use crate::state_folder::{Record, StateFolder};
+
+/// How the names of the sockets begin on which who starts an app listens; its process and the app's name follow.
+const EAR: &str = "start-";
 
 /// How many of the last lines of its log a failure shows.
 const SHOWN_LINES: usize = 20;
@@ -330,8 +335,11 @@ struct Ear {
 impl Ear {
     /// Opens one in the runtime folder, where nobody else can get at it.
     fn open(runtime: &RuntimeFolder, name: &AppName) -> Result<Self, Failure> {
-        let path = runtime.hidden(&format!("start-{}-{name}", std::process::id()));
+        let path = runtime.hidden(&format!("{EAR}{}-{name}", std::process::id()));
         let _ = std::fs::remove_file(&path);
+        for left in runtime.hidden_files(EAR).iter().filter(|path| is_left(path)) {
+            let _ = std::fs::remove_file(left);
+        }
         let socket = UnixDatagram::bind(&path)
             .with_context(|| format!("make the socket {}", path.display()))
             .map_err(|error| {
@@ -353,6 +361,19 @@ impl Ear {
         let length = self.socket.try_recv(&mut buffer).ok()?;
         Some(Word::read(&buffer[..length]))
     }
+}
+
+/// Whether a start that was killed has left this file: nobody listens there, and who did is not on the point of it. Another
+/// process of that number is one that may be.
+fn is_left(path: &Path) -> bool {
+    let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    let pid = name.split('-').nth(1).and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw);
+    let is_gone = |pid| matches!(test_kill_process(pid), Err(Errno::SRCH));
+    let is_deaf = || {
+        let tried = std::os::unix::net::UnixDatagram::unbound().and_then(|socket| socket.connect(path));
+        tried.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    };
+    pid.is_some_and(is_gone) && is_deaf()
 }
 
 impl Drop for Ear {

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File};
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
@@ -126,6 +127,16 @@ impl RuntimeFolder {
     /// Names a file beside the apps' folders that is taken for none of them.
     pub(crate) fn hidden(&self, name: &str) -> PathBuf {
         self.place.path.join(format!(".{name}"))
+    }
+
+    /// Finds such files by how their names begin.
+    pub(crate) fn hidden_files(&self, beginning: &str) -> Vec<PathBuf> {
+        let entries = fs::read_dir(&self.place.path).into_iter().flatten().flatten();
+        let beginning = format!(".{beginning}");
+        entries
+            .filter(|entry| entry.file_name().as_bytes().starts_with(beginning.as_bytes()))
+            .map(|entry| entry.path())
+            .collect()
     }
 
     /// Lists the folders of apps, running or left over, by name.

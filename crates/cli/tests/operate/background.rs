@@ -311,6 +311,26 @@ fn who_is_interrupted_while_waiting_says_that_the_app_goes_on() {
 }
 
 #[test]
+fn what_a_killed_start_has_left_is_removed_by_the_next() {
+    let folder = Folder::new();
+    let mut start = folder.command(&["start", "--name", "slow", "--", "sleep", "1000"]).spawn().unwrap();
+    let ear = folder.path().join(format!("run/.start-{}-slow", start.id()));
+    let deadline = Instant::now() + LONG;
+    while folder.allcores(&["status", "slow"]).code != Some(0) {
+        assert!(Instant::now() < deadline, "it does not start");
+    }
+    // While it listens, it is left alone.
+    start_command(&folder, &["--name", "other"], &["false"]);
+    assert!(ear.exists());
+    start.kill().unwrap();
+    start.wait().unwrap();
+    assert!(ear.exists());
+    start_command(&folder, &["--name", "other"], &["false"]);
+    assert!(!ear.exists());
+    folder.allcores(&["stop", "slow", "--now"]).code(0);
+}
+
+#[test]
 fn who_interrupts_a_hard_restart_is_told_that_nobody_starts_the_app_again() {
     let folder = Folder::new();
     let stubborn = ["sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"];
