@@ -59,12 +59,25 @@ impl StateFolder {
     ///
     /// # Errors
     ///
-    /// There is no home to put it in; or it is there, and somebody else could have put things in it: what stands in it says
-    /// which programs are run, and which logs are deleted.
+    /// There is no home to put it in; or as of [`StateFolder::find`].
     pub(crate) fn from_env() -> Result<Self, Failure> {
+        let none =
+            || anyhow!("find the state folder: HOME is not set, and /etc/passwd has no home for this user");
+        Self::find()?.ok_or_else(|| unusable(none()))
+    }
+
+    /// The same, for who can do without: `None` if there is no home to put it in, so that nothing was ever kept.
+    ///
+    /// # Errors
+    ///
+    /// It is there, and somebody else could have put things in it: what stands in it says which programs are run, and which
+    /// logs are deleted.
+    pub(crate) fn find() -> Result<Option<Self>, Failure> {
         let uid = rustix::process::geteuid().as_raw();
-        let folder = Self::choose(|name| std::env::var_os(name), uid)
-            .ok_or_else(|| unusable(anyhow!("find the state folder: HOME is not set")))?;
+        // Where HOME is not set, as under systemd and cron it may be, the user's entry in /etc/passwd is looked at.
+        let Some(folder) = Self::choose(|name| std::env::var_os(name), std::env::home_dir, uid) else {
+            return Ok(None);
+        };
         let absolute = |path: &Path| {
             std::path::absolute(path)
                 .with_context(|| format!("make {} absolute", path.display()))
@@ -74,10 +87,14 @@ impl StateFolder {
         if folder.is_there() {
             folder.check()?;
         }
-        Ok(folder)
+        Ok(Some(folder))
     }
 
-    fn choose(variable: impl Fn(&str) -> Option<OsString>, uid: u32) -> Option<Self> {
+    fn choose(
+        variable: impl Fn(&str) -> Option<OsString>,
+        home: impl FnOnce() -> Option<PathBuf>,
+        uid: u32,
+    ) -> Option<Self> {
         let set = |name| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let of = |path: PathBuf| Self { logs: path.join("logs"), path };
         if let Some(path) = set(VARIABLE) {
@@ -87,7 +104,8 @@ impl StateFolder {
             return Some(Self { path: "/var/lib/allcores".into(), logs: "/var/log/allcores".into() });
         }
         let state = set("XDG_STATE_HOME").filter(|path| path.is_absolute());
-        let home = || set("HOME").map(|home| home.join(".local/state"));
+        let home =
+            || home().filter(|home| !home.as_os_str().is_empty()).map(|home| home.join(".local/state"));
         state.or_else(home).map(|path| of(path.join("allcores")))
     }
 

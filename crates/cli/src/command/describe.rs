@@ -28,7 +28,8 @@ pub(super) async fn execute(args: &DescribeArgs) -> Result<ExitCode, Failure> {
     let answer = ask(&folder, "describe", ANSWER_PATIENCE, Client::new(&folder).describe()).await;
     let (description, state) = match answer {
         Err(failure) if failure.code() == ExitCode::NotRunning && !folder.is_running() => {
-            let Some(record) = StateFolder::from_env()?.record(&args.name)? else { return Err(failure) };
+            let record = StateFolder::find()?.map(|state| state.record(&args.name)).transpose()?.flatten();
+            let Some(record) = record else { return Err(failure) };
             (of_record(&record)?, Some(if folder.left().is_some() { "killed" } else { "stopped" }))
         }
         answer => (answer?, None),

@@ -69,7 +69,7 @@ pub(super) async fn execute(args: &LogsArgs) -> Result<ExitCode, Failure> {
 
 /// Finds the logs, and why some that were asked for are not to be had.
 async fn find(args: &LogsArgs) -> Result<(Vec<Log>, Vec<Failure>), Failure> {
-    let (runtime, state) = (RuntimeFolder::from_env()?, StateFolder::from_env()?);
+    let (runtime, state) = (RuntimeFolder::from_env()?, StateFolder::find()?);
     // With each, whether it was asked for by its name.
     let mut names: BTreeMap<AppName, bool> = BTreeMap::new();
     for target in &args.names {
@@ -78,7 +78,9 @@ async fn find(args: &LogsArgs) -> Result<(Vec<Log>, Vec<Failure>), Failure> {
             Target::All => {
                 let running = runtime.apps()?.into_iter().filter(AppFolder::is_running);
                 let running = running.map(|folder| folder.name().clone());
-                for name in running.chain(state.names()?).chain(state.logs_left()?) {
+                let kept = |state: &StateFolder| Ok::<_, Failure>([state.names()?, state.logs_left()?]);
+                let kept = state.as_ref().map(kept).transpose()?.into_iter().flatten().flatten();
+                for name in running.chain(kept) {
                     names.entry(name).or_default();
                 }
             }
@@ -87,7 +89,7 @@ async fn find(args: &LogsArgs) -> Result<(Vec<Log>, Vec<Failure>), Failure> {
     let is_one = names.len() == 1;
     let (mut logs, mut failures) = (Vec::new(), Vec::new());
     for (name, is_named) in names {
-        let path = path_of(&runtime.find(&name)?, &state).await?;
+        let path = path_of(&runtime.find(&name)?, state.as_ref()).await?;
         match path.and_then(|path| if log::is_odd(&path) { Err(unreadable(&name, &path)) } else { Ok(path) })
         {
             Ok(path) => logs.push(Log { tail: Tail::new(&path, filter(args)), path, app: name }),
@@ -105,11 +107,15 @@ async fn find(args: &LogsArgs) -> Result<(Vec<Log>, Vec<Failure>), Failure> {
 }
 
 /// Where an app's log is: as it says itself, or, where it does not, as it was when it was started, or where it usually is.
-async fn path_of(folder: &AppFolder, state: &StateFolder) -> Result<Result<PathBuf, Failure>, Failure> {
+async fn path_of(
+    folder: &AppFolder,
+    state: Option<&StateFolder>,
+) -> Result<Result<PathBuf, Failure>, Failure> {
     let name = folder.name();
     let description = match ask(folder, "logs of", ANSWER_PATIENCE, Client::new(folder).describe()).await {
         Ok(description) => description,
         Err(failure) => {
+            let Some(state) = state else { return Ok(Err(failure)) };
             let known = state.record(name)?.map(|record| record.log());
             // One that failed to start, or was deleted, is not known, and its log may say why.
             return Ok(known.or_else(|| state.log_left(name)).ok_or(failure));

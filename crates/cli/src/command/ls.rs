@@ -67,7 +67,7 @@ pub(super) async fn execute(args: &LsArgs) -> Result<ExitCode, Failure> {
         asked.spawn(ask(folder));
     }
     let mut apps: Vec<App> = asked.join_all().await.into_iter().flatten().collect();
-    let known = StateFolder::from_env().and_then(|state| state.names())?;
+    let known = StateFolder::find()?.map_or_else(|| Ok(Vec::new()), |state| state.names())?;
     let is_known = |app: &App| known.iter().any(|name| name.as_str() == app.name());
     apps.retain(|app| !app.is_over() || is_known(app));
     let is_listed = |name: &AppName, apps: &[App]| apps.iter().any(|app| app.name() == name.as_str());

@@ -145,11 +145,12 @@ fn folder(args: &StartupArgs) -> Result<PathBuf, Failure> {
     }
     if args.user {
         let set = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-        let config = set("XDG_CONFIG_HOME").or_else(|| Some(set("HOME")?.join(".config")));
+        let home = || std::env::home_dir().filter(|home| home.is_absolute());
+        let config = set("XDG_CONFIG_HOME").or_else(|| Some(home()?.join(".config")));
         let folder = config.map(|config| config.join("systemd/user"));
         return folder.ok_or_else(|| {
             Failure::from(anyhow!(
-                "startup --user: neither XDG_CONFIG_HOME nor HOME says where your units are"
+                "startup --user: neither XDG_CONFIG_HOME nor HOME nor /etc/passwd says where your units are"
             ))
             .next("say where: --output-folder")
         });

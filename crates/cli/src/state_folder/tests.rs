@@ -12,7 +12,7 @@ fn choose(variables: &[(&str, &str)], uid: u32) -> Option<StateFolder> {
     let variable = |name: &str| {
         variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
     };
-    StateFolder::choose(variable, uid)
+    StateFolder::choose(variable, || variable("HOME").map(PathBuf::from), uid)
 }
 
 fn folder(path: &Path) -> StateFolder {
@@ -42,7 +42,7 @@ fn the_folder_is_said_or_the_systems_or_the_users() {
     assert_eq!(paths(&[home], 7), both(own, "/home/a/.local/state/allcores/logs/web.log"));
     assert_eq!(paths(&[home, ("XDG_STATE_HOME", "relative")], 7).unwrap().0, Path::new(own));
     assert_eq!(paths(&[home, ("XDG_STATE_HOME", "/s")], 7), both("/s/allcores", "/s/allcores/logs/web.log"));
-    assert_eq!(paths(&[], 7), None);
+    assert_eq!((paths(&[], 7), paths(&[("HOME", "")], 7)), (None, None));
 }
 
 #[test]

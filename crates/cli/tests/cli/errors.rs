@@ -306,19 +306,36 @@ fn folders_that_nothing_names_and_one_whose_path_is_too_long_are_told() {
     assert_says(run, "run", &parts, "  next: set ALLCORES_RUNTIME_DIR");
     let _ = fs::remove_dir(long);
 
-    let homeless = |line: &str| program(line).env_remove("HOME").env_remove("XDG_CONFIG_HOME");
-    let run = homeless("startup --user").run().code(1);
-    let parts = ["startup --user: neither XDG_CONFIG_HOME nor HOME says where your units are"];
-    assert_says(run, "startup --user", &parts, "  next: say where: --output-folder");
-
     if !rustix::process::geteuid().is_root() {
         skip!("a second user: only root can be one");
     }
+    // Who has no home by any name.
+    let homeless = |line: &str| program(line).env_remove("HOME").env_remove("XDG_CONFIG_HOME").user(54321);
+    let run = homeless("startup --user").run().code(1);
+    let parts =
+        ["startup --user: neither XDG_CONFIG_HOME nor HOME nor /etc/passwd says where your units are"];
+    assert_says(run, "startup --user", &parts, "  next: say where: --output-folder");
+
     // Root has a folder without a home.
-    let stateless =
-        |line: &str| homeless(line).env_remove("ALLCORES_STATE_DIR").env_remove("XDG_STATE_HOME").user(54321);
+    let stateless = |line: &str| homeless(line).env_remove("ALLCORES_STATE_DIR").env_remove("XDG_STATE_HOME");
     let run = stateless("save").run().code(11);
     assert_says(run, "save", &["find the state folder: HOME is not set"], "  next: set ALLCORES_STATE_DIR");
+    // What runs can be looked at all the same.
+    stateless("ls").run().code(0).stderr_has("no app is running");
+    for line in ["logs web", "logs all", "describe web"] {
+        stateless(line).run().code(5);
+    }
+    let list = program("ls").env_remove("HOME").env_remove("ALLCORES_STATE_DIR").env_remove("XDG_STATE_HOME");
+    let app = list.app("web");
+    fs::write(app.join("lock"), "4242").unwrap();
+    let _socket = UnixListener::bind(app.join("control.sock")).unwrap();
+    fs::set_permissions(&app, Permissions::from_mode(0o755)).unwrap();
+    list.user(54321).run().code(0).stdout_has("web").stdout_has("4242");
+    // A user who has one without HOME: what is below it is not to be had for other reasons.
+    let daemon = program("save --force").env_remove("HOME").env_remove("ALLCORES_STATE_DIR");
+    let run = daemon.env_remove("XDG_STATE_HOME").user(1).run().code(11);
+    let parts = ["make the state folder /", "/.local/state/allcores"];
+    assert_says(run, "save", &parts, "  next: set ALLCORES_STATE_DIR");
     let run = stateless("startup").run().code(1);
     assert_says(
         run,
