@@ -188,6 +188,7 @@ fn pool(args: &AppOptions) -> Result<PoolSettings, Failure> {
         kill_timeout: args.kill_timeout,
         drain_timeout: args.drain_timeout,
         hang_timeout: args.hang_timeout,
+        no_listen: args.no_listen,
         wait_ready: args.upkeep.wait_ready,
         ready_timeout: args.upkeep.ready_timeout,
         max_lifetime: args.upkeep.max_lifetime,

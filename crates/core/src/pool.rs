@@ -177,8 +177,10 @@ impl Pool {
         let respawns = self.slots.iter().filter_map(|slot| slot.respawn_at);
         let ready =
             self.workers.values().filter_map(|worker| self.due_ready(worker).or(self.fails_at(worker)));
+        let runs = self.workers.values().filter_map(|worker| self.runs_from(worker));
         let ends = self.workers.values().filter_map(Worker::expires_at);
-        let all = workers.chain(proofs).chain(respawns).chain(ready).chain(ends).chain(self.watched_until());
+        let all = workers.chain(proofs).chain(respawns).chain(ready).chain(runs).chain(ends);
+        let all = all.chain(self.watched_until());
         all.filter(|at| *at < Duration::MAX).min()
     }
 
@@ -282,6 +284,9 @@ impl Pool {
     fn wake(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now;
         let is_due = |at: Duration| at <= now && at < Duration::MAX;
+        for id in self.ids(|worker| self.runs_from(worker).is_some_and(is_due)) {
+            self.listening(id, turn);
+        }
         let is_late = |worker: &Worker| self.due_ready(worker).is_some_and(is_due);
         for id in self.ids(is_late) {
             // The first one may have turned the reload back.

@@ -79,7 +79,11 @@ impl Readiness {
             self.ready.values().copied().filter(|slot| slot.0 < self.wanted).collect();
         (served.len() >= usize::from(self.wanted)).then(|| {
             self.is_told = true;
-            format!("{} ready on {}", readable::count(self.wanted, "worker"), self.addresses.join(", "))
+            let workers = readable::count(self.wanted, "worker");
+            match self.addresses.as_slice() {
+                [] => format!("{workers} ready"),
+                addresses => format!("{workers} ready on {}", addresses.join(", ")),
+            }
         })
     }
 }

@@ -129,6 +129,12 @@ pub(crate) struct AppOptions {
     #[arg(long, hide_short_help = true)]
     pub(crate) no_adopt: bool,
 
+    /// Take a worker for ready when it has run for --min-uptime, though it listens nowhere
+    ///
+    /// For programs that take their work from elsewhere, as from a queue. One that listens before is ready then.
+    #[arg(long, hide_short_help = true)]
+    pub(crate) no_listen: bool,
+
     /// Serve `/metrics` for Prometheus, `/ready` and `/live` here
     ///
     /// 9145 means port 9145 of this machine's own loopback. Whoever can connect may read.

@@ -152,7 +152,7 @@ fn complaint(health: &HealthView) -> Option<String> {
 /// The addresses, and what waits at each to be handed to a worker.
 fn listening(status: &StatusView) -> String {
     if status.listening.is_empty() {
-        return "nowhere yet".into();
+        return if status.ready() > 0 { "nowhere" } else { "nowhere yet" }.into();
     }
     let pending = |address: &str| {
         let view = status.addresses.iter().find(|view| view.address == address)?;

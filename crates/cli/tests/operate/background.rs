@@ -281,6 +281,28 @@ fn an_app_that_takes_longer_than_the_patience_goes_on() {
 }
 
 #[test]
+fn an_app_that_listens_nowhere_is_started_reloaded_and_kept_up_where_that_is_said() {
+    let folder = Folder::new();
+    folder.write("allcores.toml", "[apps.queue]\ncommand = \"sleep 1000\"\nworkers = 2\nno-listen = true\n");
+    let run = folder.allcores(&["start"]).code(0).has(&["queue: 2 workers ready"]);
+    assert!(!run.out.contains(" on "), "{run:?}");
+    folder.allcores(&["status", "queue"]).code(0).has(&["nowhere"]);
+    folder.allcores(&["reload", "queue"]).code(0);
+    let killed = folder.status("queue")["workers"][0]["pid"].as_u64().unwrap();
+    kill(killed);
+    let deadline = Instant::now() + LONG;
+    let is_back = |worker: &Value| worker["state"] == "ready" && worker["pid"] != killed;
+    while !folder.status("queue")["workers"].as_array().unwrap().iter().all(is_back) {
+        assert!(Instant::now() < deadline, "{:#}", folder.status("queue"));
+    }
+    // One that can't begin is none that is ready.
+    folder.allcores(&["reload", "queue", "--", "false"]).code(8);
+    let failed = start_command(&folder, &["--name", "bad", "--no-listen"], &["false"]).code(3);
+    assert!(!failed.out.contains("ready"), "{failed:?}");
+    folder.allcores(&["stop", "queue"]).code(0);
+}
+
+#[test]
 fn who_waits_for_long_is_told_for_what() {
     let folder = Folder::new();
     let run = start_command(&folder, &["--name", "slow", "--timeout", "4s"], &["sleep", "1000"]).code(1);

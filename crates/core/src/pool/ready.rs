@@ -33,6 +33,12 @@ impl Pool {
         }
     }
 
+    /// When a worker that need not listen has shown that it runs, which is all that there is to see of it.
+    pub(super) fn runs_from(&self, worker: &Worker) -> Option<Duration> {
+        let is_new = matches!(worker.stage(), Some(Stage::Online { listens: false, .. }));
+        (self.settings.no_listen && is_new).then(|| worker.started.saturating_add(self.settings.min_uptime))
+    }
+
     /// When a worker that is not ready by then has failed. A reload has its own time for that.
     pub(super) fn fails_at(&self, worker: &Worker) -> Option<Duration> {
         let is_new =

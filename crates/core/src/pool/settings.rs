@@ -6,6 +6,7 @@ use std::time::Duration;
 ///
 /// A duration of `Duration::MAX` means "without a limit".
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting that stands for itself")]
 pub struct PoolSettings {
     /// How many workers to start with, and to keep.
     pub workers: u16,
@@ -33,6 +34,8 @@ pub struct PoolSettings {
     /// How long a worker that was disconnected may take before it is killed; its connections' end is not waited for
     /// otherwise.
     pub disconnect_timeout: Duration,
+    /// Workers may listen nowhere: one that has been up for [`min_uptime`](Self::min_uptime) counts as one that listens.
+    pub no_listen: bool,
     /// A worker is not ready before it has said so.
     pub wait_ready: bool,
     /// A worker is not ready before it has passed a health check.
@@ -60,6 +63,7 @@ impl Default for PoolSettings {
             drain_timeout: Duration::from_secs(10),
             kill_timeout: Duration::from_secs(5),
             disconnect_timeout: Duration::MAX,
+            no_listen: false,
             wait_ready: false,
             wait_healthy: false,
             ready_timeout: Duration::from_mins(1),

@@ -50,6 +50,7 @@ enum OutputSaved {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting that stands for itself")]
 struct PoolSettingsSaved {
     workers: u16,
     least: u16,
@@ -62,6 +63,8 @@ struct PoolSettingsSaved {
     drain_timeout: Duration,
     kill_timeout: Duration,
     disconnect_timeout: Duration,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    no_listen: bool,
     wait_ready: bool,
     wait_healthy: bool,
     ready_timeout: Duration,
@@ -206,6 +209,7 @@ impl From<&PoolSettings> for PoolSettingsSaved {
             drain_timeout,
             kill_timeout,
             disconnect_timeout,
+            no_listen,
             wait_ready,
             wait_healthy,
             ready_timeout,
@@ -224,6 +228,7 @@ impl From<&PoolSettings> for PoolSettingsSaved {
             drain_timeout,
             kill_timeout,
             disconnect_timeout,
+            no_listen,
             wait_ready,
             wait_healthy,
             ready_timeout,
@@ -247,6 +252,7 @@ impl From<PoolSettingsSaved> for PoolSettings {
             drain_timeout: saved.drain_timeout,
             kill_timeout: saved.kill_timeout,
             disconnect_timeout: saved.disconnect_timeout,
+            no_listen: saved.no_listen,
             wait_ready: saved.wait_ready,
             wait_healthy: saved.wait_healthy,
             ready_timeout: saved.ready_timeout,

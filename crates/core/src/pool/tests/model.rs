@@ -125,9 +125,9 @@ fn settings() -> impl Strategy<Value = PoolSettings> {
     let limits = limits.prop_map(|(a, b, c, d)| (ms(a), ms(b), ms(c), d));
     let lifetime = prop::option::of(4000..8000_u64);
     let gate = (any::<bool>(), any::<bool>(), 0..2000_u64, lifetime);
-    let keep = (any::<bool>(), 0..2_u16);
+    let keep = (any::<bool>(), 0..2_u16, prop::bool::weighted(0.2));
     (0..4_u16, keep, 0..500_u64, 0..4_u32, 1..100_u64, limits, gate).prop_map(
-        |(workers, (keep, least), uptime, max, backoff, limits, gate)| PoolSettings {
+        |(workers, (keep, least, no_listen), uptime, max, backoff, limits, gate)| PoolSettings {
             workers,
             least: least * u16::from(keep),
             keep,
@@ -138,6 +138,7 @@ fn settings() -> impl Strategy<Value = PoolSettings> {
             linger: limits.0,
             drain_timeout: limits.1,
             kill_timeout: limits.2,
+            no_listen,
             wait_ready: gate.0,
             wait_healthy: gate.1,
             ready_timeout: ms(gate.2),

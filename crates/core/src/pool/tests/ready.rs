@@ -46,6 +46,25 @@ fn a_worker_that_listens_gets_nothing_before_it_has_said_that_it_is_ready() {
 }
 
 #[test]
+fn a_worker_that_need_not_listen_is_ready_when_it_has_run_for_a_while() {
+    let mut rig = Rig::new(PoolSettings { no_listen: true, ..PoolSettings::default() });
+    rig.give(Input::Start);
+    rig.spawned(1);
+    assert_eq!(rig.pass(ms(600)), []);
+    rig.give(Input::Online { id: WorkerId(1) });
+    assert_eq!(rig.pool.next_deadline(), Some(ms(1000)));
+    assert_eq!(rig.pass(ms(400)), [steer(1, true), ready(1)]);
+    // That it listened somewhere for a while is none of its purpose.
+    assert_eq!(rig.give(Input::NotListening { id: WorkerId(1) }), []);
+    assert_eq!((rig.state(1), rig.pool.next_deadline()), (State::Ready, None));
+    // One that ends before was never ready.
+    rig.exit(1, FAILED);
+    rig.spawned(2);
+    rig.give(Input::Online { id: WorkerId(2) });
+    assert!(!rig.exit(2, FAILED).contains(&ready(2)));
+}
+
+#[test]
 fn a_worker_may_say_that_it_is_ready_before_it_listens() {
     let mut rig = rig(true, false);
     assert_eq!(rig.give(said(1)), []);
