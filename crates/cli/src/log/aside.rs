@@ -48,6 +48,11 @@ impl Aside {
         }
     }
 
+    /// Where it is once it has been packed.
+    pub(super) fn packed(&self) -> PathBuf {
+        if self.is_packed { self.path.clone() } else { packed(&self.path) }
+    }
+
     pub(super) fn into_path(self) -> PathBuf {
         self.path
     }

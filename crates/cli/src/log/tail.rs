@@ -81,12 +81,13 @@ impl Opened {
 
     /// Whether this has been put aside as that.
     fn became(&self, aside: &Aside) -> bool {
-        if !aside.is_packed {
-            return self.is(&aside.path);
+        if !aside.is_packed && self.is(&aside.path) {
+            return true;
         }
+        // It may have been packed since it was found.
         let (mut own, mut packed) = ([0; HEAD], [0; HEAD]);
         let Ok(count @ 1..) = self.file.read_at(&mut own, 0) else { return false };
-        let read = File::open(&aside.path)
+        let read = File::open(aside.packed())
             .and_then(|file| MultiGzDecoder::new(file).read_exact(&mut packed[..count]));
         read.is_ok() && own[..count] == packed[..count]
     }
@@ -189,13 +190,19 @@ impl Tail {
             (&old.file).seek(SeekFrom::Start(self.read))?;
             self.take_from(&mut buffered(&old.file), each)?;
             // Somebody else may have moved it away, or it was too old to be kept.
-            if let Some(read) = asides(&self.path).into_iter().rfind(|aside| old.became(aside)) {
+            if let Some(read) = self.put_aside_as(&old) {
                 self.note_read(read.stamp);
             }
             self.open_next(each)?;
             self.catch_up(each)?;
         }
         Ok(())
+    }
+
+    /// As what a file of the log has been put aside; `None` if that is not there any more. What is packed while the folder is read
+    /// may be seen under neither name, and is under one of them the next time.
+    fn put_aside_as(&self, old: &Opened) -> Option<Aside> {
+        (0..2).find_map(|_| asides(&self.path).into_iter().rfind(|aside| old.became(aside)))
     }
 
     /// Opens the file where none is open, and reads what was put aside before it that has not been read.
@@ -360,7 +367,7 @@ mod tests {
 
     use super::super::aside::{name_for, pack};
     use super::super::line::{Line, Source, write};
-    use super::{BLOCK, Filter, Tail};
+    use super::{BLOCK, Filter, Opened, Tail, asides};
 
     fn at(second: u64) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_323_045 + second)
@@ -498,6 +505,22 @@ mod tests {
         append(&log, &line(4, 0, "five"));
         assert_eq!(all(&mut tail), ["one", "two", "three"]);
         assert_eq!(more(&mut tail), ["four", "five"]);
+    }
+
+    #[test]
+    fn what_is_packed_between_two_looks_is_known_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("web.log");
+        append(&log, &line(0, 0, "one"));
+        let opened = Opened::new(&log).unwrap();
+        let aside = name_for(&log, at(0));
+        fs::rename(&log, &aside).unwrap();
+        let found = asides(&log).pop().unwrap();
+        assert!(opened.became(&found));
+        pack(&aside).unwrap();
+        assert!(opened.became(&found) && !aside.exists());
+        append(&log, &line(1, 0, "two"));
+        assert!(!Opened::new(&log).unwrap().became(&found));
     }
 
     #[test]
