@@ -285,7 +285,7 @@ impl Pool {
         let now = turn.now;
         let is_due = |at: Duration| at <= now && at < Duration::MAX;
         for id in self.ids(|worker| self.runs_from(worker).is_some_and(is_due)) {
-            self.listening(id, turn);
+            self.has_run(id, turn);
         }
         let is_late = |worker: &Worker| self.due_ready(worker).is_some_and(is_due);
         for id in self.ids(is_late) {

@@ -24,7 +24,7 @@ impl Pool {
     /// What a worker that is on its way up lacks to be ready; the first thing.
     pub(super) fn lack(&self, worker: &Worker) -> Option<Lack> {
         match worker.stage() {
-            Some(Stage::Online { listens: true, .. }) => {
+            Some(Stage::Online { listens, .. }) if listens || worker.gate.has_run => {
                 let lacks_word = self.settings.wait_ready && !worker.gate.has_said_so;
                 let lacks_health = self.settings.wait_healthy && !worker.gate.is_healthy;
                 lacks_word.then_some(Lack::Word).or(lacks_health.then_some(Lack::Health))
@@ -33,9 +33,16 @@ impl Pool {
         }
     }
 
-    /// When a worker that need not listen has shown that it runs, which is all that there is to see of it.
+    pub(super) fn has_run(&mut self, id: WorkerId, turn: &mut Turn<'_>) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        worker.gate.has_run = true;
+        self.pass_gate(id, turn);
+    }
+
+    /// When a worker that need not listen will have shown that it runs, which is all that there is to see of it.
     pub(super) fn runs_from(&self, worker: &Worker) -> Option<Duration> {
-        let is_new = matches!(worker.stage(), Some(Stage::Online { listens: false, .. }));
+        let is_new =
+            matches!(worker.stage(), Some(Stage::Online { listens: false, .. })) && !worker.gate.has_run;
         (self.settings.no_listen && is_new).then(|| worker.started.saturating_add(self.settings.min_uptime))
     }
 

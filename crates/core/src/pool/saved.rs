@@ -399,7 +399,8 @@ impl From<WorkerSaved> for Worker {
             generation: saved.generation,
             started: saved.started,
             since: saved.since,
-            gate: Gate { has_said_so: saved.has_said_so, is_healthy: saved.is_healthy },
+            // How long it has run is looked at again.
+            gate: Gate { has_said_so: saved.has_said_so, is_healthy: saved.is_healthy, has_run: false },
             served_from: saved.served_from,
             renewal: saved.renewal.map(renewal),
             expires: saved.expires,

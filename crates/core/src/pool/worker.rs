@@ -34,6 +34,8 @@ pub(super) struct Gate {
     pub(super) has_said_so: bool,
     /// It has passed a health check.
     pub(super) is_healthy: bool,
+    /// It has run for as long as one has to that need not listen.
+    pub(super) has_run: bool,
 }
 
 /// A worker that serves is to be replaced by another.

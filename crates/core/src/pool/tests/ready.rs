@@ -57,6 +57,14 @@ fn a_worker_that_need_not_listen_is_ready_when_it_has_run_for_a_while() {
     // That it listened somewhere for a while is none of its purpose.
     assert_eq!(rig.give(Input::NotListening { id: WorkerId(1) }), []);
     assert_eq!((rig.state(1), rig.pool.next_deadline()), (State::Ready, None));
+    // One that has to say so does not listen meanwhile.
+    let mut gated = Rig::new(PoolSettings { no_listen: true, wait_ready: true, ..PoolSettings::default() });
+    gated.give(Input::Start);
+    gated.spawned(1);
+    gated.give(Input::Online { id: WorkerId(1) });
+    assert_eq!(gated.pass(ms(1500)), []);
+    assert_eq!(gated.state(1), State::Online);
+    assert_eq!(gated.give(Input::SaidReady { id: WorkerId(1) }), [steer(1, true), ready(1)]);
     // One that ends before was never ready.
     rig.exit(1, FAILED);
     rig.spawned(2);
