@@ -71,6 +71,7 @@ mod error;
 #[doc(hidden)]
 pub mod fuzz;
 mod handle;
+mod identity;
 mod message;
 mod ports;
 // What the `allcores` program (crates/cli) is made of, and outside of semver: it asks for this very version. What users of the

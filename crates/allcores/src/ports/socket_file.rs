@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use allcores_core::worker::WorkerId;
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD};
 
 use super::lane::{self, Unavailable};
 use crate::address::Address;
+use crate::identity::{folder_of, identity};
 use crate::proc::Owner;
 use crate::sys::owner::{self, Names, Step};
 use crate::sys::spawn;
@@ -251,10 +252,7 @@ struct Place<'a> {
 
 impl<'a> Place<'a> {
     fn of(path: &'a Path, spare: &'a Path) -> io::Result<Self> {
-        let folder = path.parent().ok_or_else(not_there)?;
-        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = rustix::fs::openat(CWD, folder, flags, Mode::empty())?;
+        let folder = folder_of(path)?;
         let name = path.file_name().ok_or_else(not_there)?;
         Ok(Self { folder, name, spare: spare.file_name().ok_or_else(not_there)? })
     }
@@ -270,12 +268,6 @@ impl<'a> Place<'a> {
 
 fn not_there() -> io::Error {
     io::Error::from_raw_os_error(libc::ENOENT)
-}
-
-/// What a file is known by, whatever it is called.
-fn identity(folder: impl AsFd, path: impl AsRef<Path>) -> Option<(u64, u64)> {
-    let file = rustix::fs::statat(folder, path.as_ref(), AtFlags::SYMLINK_NOFOLLOW).ok()?;
-    Some((file.st_dev, file.st_ino))
 }
 
 impl Drop for SocketFile {

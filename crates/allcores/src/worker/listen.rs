@@ -165,7 +165,7 @@ impl Worker {
             let place = self.reserve(AddressKind::Unix, &name, -1)?;
             let lane = tokio::net::UnixListener::from_std(bind::unix(&path, options)?)?;
             let is_ours = self.is_alone() && !bind::is_abstract(&path);
-            let file = is_ours.then(|| SocketFile(path));
+            let file = is_ours.then(|| SocketFile::at(path)).flatten();
             return Ok(UnixListener::new(Some(lane), local, self.link.grant_alone()?, place, file));
         }
         let mut ask = ask_for(AddressKind::Unix, name, -1, options);

@@ -4,14 +4,16 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::task::{Context, Poll};
 
+use rustix::fs::{AtFlags, CWD};
 use tokio::net::{TcpStream, UnixStream, unix};
 
 use super::door::{Door, Lane};
 use super::link::Grant;
 use super::places::Reservation;
+use crate::identity::{folder_of, identity};
 
 /// Accepts TCP connections, in whatever way they reach this worker.
 ///
@@ -115,13 +117,14 @@ impl Lane for tokio::net::TcpListener {
 /// Accepts connections over a Unix socket; otherwise as [`Listener`].
 ///
 /// The socket's file is the primary's: it is there while any worker listens. A worker that is alone removes it when the
-/// listener is dropped.
+/// listener is dropped, unless another file has its name by then.
 #[derive(Debug)]
 pub struct UnixListener {
+    // Goes before its socket, with which the kernel may give its inode to another file.
+    _file: Option<SocketFile>,
     door: Door<tokio::net::UnixListener>,
     address: std::os::unix::net::SocketAddr,
     _place: Reservation,
-    _file: Option<SocketFile>,
 }
 
 impl UnixListener {
@@ -132,7 +135,7 @@ impl UnixListener {
         place: Reservation,
         file: Option<SocketFile>,
     ) -> Self {
-        Self { door: Door::new(lane, grant), address, _place: place, _file: file }
+        Self { _file: file, door: Door::new(lane, grant), address, _place: place }
     }
 
     /// Waits for the next connection, and takes it; as [`Listener::accept`].
@@ -189,10 +192,32 @@ impl Lane for tokio::net::UnixListener {
 
 /// The file of a socket that we have bound ourselves; removed on drop.
 #[derive(Debug)]
-pub(super) struct SocketFile(pub(super) PathBuf);
+pub(super) struct SocketFile {
+    path: PathBuf,
+    /// Device and inode.
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    /// That of a socket that was bound just now. `None` if it has gone already.
+    pub(super) fn at(path: PathBuf) -> Option<Self> {
+        let identity = identity(CWD, &path)?;
+        Some(Self { path, identity })
+    }
+
+    /// Removes it, and nothing that another server has put in its place.
+    fn remove(&self) -> io::Result<()> {
+        let name = self.path.file_name().map(Path::new).ok_or(io::ErrorKind::NotFound)?;
+        let folder = folder_of(&self.path)?;
+        if identity(&folder, name) == Some(self.identity) {
+            rustix::fs::unlinkat(&folder, name, AtFlags::empty())?;
+        }
+        Ok(())
+    }
+}
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+        let _ = self.remove();
     }
 }

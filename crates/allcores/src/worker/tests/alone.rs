@@ -70,6 +70,17 @@ async fn a_socket_file_is_removed_with_its_listener() {
 }
 
 #[tokio::test]
+async fn a_socket_file_that_another_server_has_put_in_its_place_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.sock");
+    let listener = Worker::alone().listen_unix(&path).await.unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let _other = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    drop(listener);
+    std::os::unix::net::UnixStream::connect(&path).unwrap();
+}
+
+#[tokio::test]
 async fn datagrams_arrive() {
     let socket = Worker::alone().bind_udp("127.0.0.1:0").await.unwrap();
     let client = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
