@@ -211,9 +211,11 @@ impl Link {
     /// The primary has answered a query with a listener that we have no room for.
     pub(super) fn answer_lost(&self, ack: u64, key: &str) {
         let mut wire = self.wire();
-        if let Some(asked) = wire.queries.remove(&ack) {
+        if let Some(Asked { reply, place }) = wire.queries.remove(&ack) {
             wire.say(|speaker| speaker.close(key));
-            let _ = asked.reply.send(Err(io::Error::from_raw_os_error(libc::EMFILE)));
+            // Who is woken may ask for the same again at once, on another thread.
+            drop(place);
+            let _ = reply.send(Err(io::Error::from_raw_os_error(libc::EMFILE)));
         }
     }
 
