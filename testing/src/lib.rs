@@ -12,6 +12,7 @@ pub mod fuzz;
 pub mod journal;
 pub mod load;
 pub mod machine;
+pub mod own_process;
 pub mod page;
 pub mod pm2;
 pub mod proc;

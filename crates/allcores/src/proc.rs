@@ -140,6 +140,17 @@ pub(crate) fn all_sockets_of(pid: u32) -> io::Result<Vec<(RawFd, u64)>> {
     }
 }
 
+/// The inodes of all sockets that we have open ourselves.
+///
+/// # Errors
+///
+/// If they can't be listed: then nothing is known of them.
+pub(crate) fn our_sockets() -> io::Result<HashSet<u64>> {
+    // Not by our number, which may be another's where the processes of another namespace are shown.
+    let ours = descriptors(Path::new("/proc/self"))?.collect::<io::Result<Vec<_>>>()?;
+    Ok(ours.into_iter().filter_map(as_socket).map(|(_, inode)| inode).collect())
+}
+
 fn folder_of(pid: u32) -> PathBuf {
     format!("/proc/{pid}").into()
 }

@@ -339,11 +339,13 @@ impl Link {
         self.datagram_sockets().push((inode, grant, place));
     }
 
-    /// Gives back the grants of those that it has closed.
+    /// Gives back the grants of those that it has closed; of none where it can't be seen which those are: no descriptor may be
+    /// left to look by, or no `/proc` be there.
     pub(super) fn forget_closed_datagram_sockets(&self) {
         let mut sockets = self.datagram_sockets();
-        if !sockets.is_empty() {
-            let open = crate::proc::open_sockets(&[std::process::id()]);
+        if !sockets.is_empty()
+            && let Ok(open) = crate::proc::our_sockets()
+        {
             sockets.retain(|(inode, ..)| open.contains(inode));
         }
     }

@@ -1,27 +1,11 @@
 //! When there is too much of something.
 
+use allcores_testing::own_process::is_moved_to_own_process;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::*;
 
 const NEWCONN: &str = r#"{"cmd":"NODE_HANDLE","type":"net.Native","msg":1}"#;
-
-/// Runs this test alone in a process of its own, as it changes what is the whole process's. False in there.
-fn is_moved_to_own_process(test: &str) -> bool {
-    const HERE: &str = "ALLCORES_TEST_IN_OWN_PROCESS";
-    if std::env::var_os(HERE).is_some() {
-        return false;
-    }
-    let own = std::env::current_exe().unwrap();
-    let name = format!("channel::tests::limits::{test}");
-    let output =
-        std::process::Command::new(own).args([&name, "--exact", "--nocapture"]).env(HERE, "1").output();
-    let output = output.unwrap();
-    let printed =
-        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-    assert!(output.status.success() && printed.contains("1 passed"), "{printed}");
-    true
-}
 
 fn limit_open_files(most: u64) {
     let limit = Rlimit { current: Some(most), ..getrlimit(Resource::Nofile) };
@@ -31,7 +15,7 @@ fn limit_open_files(most: u64) {
 #[tokio::test]
 async fn descriptors_without_room_are_refused_and_those_behind_them_keep_their_messages() {
     if is_moved_to_own_process(
-        "descriptors_without_room_are_refused_and_those_behind_them_keep_their_messages",
+        "channel::tests::limits::descriptors_without_room_are_refused_and_those_behind_them_keep_their_messages",
     ) {
         return;
     }

@@ -2,8 +2,13 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV6};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Wake, Waker};
 
-use allcores_core::channel::{AddressKind, FLAG_IPV6_ONLY};
+use allcores_core::channel::{AddressKind, Ask, FLAG_IPV6_ONLY, Incoming};
+use allcores_testing::own_process::is_moved_to_own_process;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::support::{Primary, connection, soon};
 use crate::worker::{ListenOptions, Listener, Worker};
@@ -124,6 +129,30 @@ async fn a_listener_that_there_is_no_room_for_is_an_error_and_is_given_back() {
     let source = std::error::Error::source(error.get_ref().unwrap()).unwrap();
     let source = source.downcast_ref::<io::Error>().unwrap();
     assert_eq!(source.raw_os_error(), Some(libc::EMFILE));
+}
+
+/// Whoever waits for the answer may be on another thread, and ask for the same again as soon as it is there.
+#[tokio::test]
+async fn an_address_is_free_again_when_it_is_told_that_there_is_no_room_for_it() {
+    struct Look(Worker, AtomicBool);
+    impl Wake for Look {
+        fn wake(self: Arc<Self>) {
+            let reserved = self.0.link.places.reserve(AddressKind::Tcp4, Some("127.0.0.1"), 7000);
+            self.1.store(reserved.is_ok(), Ordering::Relaxed);
+        }
+    }
+    let (mut primary, worker) = Primary::with_worker().await;
+    let place = worker.link.places.reserve(AddressKind::Tcp4, Some("127.0.0.1"), 7000).unwrap();
+    let ask = Ask::new(AddressKind::Tcp4, Some("127.0.0.1".into()), 7000);
+    let mut asking = std::pin::pin!(worker.link.ask(&ask, place));
+    let look = Arc::new(Look(worker.clone(), AtomicBool::new(false)));
+    let waker = Waker::from(Arc::clone(&look));
+    assert!(asking.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    let query = primary.hear_query().await;
+    worker.link.answer_lost(query.seq, "k");
+    assert!(look.1.load(Ordering::Relaxed), "it is taken still");
+    assert_eq!(soon(asking).await.unwrap_err().raw_os_error(), Some(libc::EMFILE));
+    assert_eq!(primary.hear_close().await, "k");
 }
 
 #[tokio::test]
@@ -327,4 +356,32 @@ async fn a_udp_socket_that_was_closed_is_given_back_when_its_address_is_wanted_a
         .await;
         assert_eq!(socket.unwrap().local_addr().unwrap(), address);
     }
+}
+
+#[tokio::test]
+async fn a_udp_socket_that_can_not_be_looked_for_is_not_given_back() {
+    if is_moved_to_own_process(
+        "worker::tests::listen::a_udp_socket_that_can_not_be_looked_for_is_not_given_back",
+    ) {
+        return;
+    }
+    let (mut primary, worker) = Primary::with_worker().await;
+    let address = std::net::UdpSocket::bind(ANY).unwrap().local_addr().unwrap();
+    let (socket, ()) = soon(async {
+        tokio::join!(worker.bind_udp(address), async {
+            let query = primary.hear_query().await;
+            primary.give(&query, "k", std::net::UdpSocket::bind(address).unwrap());
+            primary.hear_listening().await;
+        })
+    })
+    .await;
+    let _socket = socket.unwrap();
+    let before = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(0), ..before }).unwrap();
+    worker.link.forget_closed_datagram_sockets();
+    setrlimit(Resource::Nofile, before).unwrap();
+    let error = soon(worker.bind_udp(address)).await.unwrap_err();
+    assert_eq!(io::Error::from(error).kind(), io::ErrorKind::AddrInUse);
+    worker.send("nothing was said of it").unwrap();
+    assert!(matches!(primary.hear().await, Incoming::User(_)));
 }
