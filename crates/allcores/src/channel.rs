@@ -98,9 +98,11 @@ impl Sender {
         self.line().queued_bytes()
     }
 
-    /// Completes when nothing waits to be written, or when it never will be as the channel has closed.
-    pub(crate) async fn drained(&self) {
-        self.line().drained().await;
+    /// Completes when nothing waits to be written, or when it never will be as the channel has closed. Who waits does not keep
+    /// the channel open.
+    pub(crate) fn drained(&self) -> impl Future<Output = ()> + use<> {
+        let line = Arc::clone(self.line());
+        async move { line.drained().await }
     }
 
     /// Whether the channel has closed, whoever closed it.

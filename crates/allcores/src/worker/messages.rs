@@ -74,8 +74,10 @@ impl Worker {
 
     /// Completes when nothing that was sent waits to be written any more, or when the channel has closed.
     pub async fn drained(&self) {
-        if let Some(sender) = self.link.sender() {
-            sender.drained().await;
+        // No sender is held meanwhile: the channel would stay open for it.
+        let drained = self.link.sender().map(|sender| sender.drained());
+        if let Some(drained) = drained {
+            drained.await;
         }
     }
 

@@ -207,3 +207,29 @@ async fn who_was_accepted_is_read_before_a_server_is_told_to_end() {
     }
     soon(ending).await.unwrap();
 }
+
+#[tokio::test]
+async fn who_waits_until_all_is_written_and_looks_no_more_keeps_no_channel_open() {
+    let (mut primary, worker) = Primary::with_worker().await;
+    let text = "x".repeat(1000);
+    let mut sent = 1;
+    while worker.send(&text).unwrap() {
+        sent += 1;
+    }
+    let mut drained = std::pin::pin!(worker.drained());
+    tokio::select! {
+        biased;
+        () = &mut drained => panic!("nobody has read it"),
+        () = std::future::ready(()) => {}
+    }
+    for _ in 0..sent {
+        assert!(matches!(primary.hear().await, Incoming::User(_)));
+    }
+    worker.kill();
+    let Incoming::Leaving { seq } = primary.hear().await else { panic!("it does not say that it leaves") };
+    let line = primary.speaker.acknowledge(seq);
+    primary.sender.send(line, None);
+    primary.hear_end().await;
+    soon(worker.disconnect()).await;
+    soon(drained).await;
+}
