@@ -69,13 +69,14 @@ impl Sender {
     }
 
     /// Sends a user's message. False if more than 128 KiB wait to be written now, each descriptor of a user's counted as 2 KiB:
-    /// it is queued all the same, and a wise user waits until they are [`drained`](Self::drained).
+    /// it is queued all the same, and a wise user waits until they are [`drained`](Self::drained). An error if the channel has
+    /// closed, or can't be written to any more, before anything of the message was written.
     ///
     /// What is behind a message with a descriptor waits until that has been received, as in Node, which sends it
     /// again up to three times.
-    pub(crate) fn send_user(&self, line: impl Into<Vec<u8>>) -> bool {
-        let _ = self.line().send(Pending::user(line.into()));
-        self.has_room()
+    pub(crate) fn send_user(&self, line: impl Into<Vec<u8>>) -> Result<bool, Unsent> {
+        let sent = self.line().send(Pending::user(line.into()));
+        sent.map(|()| self.has_room()).map_err(|_| Unsent)
     }
 
     /// As [`send_user`](Self::send_user), with a descriptor. Given back if the channel has closed before anything of the
@@ -114,6 +115,10 @@ impl Sender {
         &self.0.0
     }
 }
+
+/// A message was not sent, as nobody is there any more to have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unsent;
 
 /// What came of or from the other side.
 #[derive(Debug)]

@@ -160,6 +160,18 @@ async fn what_the_other_side_wrote_before_it_died_is_read_though_nothing_can_be_
     bounded(sender.drained()).await;
 }
 
+/// Whether it is found out by this very message, known by then, or the channel has been closed since.
+#[tokio::test]
+async fn a_user_is_told_that_nobody_is_there_any_more() {
+    let (sender, carrier, peer) = by_hand();
+    assert_eq!(sender.send_user("1"), Ok(true));
+    drop(peer);
+    assert_eq!([sender.send_user("2"), sender.send_user("3")], [Err(Unsent); 2]);
+    drop(carrier);
+    assert_eq!(sender.send_user("4"), Err(Unsent));
+    assert_eq!(sender.queued_bytes(), 0);
+}
+
 #[tokio::test]
 async fn garbage_ends_the_channel_with_its_beginning() {
     let (_sender, mut carrier, mut peer) = by_hand();
@@ -174,7 +186,7 @@ async fn a_user_is_told_when_more_than_128_kib_wait_and_when_none_do() {
     let piece = format!("\"{}\"", "x".repeat(1021));
     // Some has gone to the other side already.
     let mut count = 1;
-    while sender.send_user(piece.clone()) {
+    while sender.send_user(piece.clone()).unwrap() {
         count += 1;
     }
     let queued = sender.queued_bytes();

@@ -129,7 +129,7 @@ impl WorkerHandle {
     /// # }
     /// ```
     pub fn send<T: Serialize + ?Sized>(&self, message: &T) -> Result<bool, Error> {
-        Ok(self.channel()?.send_user(message::to_json(message)?))
+        self.channel()?.send_user(message::to_json(message)?).map_err(|_| self.closed())
     }
 
     /// Sends a message with a socket, which is closed here once the worker has it.

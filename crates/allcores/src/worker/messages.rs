@@ -41,7 +41,7 @@ impl Worker {
     /// # Ok(()) }
     /// ```
     pub fn send<T: Serialize + ?Sized>(&self, message: &T) -> Result<bool, Error> {
-        Ok(self.sender()?.send_user(to_json(message)?))
+        self.sender()?.send_user(to_json(message)?).map_err(|_| closed())
     }
 
     /// Sends a message with a socket, which is closed here once the primary has it, or if it goes without having taken it.

@@ -112,7 +112,7 @@ fn a_descriptor_that_came_before_its_message_was_whole_is_its_own_still() {
 fn what_is_collected_is_written_by_the_first_program_or_the_next_and_not_by_both() {
     let (left, theirs) = first(async |sender, carrier, theirs| {
         for number in 0..100 {
-            sender.send_user(number.to_string());
+            sender.send_user(number.to_string()).unwrap();
         }
         assert!(sender.queued_bytes() > 0, "nothing was collected");
         let saved = serde_json::to_value(carrier.save(&mut Manifest::default())).unwrap();
@@ -122,7 +122,7 @@ fn what_is_collected_is_written_by_the_first_program_or_the_next_and_not_by_both
         theirs
     });
     next_program(&left, async |sender, carrier| {
-        sender.send_user("100");
+        sender.send_user("100").unwrap();
         turn(carrier).await;
     });
     let lines: Vec<String> = BufReader::new(theirs).lines().map_while(Result::ok).collect();
@@ -137,7 +137,7 @@ fn messages_that_wait_or_are_half_written_arrive_once_and_in_order() {
         sender.send(long.clone(), None);
         sender.send("1".into(), Some(null()));
         sender.hand_over("2".into(), null(), 9);
-        sender.send_user("3");
+        sender.send_user("3").unwrap();
         turn(carrier).await;
         (theirs, sender.queued_bytes())
     });

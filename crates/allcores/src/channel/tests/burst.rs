@@ -17,7 +17,7 @@ fn came(peer: &mut Peer) -> (usize, usize) {
 
 fn say(sender: &Sender, count: usize) {
     for _ in 0..count {
-        sender.send_user("1".to_owned());
+        sender.send_user("1".to_owned()).unwrap();
     }
 }
 
@@ -42,7 +42,7 @@ async fn very_much_is_written_before_the_task_yields() {
     let (sender, _carrier, mut peer) = by_hand();
     let message = "1".repeat(999);
     for count in 1..=100 {
-        sender.send_user(message.clone());
+        sender.send_user(message.clone()).unwrap();
         assert!(
             sender.queued_bytes() <= 32 * 1024,
             "{} bytes of {count} messages wait",

@@ -134,7 +134,7 @@ async fn a_users_descriptor_arrives_and_lets_go_what_follows() {
         for _ in 0..20 {
             let line = user_with_handle(HandleKind::NetSocket, "{\"a\":1}", Some("4:::80"));
             sender.send_user_with(line, numbered(number)).unwrap();
-            sender.send_user("0".to_owned());
+            sender.send_user("0".to_owned()).unwrap();
         }
     }
     let worker_side = async {

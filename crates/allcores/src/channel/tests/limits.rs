@@ -128,7 +128,7 @@ async fn what_a_user_sends_may_wait_however_long_it_is() {
     let (sender, mut carrier, mut peer) = by_hand();
     let line = "x".repeat(1024);
     for _ in 0..10_000 {
-        sender.send_user(line.clone());
+        sender.send_user(line.clone()).unwrap();
     }
     let reader = std::thread::spawn(move || {
         assert!((0..10_000).all(|_| peer.line() == line));

@@ -25,8 +25,7 @@ impl Engine {
         let mut reached = Vec::new();
         for (id, about) in self.workers_in(slot)? {
             let channel = self.workers.get(&id).and_then(|worker| worker.channel.as_ref());
-            if let Some(channel) = channel.filter(|channel| !channel.is_closed()) {
-                channel.send_user(message.to_owned());
+            if channel.is_some_and(|channel| channel.send_user(message.to_owned()).is_ok()) {
                 reached.push(about);
             }
         }

@@ -91,7 +91,7 @@ async fn who_reads_slowly_loses_nothing_and_holds_the_sender_back() {
     let text = format!("{:?}", "x".repeat(1000));
     let count = 4 * LIMIT;
     for _ in 0..count {
-        primary.sender.send_user(text.clone());
+        primary.sender.send_user(text.clone()).unwrap();
     }
     let sender = primary.sender.clone();
     let (read, heard) = soon(async {
@@ -173,7 +173,7 @@ async fn who_is_behind_and_waits_until_a_socket_is_through_does_not_wait_for_eve
     let (mut primary, worker) = Primary::with_worker().await;
     primary.settle(&worker).await;
     for number in 0..4 * LIMIT {
-        primary.sender.send_user(number.to_string());
+        primary.sender.send_user(number.to_string()).unwrap();
     }
     let said = soon(async {
         let say = async {
