@@ -64,9 +64,25 @@ impl Error {
         self
     }
 
+    /// The same once more, for who asks again for what has failed for good.
+    pub(crate) fn again(&self) -> Self {
+        let source = self.source.as_deref().map(|source| match source.downcast_ref::<io::Error>() {
+            Some(error) => same_io(error).into(),
+            None => source.to_string().into(),
+        });
+        Self { kind: self.kind, tried: self.tried.clone(), source }
+    }
+
     /// A failure of the operating system's, while `tried` was tried.
     pub(crate) fn io(tried: impl Into<String>, source: io::Error) -> Self {
         Self::new(ErrorKind::Io, tried).because(source)
+    }
+}
+
+fn same_io(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(number) => io::Error::from_raw_os_error(number),
+        None => io::Error::new(error.kind(), error.to_string()),
     }
 }
 

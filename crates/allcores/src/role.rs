@@ -20,7 +20,7 @@ pub enum Role {
 /// environment, `worker` or `primary`, has the last word: with `worker` a program that was started by hand serves alone,
 /// for one that is looked at in a debugger.
 ///
-/// Tells the primary that this worker is online. Needs no async runtime. Calling it again gives the same worker.
+/// Tells the primary that this worker is online. Needs no async runtime. Calling it again gives the same answer.
 ///
 /// # Errors
 ///

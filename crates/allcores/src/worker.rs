@@ -20,7 +20,7 @@ mod places;
 mod ready;
 mod shutdown;
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use allcores_core::worker::{Slot, WorkerId};
 
@@ -69,11 +69,8 @@ enum Kind {
     Alone,
 }
 
-/// What this process is, once it has been found out: a channel can be taken only once.
-static FOUND: OnceLock<Option<Worker>> = OnceLock::new();
-
-/// Held while it is being found out.
-static FINDING: Mutex<()> = Mutex::new(());
+/// What this process is, once it has been found out, or why that failed: a channel can be taken only once.
+static FOUND: OnceLock<Result<Option<Worker>, Error>> = OnceLock::new();
 
 impl Worker {
     /// The worker that this process was started as, or `None` if nobody started it as one.
@@ -90,19 +87,23 @@ impl Worker {
     /// node remove `NODE_CHANNEL_FD` and `NODE_UNIQUE_ID`. What says who this worker is always stays: `ALLCORES_SLOT`,
     /// `ALLCORES_WORKER_ID`, `ALLCORES_NAME`, `NODE_APP_INSTANCE`.
     ///
-    /// Calling it again gives the same worker.
+    /// Calling it again gives the same worker, or the same error.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Settings`](crate::ErrorKind::Settings) for a variable that makes no sense,
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a channel of a kind that is not spoken.
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a channel of a kind that is not spoken, and
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) for one that can't be opened, for want of descriptors perhaps.
     #[doc(alias = "isWorker")]
     pub fn from_env() -> Result<Option<Self>, Error> {
-        let _alone = FINDING.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = FOUND.get() {
-            return Ok(found.clone());
+        match FOUND.get_or_init(Self::find) {
+            Ok(found) => Ok(found.clone()),
+            Err(error) => Err(error.again()),
         }
-        let worker = match origin::find(|name| std::env::var_os(name))? {
+    }
+
+    fn find() -> Result<Option<Self>, Error> {
+        Ok(match origin::find(|name| std::env::var_os(name))? {
             Origin::Primary => None,
             Origin::Alone => Some(Self::alone()),
             Origin::Adopted { id, slot } => {
@@ -113,8 +114,7 @@ impl Worker {
                 let link = carry::start(socket, serialization, id, slot)?;
                 Some(Self { link, kind: Kind::Connected })
             }
-        };
-        Ok(FOUND.get_or_init(|| worker).clone())
+        })
     }
 
     /// A worker without a primary: it listens by itself. Its id and slot are 0.

@@ -1,20 +1,14 @@
 use std::collections::HashMap;
 use std::io::Write;
-use std::os::fd::{AsRawFd, IntoRawFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener;
 
 use super::*;
+use crate::worker::tests::support::inherited;
 
 fn find_with(variables: &[(&str, &str)]) -> Result<Origin, Error> {
     let variables: HashMap<&str, &str> = variables.iter().copied().collect();
     find(|name| variables.get(name).map(OsString::from))
-}
-
-/// A descriptor as it is after exec: not marked to be closed.
-fn inherited(socket: impl Into<OwnedFd>) -> String {
-    let socket = socket.into();
-    rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::empty()).unwrap();
-    socket.into_raw_fd().to_string()
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The scripted primary. Everything is waited for, with a bound.
 
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{IntoRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -130,4 +130,11 @@ pub(super) fn connection() -> (std::net::TcpStream, std::net::TcpStream) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     (listener.accept().unwrap().0, client)
+}
+
+/// A descriptor as it is after exec: not marked to be closed.
+pub(in crate::worker) fn inherited(socket: impl Into<OwnedFd>) -> String {
+    let socket = socket.into();
+    rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::empty()).unwrap();
+    socket.into_raw_fd().to_string()
 }
