@@ -24,8 +24,8 @@ mod saved;
 use inbox::Inbox;
 pub(crate) use inbox::LONGEST;
 use line::{Line, Obstacle};
-use outbox::Pending;
 pub(crate) use outbox::Unreceived;
+use outbox::{Pending, Returned};
 pub(crate) use saved::ChannelSaved;
 
 /// So much may wait to be written before [`Sender::send_user`] advises to wait, as in Node.
@@ -72,8 +72,7 @@ impl Sender {
     /// it is queued all the same, and a wise user waits until they are [`drained`](Self::drained). An error if the channel has
     /// closed, or can't be written to any more, before anything of the message was written.
     ///
-    /// What is behind a message with a descriptor waits until that has been received, as in Node, which sends it
-    /// again up to three times.
+    /// What is behind a message with a descriptor waits until that has been received, as in Node, or sent again for a second.
     pub(crate) fn send_user(&self, line: impl Into<Vec<u8>>) -> Result<bool, Unsent> {
         let sent = self.line().send(Pending::user(line.into()));
         sent.map(|()| self.has_room()).map_err(|_| Unsent)
@@ -182,7 +181,7 @@ pub(crate) fn from_socket(socket: OwnedFd, serialization: Serialization) -> io::
     let socket = Arc::new(Watch::readable(socket)?);
     let line = Arc::new(Line::new(Arc::clone(&socket)));
     let sender = Sender(Arc::new(Open(Arc::clone(&line))));
-    Ok((sender, Carrier { socket, line, inbox: Inbox::default(), room: None, pause: None }))
+    Ok((sender, Carrier { socket, line, inbox: Inbox::default(), room: None, pause: None, rest: None }))
 }
 
 /// Moves messages between the socket and its owner, who asks for the [next](Self::next) until the channel ends.
@@ -196,6 +195,8 @@ pub(crate) struct Carrier {
     room: Option<Watch>,
     /// While nothing tells when writing is worth another try.
     pause: Option<Pin<Box<Sleep>>>,
+    /// Until a descriptor of a user's that was not received is sent again.
+    rest: Option<Pin<Box<Sleep>>>,
 }
 
 impl Carrier {
@@ -250,6 +251,7 @@ impl Carrier {
 
     /// Writes what waits for something that is in its way. Ready only when there will never be anything to write again.
     fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<End> {
+        self.poll_rest(context);
         while let Some(obstacle) = self.line.watch(context.waker()) {
             if let Some(what) = self.line.neglect() {
                 return Poll::Ready(End::Neglect(what));
@@ -264,6 +266,16 @@ impl Carrier {
             }
         }
         Poll::Ready(End::Closed)
+    }
+
+    /// Has a descriptor of a user's that was not received sent again when it has rested.
+    fn poll_rest(&mut self, context: &mut Context<'_>) {
+        if let Some(rest) = &mut self.rest
+            && rest.as_mut().poll(context).is_ready()
+        {
+            self.rest = None;
+            self.line.end_rest();
+        }
     }
 
     fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<()> {
@@ -299,11 +311,11 @@ impl Carrier {
                     }));
                 }
                 Carriage::Ack => self.line.note_received(),
-                Carriage::Nack => {
-                    if let Some(lost) = self.line.note_unreceived() {
-                        return Ok(Some(Arrival::Unreceived(lost)));
-                    }
-                }
+                Carriage::Nack => match self.line.note_unreceived() {
+                    Some(Returned::Lost(lost)) => return Ok(Some(Arrival::Unreceived(lost))),
+                    Some(Returned::Again(rest)) => self.rest = Some(Box::pin(tokio::time::sleep(rest))),
+                    None => {}
+                },
             }
         }
         Ok(None)

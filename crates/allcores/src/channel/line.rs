@@ -13,7 +13,7 @@ use std::task::Waker;
 
 use tokio::sync::Notify;
 
-use super::outbox::{Outbox, OutboxSaved, Pending, Unreceived};
+use super::outbox::{Outbox, OutboxSaved, Pending, Returned};
 use crate::carry::Manifest;
 use crate::sys::Watch;
 
@@ -241,12 +241,19 @@ impl Line {
         self.flush(&mut way);
     }
 
-    /// It has not; returns what to report, unless it is sent again.
-    pub(super) fn note_unreceived(&self) -> Option<Unreceived> {
+    /// It has not; returns what becomes of it.
+    pub(super) fn note_unreceived(&self) -> Option<Returned> {
         let mut way = self.way();
-        let unreceived = way.outbox.note_unreceived();
+        let returned = way.outbox.note_unreceived();
         self.flush(&mut way);
-        unreceived
+        returned
+    }
+
+    /// What was to be sent again later is sent again now.
+    pub(super) fn end_rest(&self) {
+        let mut way = self.way();
+        way.outbox.end_rest();
+        self.flush(&mut way);
     }
 
     /// Whether the other side may be listened to: who does not take its acknowledgements is not.

@@ -13,6 +13,7 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use allcores_core::channel::{HANDLE_ACK, HANDLE_NACK};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
@@ -25,8 +26,15 @@ const NODE_READS: usize = 64 * 1024;
 /// What the kernel takes in one piece, be the send buffer as small as it can be: half of 4,608 bytes, less 64.
 const PIECE: usize = 2048;
 
-/// How often Node sends a user's descriptor again.
-const RETRANSMISSIONS: u8 = 3;
+/// How often a user's descriptor is sent again. Node does so three times, at once: whoever lacks descriptors for a moment lacks them
+/// still.
+const RETRANSMISSIONS: u8 = 6;
+
+/// The same for those that follow one which was given up: they would hold back all that is behind them for long.
+const FURTHER_RETRANSMISSIONS: u8 = 2;
+
+/// How long one waits before it is sent again, and twice as long each further time: a second in all.
+const REST: Duration = Duration::from_millis(16);
 
 /// So many acknowledgements may wait to be written.
 const MOST_OWED: usize = 256;
@@ -179,6 +187,14 @@ pub(crate) enum Unreceived {
     Users,
 }
 
+/// What becomes of a descriptor that was not received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Returned {
+    Lost(Unreceived),
+    /// It is sent again when it has [rested](Outbox::end_rest) so long.
+    Again(Duration),
+}
+
 /// What waits to be sent, in order.
 #[derive(Debug)]
 pub(super) struct Outbox {
@@ -200,6 +216,10 @@ pub(super) struct Outbox {
     is_fenced: bool,
     /// Nothing more until a user's descriptor is acknowledged.
     is_held: bool,
+    /// Nothing more until one that was not received may be sent again: the first that waits.
+    is_resting: bool,
+    /// How often one is sent again: less where the last was given up.
+    patience: u8,
 }
 
 impl Default for Outbox {
@@ -222,6 +242,8 @@ impl Outbox {
             plain: 0,
             is_fenced: false,
             is_held: false,
+            is_resting: false,
+            patience: RETRANSMISSIONS,
         }
     }
 
@@ -278,7 +300,7 @@ impl Outbox {
     fn first(&self) -> Option<&Pending> {
         let waiting = self.waiting.front().filter(|first| {
             let is_fenced = self.is_fenced && first.is_handle();
-            !self.is_held && !is_fenced
+            !self.is_held && !self.is_resting && !is_fenced
         });
         self.begun.as_ref().or(self.acknowledgements.front()).or(waiting)
     }
@@ -295,7 +317,10 @@ impl Outbox {
             let data = [IoSlice::new(first.rest())];
             return Ok(rustix::net::sendmsg(socket, &data, &mut control, SendFlags::NOSIGNAL)?);
         }
-        let waiting = self.waiting.iter().take_while(|pending| !self.is_held && !pending.is_handle());
+        let waiting = self
+            .waiting
+            .iter()
+            .take_while(|pending| !self.is_held && !self.is_resting && !pending.is_handle());
         let all = self.begun.iter().chain(&self.acknowledgements).chain(waiting);
         let mut data = [IoSlice::new(&[]); GATHERED];
         let mut count = 0;
@@ -348,23 +373,35 @@ impl Outbox {
 
     /// The first of the outstanding descriptors has arrived.
     pub(super) fn note_received(&mut self) {
-        self.take_outstanding();
+        if let Some(Outstanding::User(_)) = self.take_outstanding() {
+            self.patience = RETRANSMISSIONS;
+        }
     }
 
-    /// The first of the outstanding descriptors has not arrived; returns what to report, unless it is sent again.
-    pub(super) fn note_unreceived(&mut self) -> Option<Unreceived> {
+    /// The first of the outstanding descriptors has not arrived.
+    pub(super) fn note_unreceived(&mut self) -> Option<Returned> {
         let mut pending = match self.take_outstanding()? {
-            Outstanding::Handle(number) => return Some(number.map_or(Unreceived::Own, Unreceived::Numbered)),
+            Outstanding::Handle(number) => {
+                return Some(Returned::Lost(number.map_or(Unreceived::Own, Unreceived::Numbered)));
+            }
             Outstanding::User(pending) => pending,
         };
         let Cargo::UserHandle { retransmissions, .. } = &mut pending.cargo else { return None };
-        if *retransmissions == RETRANSMISSIONS {
-            return Some(Unreceived::Users);
+        if *retransmissions >= self.patience {
+            self.patience = FURTHER_RETRANSMISSIONS;
+            return Some(Returned::Lost(Unreceived::Users));
         }
+        let rest = REST * (1 << *retransmissions);
         *retransmissions += 1;
         pending.is_metered = false;
         self.waiting.push_front(pending);
-        None
+        self.is_resting = true;
+        Some(Returned::Again(rest))
+    }
+
+    /// The first that waits may be sent again.
+    pub(super) fn end_rest(&mut self) {
+        self.is_resting = false;
     }
 
     /// One that comes without need is of no consequence.

@@ -41,7 +41,7 @@ impl Carrier {
         let socket = Arc::new(Watch::readable(inherited.take(saved.socket)?)?);
         let line = Arc::new(Line::restore(Arc::clone(&socket), outbox, saved.is_broken));
         let sender = Sender(Arc::new(Open(Arc::clone(&line))));
-        Ok((sender, Self { socket, line, inbox, room: None, pause: None }))
+        Ok((sender, Self { socket, line, inbox, room: None, pause: None, rest: None }))
     }
 }
 

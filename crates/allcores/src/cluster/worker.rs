@@ -135,7 +135,7 @@ impl WorkerHandle {
     /// Sends a message with a socket, which is closed here once the worker has it.
     ///
     /// What it returns says as much as what [`send`](Self::send) does. Once that is `Ok`, the socket can't be had back: a worker
-    /// that can't take it in, and not when it is sent again three times either, does not get the message either, which an
+    /// that can't take it in, and not when it is sent again for a second either, does not get the message either, which an
     /// [`Event::Error`](crate::Event::Error) tells of; one that goes meanwhile does not get what it had not taken. Either way the
     /// socket is closed.
     ///

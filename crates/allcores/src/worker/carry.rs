@@ -90,7 +90,7 @@ async fn carry(link: &Arc<Link>, mut carrier: Carrier) {
                     link.answer_lost(ack, &key);
                 }
             }
-            // What the program sends can't be had back by it: it was sent again as often as is of use.
+            // What the program sends can't be had back by it: it was sent again for as long as is of use.
             Ok(Arrival::Lost { .. } | Arrival::Unreceived(_)) => {}
             Err(_) => break,
         }

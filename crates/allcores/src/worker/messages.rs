@@ -49,6 +49,10 @@ impl Worker {
     /// Each that waits to be sent is a descriptor of this process: what is returned says, as of [`send`](Self::send), when to wait
     /// until they are [`drained`](Self::drained).
     ///
+    /// Once this has returned `Ok` the socket can't be had back. A primary that lacks descriptors is sent it again for a second, and
+    /// what follows waits for that; one that can't take it in by then does not get the message either, and the socket is closed.
+    /// Nothing tells of that: where it matters, have the primary answer.
+    ///
     /// # Errors
     ///
     /// As [`send`](Self::send); [`ErrorKind::Handle`] or [`ErrorKind::Io`] for a socket that can't be sent. The error

@@ -95,6 +95,7 @@ impl Outbox {
             plain: saved.plain,
             is_fenced: saved.is_fenced,
             is_held: saved.is_held,
+            // What rests has done so long enough.
             ..Self::default()
         };
         let own = outbox.begun.iter().chain(&outbox.waiting).filter(|pending| pending.is_own);

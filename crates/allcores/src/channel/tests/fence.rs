@@ -122,7 +122,8 @@ impl World {
             Step::Answer => match self.node.answers.pop_front() {
                 Some(true) => self.outbox.note_received(),
                 Some(false) => {
-                    if let Some(Unreceived::Numbered(number)) = self.outbox.note_unreceived() {
+                    if let Some(Returned::Lost(Unreceived::Numbered(number))) = self.outbox.note_unreceived()
+                    {
                         self.unreceived.push(number);
                     }
                 }

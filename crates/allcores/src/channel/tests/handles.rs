@@ -1,5 +1,7 @@
 //! Descriptors: each with its own message, acknowledged, named when they are lost.
 
+use std::time::Instant;
+
 use super::*;
 
 const NEWCONN: &str = r#"{"cmd":"NODE_HANDLE","type":"net.Native","msg":1}"#;
@@ -68,14 +70,14 @@ async fn a_lost_connection_is_named_whichever_it_was() {
 }
 
 #[tokio::test]
-async fn a_users_descriptor_is_sent_again_three_times_and_holds_back_what_follows() {
+async fn a_users_descriptor_is_sent_again_for_a_second_and_holds_back_what_follows() {
     let (sender, mut carrier, mut peer) = by_hand();
     let line = user_with_handle(HandleKind::NetSocket, "1", None);
     sender.send_user_with(line.clone(), numbered(1)).unwrap();
     sender.hand_over(NEWCONN.to_owned(), numbered(2), 2);
     sender.send("3".to_owned(), None);
     let answers = std::thread::spawn(move || {
-        for _ in 0..4 {
+        for _ in 0..7 {
             assert_eq!(peer.line(), line);
             // Nothing else has come.
             assert!(peer.0.buffer().is_empty());
@@ -85,12 +87,72 @@ async fn a_users_descriptor_is_sent_again_three_times_and_holds_back_what_follow
         assert_eq!(peer.line(), "3");
         peer
     });
-    match bounded(carrier.next::<Incoming>()).await.unwrap() {
-        Arrival::Unreceived(Unreceived::Users) => {}
-        other => panic!("{other:?}"),
+    let since = Instant::now();
+    assert_eq!(unreceived(&mut carrier).await, Unreceived::Users);
+    let took = since.elapsed();
+    assert!(took >= Duration::from_secs(1), "{took:?}");
+    bounded(run(&mut carrier, sender.drained())).await;
+    answers.join().unwrap();
+}
+
+#[tokio::test]
+async fn a_users_descriptor_is_received_when_there_is_room_again_and_others_wait_meanwhile() {
+    let (sender, mut carrier, mut peer) = by_hand();
+    let line = user_with_handle(HandleKind::NetSocket, "1", None);
+    sender.send_user_with(line.clone(), numbered(1)).unwrap();
+    sender.send_user("2").unwrap();
+    let answers = std::thread::spawn(move || {
+        for _ in 0..2 {
+            assert_eq!(peer.line(), line);
+            assert!(peer.0.buffer().is_empty());
+            // What it is owed meanwhile overtakes.
+            peer.write_with(&format!("{HANDLE_NACK}\n{NEWCONN}\n"), &[numbered(3).as_fd()]);
+            assert_eq!(peer.line(), HANDLE_ACK);
+        }
+        assert_eq!(peer.line(), line);
+        peer.write(&format!("{HANDLE_ACK}\n"));
+        assert_eq!(peer.line(), "2");
+        peer
+    });
+    for _ in 0..2 {
+        assert_eq!(number_of(next::<Incoming>(&mut carrier).await.1), 3);
+        // Said while it rests.
+        sender.send_user("4").unwrap();
+    }
+    let arrivals = bounded(run(&mut carrier, sender.drained())).await;
+    assert!(arrivals.is_empty(), "{arrivals:?}");
+    let mut peer = answers.join().unwrap();
+    assert_eq!([(); 2].map(|()| peer.line()), ["4"; 2]);
+}
+
+/// Nothing else reaches who lacks descriptors for long.
+#[tokio::test]
+async fn what_follows_a_descriptor_that_was_given_up_is_not_sent_again_for_as_long() {
+    let (sender, mut carrier, mut peer) = by_hand();
+    let line = user_with_handle(HandleKind::NetSocket, "1", None);
+    for number in 0..3 {
+        sender.send_user_with(line.clone(), numbered(number)).unwrap();
+    }
+    let answers = std::thread::spawn(move || {
+        let answers = std::iter::repeat_n(HANDLE_NACK, 7 + 3).chain([HANDLE_ACK]);
+        for answer in answers {
+            assert_eq!(peer.line(), line);
+            peer.write(&format!("{answer}\n"));
+        }
+        peer
+    });
+    for _ in 0..2 {
+        assert_eq!(unreceived(&mut carrier).await, Unreceived::Users);
     }
     bounded(run(&mut carrier, sender.drained())).await;
     answers.join().unwrap();
+}
+
+async fn unreceived(carrier: &mut Carrier) -> Unreceived {
+    match bounded(carrier.next::<Incoming>()).await.unwrap() {
+        Arrival::Unreceived(lost) => lost,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// Whether it is found out by this very message, or known by then.
