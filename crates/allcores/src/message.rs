@@ -1,9 +1,9 @@
 //! What a user's message is, on either side of the channel.
 
+mod rider;
 mod write;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use allcores_core::channel::is_own;
 use bytestring::ByteString;
@@ -12,6 +12,7 @@ use serde::Deserialize;
 use crate::channel::LONGEST;
 use crate::error::{Error, ErrorKind};
 use crate::handle::Handle;
+use rider::Rider;
 
 /// More than what is written around a message that a socket rides on.
 const ENVELOPE: usize = 1024;
@@ -39,12 +40,12 @@ const ENVELOPE: usize = 1024;
 pub struct Message {
     json: ByteString,
     /// Of a message that came with one.
-    handle: Option<Arc<Mutex<Option<Handle>>>>,
+    handle: Option<Rider>,
 }
 
 impl Message {
     pub(crate) fn new(json: ByteString, handle: Option<Handle>) -> Self {
-        Self { json, handle: handle.map(|handle| Arc::new(Mutex::new(Some(handle)))) }
+        Self { json, handle: handle.map(Rider::new) }
     }
 
     /// The message as the other side wrote it: one JSON value. Of a worker's that has been checked; of the primary's it has not,
@@ -72,17 +73,23 @@ impl Message {
 
     /// Whether a socket came with it and nobody has taken it yet.
     pub fn has_handle(&self) -> bool {
-        self.held().is_some_and(|held| held.is_some())
+        self.handle.as_ref().is_some_and(Rider::is_there)
     }
 
-    /// Takes the socket that came with it. One that nobody takes is closed with the last clone of the message.
+    /// Takes the socket that came with it. One that nobody takes is closed with the last clone of the message that anybody has
+    /// been told of: a stream of events that nobody has asked for yet does not keep it open.
     pub fn take_handle(&self) -> Option<Handle> {
-        self.held()?.take()
+        self.handle.as_ref()?.take()
     }
 
-    fn held(&self) -> Option<MutexGuard<'_, Option<Handle>>> {
-        let held = self.handle.as_ref()?.lock();
-        Some(held.unwrap_or_else(PoisonError::into_inner))
+    /// Somebody is there to be told of this clone.
+    pub(crate) fn tell(&mut self) {
+        self.handle.as_mut().into_iter().for_each(Rider::tell);
+    }
+
+    /// Nobody has asked for this clone, and perhaps nobody will.
+    pub(crate) fn shelve(&mut self) {
+        self.handle.as_mut().into_iter().for_each(Rider::shelve);
     }
 }
 

@@ -32,7 +32,8 @@ const HANDLE_BYTES: usize = 64 * 1024;
 ///
 /// Each stream gets every event. One that is not read holds back what workers write (after 4,096 messages and lines, or
 /// 16 MiB of them), so drop those that you do not read. Those that are there before anybody asks for them, the cluster's own
-/// and one of each worker, hold back nobody until then: what they had no room for is [told](Event::Missed) first.
+/// and one of each worker, hold back nobody until then: what they had no room for is [told](Event::Missed) first. Nor do they keep
+/// a socket open that came with a message: it is there for who asks first, and closed when all who were told of it have dropped it.
 #[derive(Debug)]
 pub struct Events {
     queue: Arc<Queue>,
@@ -87,7 +88,13 @@ enum Reader {
 }
 
 impl State {
-    fn push(&mut self, event: Event) {
+    fn push(&mut self, mut event: Event) {
+        if let Event::Message { message, .. } = &mut event {
+            match self.reader {
+                Reader::Awaited => message.shelve(),
+                Reader::There | Reader::Gone => message.tell(),
+            }
+        }
         if let Some(bytes) = weight(&event) {
             self.held += 1;
             self.bytes += bytes;
@@ -96,6 +103,17 @@ impl State {
         if self.reader == Reader::Awaited {
             while self.events.len() > MOST || self.bytes > KEPT_BYTES {
                 self.drop_oldest();
+            }
+        }
+    }
+
+    /// Somebody asks for what there is, now or since long.
+    fn ask(&mut self) {
+        if std::mem::replace(&mut self.reader, Reader::There) == Reader::Awaited {
+            for event in &mut self.events {
+                if let Event::Message { message, .. } = event {
+                    message.tell();
+                }
             }
         }
     }
@@ -201,7 +219,7 @@ impl Events {
     pub(super) fn asked_for(self) -> Self {
         {
             let mut state = self.queue.state();
-            state.reader = Reader::There;
+            state.ask();
             self.queue.regulate(&mut state);
         }
         self
@@ -237,7 +255,7 @@ impl Events {
     /// Takes what is there, but not too much. True if there is nothing and will be nothing.
     fn take_some(&mut self) -> bool {
         let mut state = self.queue.state();
-        state.reader = Reader::There;
+        state.ask();
         let mut bytes = 0;
         while self.taken.len() < TOGETHER && bytes < TOGETHER_BYTES {
             let Some(event) = state.pop() else { break };

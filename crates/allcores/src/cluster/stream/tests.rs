@@ -169,3 +169,76 @@ async fn of_a_stream_that_was_asked_for_nothing_is_dropped_before_it_is_read() {
     hub.end();
     assert_eq!(all(events).await.len(), MOST);
 }
+
+/// A message with a socket, and the socket's other end.
+fn socket(worker: &WorkerHandle) -> (Event, std::os::unix::net::UnixStream) {
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    theirs.set_nonblocking(true).unwrap();
+    let message = Message::new("1".into(), Some(ours.into()));
+    (Event::Message { worker: worker.clone(), message }, theirs)
+}
+
+fn is_closed(mut theirs: &std::os::unix::net::UnixStream) -> bool {
+    std::io::Read::read(&mut theirs, &mut [0]).is_ok()
+}
+
+/// As the cluster tells of a worker.
+fn tell(worker: &WorkerHandle, hub: &Hub, event: Event) {
+    worker.push(event.clone());
+    hub.push(event);
+}
+
+#[tokio::test]
+async fn a_socket_that_was_not_wanted_is_not_kept_by_a_stream_that_nobody_has_asked_for() {
+    for is_asked_before in [true, false] {
+        for is_of_the_worker in [true, false] {
+            let (worker, hub) = (worker(), Hub::new(Arc::default()));
+            let mut clusters = hub.subscribe_ahead();
+            let ((first, its_end), (second, other_end)) = (socket(&worker), socket(&worker));
+            if !is_asked_before {
+                tell(&worker, &hub, first.clone());
+            }
+            let mut workers = is_of_the_worker.then(|| worker.events());
+            let read = workers.as_mut().unwrap_or(&mut clusters);
+            if is_asked_before {
+                read.take_some();
+                tell(&worker, &hub, first);
+            } else {
+                drop(first);
+            }
+            tell(&worker, &hub, second);
+            let (_, dropped) = read.next_message().await.unwrap();
+            let (_, taken) = read.next_message().await.unwrap();
+            assert!(dropped.has_handle() && !is_closed(&its_end));
+            let (clone, handle) = (dropped.clone(), taken.take_handle());
+            drop((dropped, taken));
+            assert!(clone.has_handle() && !is_closed(&its_end), "somebody has it still");
+            drop(clone);
+            assert!(is_closed(&its_end) && !is_closed(&other_end));
+            drop(handle);
+            assert!(is_closed(&other_end));
+            // And who asks late hears the rest of it.
+            let mut late = if is_of_the_worker { clusters } else { worker.events() };
+            let (_, message) = late.next_message().await.unwrap();
+            assert!(!message.has_handle() && message.take_handle().is_none());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_socket_that_nobody_was_told_of_is_there_for_who_asks_first() {
+    let (worker, hub) = (worker(), Hub::new(Arc::default()));
+    let clusters = hub.subscribe_ahead();
+    let (event, its_end) = socket(&worker);
+    tell(&worker, &hub, event);
+    worker.end();
+    drop(clusters);
+    assert!(!is_closed(&its_end));
+    let (_, message) = worker.events().next_message().await.unwrap();
+    assert!(message.has_handle());
+    drop(message);
+    assert!(is_closed(&its_end));
+    let (event, its_end) = socket(&worker);
+    drop(event);
+    assert!(is_closed(&its_end), "there is no stream");
+}
