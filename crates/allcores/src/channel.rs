@@ -110,6 +110,11 @@ impl Sender {
         self.line().is_closed()
     }
 
+    /// The process at the other end, if it connected to us and we can see it.
+    pub(crate) fn peer(&self) -> Option<u32> {
+        self.line().socket().and_then(|socket| peer_of(socket.as_fd()))
+    }
+
     fn line(&self) -> &Arc<Line> {
         &self.0.0
     }
@@ -182,6 +187,12 @@ pub(crate) fn from_socket(socket: OwnedFd, serialization: Serialization) -> io::
     let line = Arc::new(Line::new(Arc::clone(&socket)));
     let sender = Sender(Arc::new(Open(Arc::clone(&line))));
     Ok((sender, Carrier { socket, line, inbox: Inbox::default(), room: None, pause: None, rest: None }))
+}
+
+/// The process that has connected to us by this socket, by the kernel's word; `None` for one whom we can't see.
+pub(crate) fn peer_of(socket: impl AsFd) -> Option<u32> {
+    let pid = rustix::net::sockopt::socket_peercred(socket).ok()?.pid;
+    u32::try_from(pid.as_raw_nonzero().get()).ok()
 }
 
 /// Moves messages between the socket and its owner, who asks for the [next](Self::next) until the channel ends.

@@ -1,7 +1,9 @@
 //! How a program that the primary did not connect itself finds it: what both sides must agree on.
 //!
 //! The primary listens at an abstract Unix socket that its workers learn of from their environment. It knows by the
-//! peer's process id which worker has come, and greets it with a line; whom it does not know it hangs up on.
+//! peer's process id which worker has come, and greets it with a line; whom it does not know it hangs up on. What a worker
+//! that has come has started finds the name in its environment too, where threads kept it from being taken out: it is told that
+//! it is no worker, by another line.
 
 use allcores_core::worker::{Slot, WorkerId};
 use serde::{Deserialize, Serialize};
@@ -28,6 +30,10 @@ struct Line<'a> {
 
 const COMMAND: &str = "NODE_ALLCORES";
 
+/// Said in place of a greeting, without a line end: that this process was started by the one who came for the worker, and is none.
+/// No greeting to who knows nothing of it.
+pub(crate) const NO_WORKER: &str = r#"{"cmd":"NODE_ALLCORES","worker":false}"#;
+
 impl Greeting {
     /// Writes it, without a line end.
     pub(crate) fn line(self) -> String {
@@ -50,9 +56,13 @@ mod tests {
     fn a_greeting_is_read_as_it_was_written_and_nothing_else_is_one() {
         let greeting = Greeting { id: WorkerId(7), slot: Slot(2) };
         assert_eq!(Greeting::read(greeting.line().as_bytes()), Some(greeting));
-        for other in
-            ["", "{}", r#"{"cmd":"NODE_CLUSTER","id":1,"slot":1}"#, r#"{"cmd":"NODE_ALLCORES","id":-1}"#]
-        {
+        for other in [
+            "",
+            "{}",
+            r#"{"cmd":"NODE_CLUSTER","id":1,"slot":1}"#,
+            r#"{"cmd":"NODE_ALLCORES","id":-1}"#,
+            NO_WORKER,
+        ] {
             assert_eq!(Greeting::read(other.as_bytes()), None, "{other}");
         }
     }

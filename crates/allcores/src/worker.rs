@@ -83,8 +83,8 @@ impl Worker {
     /// Says to the primary that this worker is online. Call it early: only now is the channel marked as not to be
     /// inherited. If there is no other thread yet, the variables that name a channel are taken out of the environment too, as
     /// Node does, so that what this worker starts is not misled; they stay otherwise, since a process with threads can't
-    /// change them safely. A program of this crate sees in any case that they are not meant for it; from the `Command` of
-    /// node remove `NODE_CHANNEL_FD` and `NODE_UNIQUE_ID`. What says who this worker is always stays: `ALLCORES_SLOT`,
+    /// change them safely. A program of this crate sees in any case that they are not meant for it, or is told so by the primary as
+    /// long as there is one; from the `Command` of node remove `NODE_CHANNEL_FD` and `NODE_UNIQUE_ID`. What says who this worker is always stays: `ALLCORES_SLOT`,
     /// `ALLCORES_WORKER_ID`, `ALLCORES_NAME`, `NODE_APP_INSTANCE`.
     ///
     /// Calling it again gives the same worker, or the same error.

@@ -166,6 +166,10 @@ impl Line {
         self.meter.bytes.load(Ordering::Relaxed)
     }
 
+    pub(super) fn socket(&self) -> Option<Arc<Watch>> {
+        self.way().socket.clone()
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         self.way().socket.is_none()
     }

@@ -65,11 +65,13 @@ pub(super) fn find(variable: impl Fn(&str) -> Option<OsString>) -> Result<Origin
         return Ok(Origin::Connected { socket, serialization, id, slot });
     }
     let place = text(rendezvous::VARIABLE);
-    let is_taken = place.as_deref() == Some("");
-    if let Some((socket, Greeting { id, slot })) =
-        place.filter(|_| !is_taken).and_then(|name| meet(&name).ok())
-    {
-        return Ok(Origin::Connected { socket, serialization: Serialization::Json, id, slot });
+    let mut is_taken = place.as_deref() == Some("");
+    match place.filter(|_| !is_taken).and_then(|name| meet(&name).ok()) {
+        Some(Met::Worker(socket, Greeting { id, slot })) => {
+            return Ok(Origin::Connected { socket, serialization: Serialization::Json, id, slot });
+        }
+        Some(Met::NoWorker) => is_taken = true,
+        None => {}
     }
     let slot = text("ALLCORES_SLOT").and_then(|slot| slot.parse().ok()).map(Slot);
     Ok(match slot {
@@ -106,8 +108,15 @@ fn take_channel(number: &str) -> Option<OwnedFd> {
     take_inherited(number.parse::<RawFd>().ok()?, is_channel).ok()
 }
 
+/// Who we are to a primary that was met.
+enum Met {
+    Worker(OwnedFd, Greeting),
+    /// Somebody whom a worker has started.
+    NoWorker,
+}
+
 /// Goes to the primary, and hears who we are to it.
-fn meet(name: &str) -> io::Result<(OwnedFd, Greeting)> {
+fn meet(name: &str) -> io::Result<Met> {
     let mut socket = UnixStream::connect_addr(&SocketAddr::from_abstract_name(name)?)?;
     socket.set_read_timeout(Some(PATIENCE))?;
     let mut line = Vec::new();
@@ -123,9 +132,12 @@ fn meet(name: &str) -> io::Result<(OwnedFd, Greeting)> {
             return Err(io::ErrorKind::InvalidData.into());
         }
     }
+    if line == rendezvous::NO_WORKER.as_bytes() {
+        return Ok(Met::NoWorker);
+    }
     socket.set_read_timeout(None)?;
     let greeting = Greeting::read(&line).ok_or(io::ErrorKind::InvalidData)?;
-    Ok((socket.into(), greeting))
+    Ok(Met::Worker(socket.into(), greeting))
 }
 
 #[cfg(test)]

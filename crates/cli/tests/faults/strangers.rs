@@ -59,6 +59,15 @@ fn who_is_no_process_of_a_worker_gets_no_channel() {
 }
 
 #[test]
+fn what_a_worker_has_started_is_told_that_it_is_none_and_who_is_beside_it_is_not() {
+    let app = bad_python("meets.py", unused()).workers(1).start().unwrap();
+    says(&app, r#"worker hears {"cmd":"NODE_ALLCORES""#);
+    says(&app, r#"started hears {"cmd":"NODE_ALLCORES","worker":false}"#);
+    says(&app, "beside hears nothing");
+    stop(&app);
+}
+
+#[test]
 fn another_user_can_not_listen_beside_the_workers() {
     let (Some(wrapper), Some(python)) = (as_nobody(), public("python3")) else {
         skip!("no other user can be tried as");

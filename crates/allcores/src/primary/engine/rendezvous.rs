@@ -12,15 +12,15 @@ use std::time::Duration;
 use allcores_core::channel::{Serialization, Speaker};
 use allcores_core::pool::Input;
 use allcores_core::worker::WorkerId;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Engine;
-use crate::channel;
+use crate::channel::{self, Sender};
 use crate::primary::recall::Recall;
 use crate::primary::worker::{Part, Seen};
-use crate::proc::Stat;
-use crate::rendezvous::Greeting;
+use crate::proc::{self, Stat};
+use crate::rendezvous::{Greeting, NO_WORKER};
 use crate::sys::Watch;
 
 /// How many may wait to be let in.
@@ -108,10 +108,13 @@ impl Engine {
     /// Makes the connection of somebody who has come the channel of its worker, if that has none; else hangs up.
     pub(super) fn meet(&mut self, visitor: Visitor) {
         let Visitor { socket, welcome } = visitor;
-        let Some(pid) = peer(&socket) else { return };
+        let Some(pid) = channel::peer_of(&socket) else { return };
         let Some(id) = self.worker_around(pid) else { return };
         let Some(worker) = self.workers.get_mut(&id) else { return };
         if worker.channel.is_some() || worker.is_retired {
+            if worker.has_come && worker.channel.as_ref().is_some_and(|channel| is_started_by(channel, pid)) {
+                tell_no_worker(&socket);
+            }
             return;
         }
         let Ok((sender, carrier)) = channel::from_socket(socket, Serialization::Json) else { return };
@@ -153,10 +156,15 @@ impl Engine {
     }
 }
 
-/// Who is at the other end, by the kernel's word; `None` for one whom we can't see.
-fn peer(socket: &OwnedFd) -> Option<u32> {
-    let pid = sockopt::socket_peercred(socket).ok()?.pid;
-    u32::try_from(pid.as_raw_nonzero().get()).ok()
+/// Whether a process descends from the one that came for its worker, and is not behind the same wrapper beside it.
+fn is_started_by(channel: &Sender, pid: u32) -> bool {
+    channel.peer().is_some_and(|come| proc::line(pid).take(DEPTH).skip(1).any(|above| above == come))
+}
+
+/// Whoever hears nothing takes itself for a worker without a channel.
+fn tell_no_worker(socket: &OwnedFd) {
+    let line = format!("{NO_WORKER}\n");
+    let _ = rustix::net::send(socket, line.as_bytes(), SendFlags::NOSIGNAL);
 }
 
 fn accept(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {

@@ -116,3 +116,21 @@ fn a_primary_that_can_be_met_says_who_we_are() {
     // And when there is none any more.
     assert!(matches!(find_with(&variables), Ok(Origin::Adopted { .. })));
 }
+
+/// Another process's threads have kept it from taking the variables out of its environment.
+#[test]
+fn who_was_started_by_a_worker_is_told_so_where_it_finds_all_that_makes_one() {
+    let name = format!("allcores-test-no-worker-{}", std::process::id());
+    let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+    let primary = std::thread::spawn(move || {
+        for mut socket in listener.incoming().take(2).map(Result::unwrap) {
+            writeln!(socket, "{}", rendezvous::NO_WORKER).unwrap();
+        }
+    });
+    let variables =
+        [("ALLCORES_CHANNEL", name.as_str()), ("ALLCORES_SLOT", "1"), ("ALLCORES_WORKER_ID", "8")];
+    assert!(matches!(find_with(&variables), Ok(Origin::Primary)));
+    let forced = [&variables[..], &[("ALLCORES_ROLE", "worker")]].concat();
+    assert!(matches!(find_with(&forced), Ok(Origin::Alone)));
+    primary.join().unwrap();
+}
