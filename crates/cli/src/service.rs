@@ -45,7 +45,8 @@ pub(crate) fn not_begun(reason: &str) {
 
 /// A letter of these words.
 fn letter(words: &[NotifyState<'_>]) -> String {
-    words.iter().map(|word| format!("{word}\n")).collect()
+    let lines: Vec<String> = words.iter().map(NotifyState::to_string).collect();
+    lines.join("\n")
 }
 
 /// A status that is nothing else: what comes in another line is another word.

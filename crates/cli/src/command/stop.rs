@@ -87,10 +87,10 @@ pub(super) async fn stop(folder: &AppFolder, now: bool, patience: Duration) -> R
             sleep(PAUSE).await;
             continue;
         };
-        return match wait(life, patience.saturating_sub(started.elapsed())).await? {
-            true => say(&format!("{name}: stopped\n")),
-            false => Err(not_gone(name, now, patience)),
-        };
+        if !wait(life, patience.saturating_sub(started.elapsed())).await? {
+            return Err(not_gone(name, now, patience));
+        }
+        return say(&format!("{name}: stopped\n"));
     }
 }
 

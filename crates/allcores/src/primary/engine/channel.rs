@@ -236,8 +236,8 @@ impl Engine {
     fn tell_listening(&mut self, id: WorkerId, asked: Asked, port: i64) {
         let Some(guest) = &self.guest else { return };
         let Some(worker) = self.workers.get_mut(&id) else { return };
-        let Some(lane) = worker.grants.take(&asked) else { return };
-        if lane.is_some_and(|lane| self.ports.port(lane) != Some(port)) {
+        let Some(grant) = worker.grants.take(&asked) else { return };
+        if grant.lane.is_some_and(|lane| self.ports.port(lane) != Some(port)) {
             return;
         }
         // What becomes of workers is told at once; but who listens anew all the time is no reason to run out of memory.

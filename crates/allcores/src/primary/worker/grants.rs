@@ -16,12 +16,13 @@ const LONGEST_ADDRESS: usize = 255;
 #[derive(Debug, Default)]
 pub(in crate::primary) struct Grants(VecDeque<Grant>);
 
+/// A listener that it was given.
 #[derive(Debug)]
-struct Grant {
+pub(in crate::primary) struct Grant {
     key: String,
     asked: Asked,
-    /// `None` for a descriptor of the operator's.
-    lane: Option<LaneId>,
+    /// Where; `None` for a descriptor of the operator's.
+    pub(in crate::primary) lane: Option<LaneId>,
 }
 
 /// What a listener was asked for by, and is named by again when it listens.
@@ -47,10 +48,10 @@ impl Grants {
         self.0.push_back(Grant { key, asked, lane });
     }
 
-    /// It listens there, for the first time that it says so: where. `None` if it was not given that, or has said it before.
-    pub(in crate::primary) fn take(&mut self, asked: &Asked) -> Option<Option<LaneId>> {
+    /// It listens there, for the first time that it says so. `None` if it was not given that, or has said it before.
+    pub(in crate::primary) fn take(&mut self, asked: &Asked) -> Option<Grant> {
         let at = self.0.iter().position(|grant| grant.asked == *asked)?;
-        self.0.remove(at).map(|grant| grant.lane)
+        self.0.remove(at)
     }
 
     /// It has closed what it was given under this key.

@@ -168,8 +168,8 @@ fn who_asks_something_while_an_upgrade_waits_for_a_long_check_is_heard() {
     let _turn = machine::together();
     let folder = tempfile::tempdir().unwrap();
     let (slow, begun) = (folder.path().join("slow"), folder.path().join("begun"));
-    let (wait, begin) = (slow.display(), begun.display());
-    let check = format!("--health-exec=while [ -e {wait} ]; do : > {begin}; sleep 0.05; done");
+    let (wait, mark) = (slow.display(), begun.display());
+    let check = format!("--health-exec=while [ -e {wait} ]; do : > {mark}; sleep 0.05; done");
     let Some(app) = node_script(folder.path(), SERVER) else { return };
     let app = somewhere(app).workers(1).option(check).option("--health-timeout=60s");
     let app = app.option("--health-interval=100ms").start().unwrap();
