@@ -108,6 +108,8 @@ struct WorkerSaved {
     since: Duration,
     has_said_so: bool,
     is_healthy: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    has_run: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     served_from: Option<Duration>,
     /// Why it gets a successor, and whether that is on its way.
@@ -380,6 +382,7 @@ impl From<&Worker> for WorkerSaved {
             since: worker.since,
             has_said_so: worker.gate.has_said_so,
             is_healthy: worker.gate.is_healthy,
+            has_run: worker.gate.has_run,
             served_from: worker.served_from,
             renewal: worker.renewal.map(|renewal| (renewal.reason.into(), renewal.has_begun)),
             expires: worker.expires,
@@ -399,8 +402,11 @@ impl From<WorkerSaved> for Worker {
             generation: saved.generation,
             started: saved.started,
             since: saved.since,
-            // How long it has run is looked at again.
-            gate: Gate { has_said_so: saved.has_said_so, is_healthy: saved.is_healthy, has_run: false },
+            gate: Gate {
+                has_said_so: saved.has_said_so,
+                is_healthy: saved.is_healthy,
+                has_run: saved.has_run,
+            },
             served_from: saved.served_from,
             renewal: saved.renewal.map(renewal),
             expires: saved.expires,
