@@ -342,11 +342,15 @@ fn of_those_who_scale_at_once_each_is_heard() {
     assert_eq!(at_once([&["scale", "web", "+2"], &["scale", "web", "-1"], &["scale", "web", "+1"]]), 4);
 }
 
+/// What a script does that mounts something; `None` where nobody may.
+fn where_it_may_mount(folder: &Folder, script: &str) -> Option<Run> {
+    let may = geteuid().is_root() && Path::new("/usr/bin/unshare").exists();
+    let mut command = may.then(|| folder.command_of("unshare".as_ref(), &["--mount", "sh", "-c", script]))?;
+    Some(command.output().unwrap().into())
+}
+
 #[test]
 fn on_a_full_disk_both_lists_stay_as_they_are() {
-    if !geteuid().is_root() || !Path::new("/usr/bin/unshare").exists() {
-        skip!("no file system can be mounted here");
-    }
     let folder = running();
     folder.allcores(&["save"]).code(0);
     folder.allcores(&["scale", "web", "2"]).code(0);
@@ -362,15 +366,12 @@ fn on_a_full_disk_both_lists_stay_as_they_are() {
         state.display(),
         env!("CARGO_BIN_EXE_allcores"),
     );
-    let mut command = folder.command_of("unshare".as_ref(), &["--mount", "sh", "-c", &script]);
-    Run::from(command.output().unwrap()).code(11).has(&["No space left on device", "make room there"]);
+    let Some(run) = where_it_may_mount(&folder, &script) else { skip!("no file system can be mounted here") };
+    run.code(11).has(&["No space left on device", "make room there"]);
 }
 
 #[test]
 fn an_app_that_can_not_be_kept_in_mind_is_not_started_and_it_is_said_why() {
-    if !geteuid().is_root() || !Path::new("/usr/bin/unshare").exists() {
-        skip!("no file system can be mounted here");
-    }
     let folder = Folder::new();
     folder.write("allcores.toml", WEB);
     let state = folder.path().join("state");
@@ -385,18 +386,15 @@ fn an_app_that_can_not_be_kept_in_mind_is_not_started_and_it_is_said_why() {
         state.display(),
         env!("CARGO_BIN_EXE_allcores"),
     );
-    let mut command = folder.command_of("unshare".as_ref(), &["--mount", "sh", "-c", &script]);
+    let Some(run) = where_it_may_mount(&folder, &script) else { skip!("no file system can be mounted here") };
     let said =
         ["web.json: No space left on device", "next: make room there, or name a folder on another disk"];
-    Run::from(command.output().unwrap()).code(11).has(&said);
+    run.code(11).has(&said);
     folder.allcores(&["ls"]).code(0).has(&["no app is running"]);
 }
 
 #[test]
 fn on_a_full_disk_an_app_comes_back_as_it_was_and_is_deleted_with_the_log_that_fills_it() {
-    if !geteuid().is_root() || !Path::new("/usr/bin/unshare").exists() {
-        skip!("no file system can be mounted here");
-    }
     let folder = Folder::new();
     folder.write("allcores.toml", WEB);
     let state = folder.path().join("state");
@@ -412,8 +410,8 @@ fn on_a_full_disk_an_app_comes_back_as_it_was_and_is_deleted_with_the_log_that_f
         state.display(),
         env!("CARGO_BIN_EXE_allcores"),
     );
-    let mut command = folder.command_of("unshare".as_ref(), &["--mount", "sh", "-c", &script]);
-    Run::from(command.output().unwrap()).code(0).has(&["web: deleted", "no app is running"]);
+    let Some(run) = where_it_may_mount(&folder, &script) else { skip!("no file system can be mounted here") };
+    run.code(0).has(&["web: deleted", "no app is running"]);
 }
 
 #[test]
