@@ -75,15 +75,13 @@ impl Pool {
     pub(super) fn not_listening(&mut self, id: WorkerId, turn: &mut Turn<'_>) {
         let is_watched = self.is_watched(id);
         let Some(worker) = self.workers.get_mut(&id) else { return };
-        // What it does is not to be seen by that.
-        if self.settings.no_listen && !worker.is_hung() {
-            return;
-        }
         let slot = worker.slot;
         match worker.stage() {
             Some(Stage::Online { has_been_ready, listens: true }) => {
                 worker.enter(Stage::Online { has_been_ready, listens: false }, turn.now);
             }
+            // It serves otherwise than by listening.
+            Some(Stage::Ready) if self.settings.no_listen => {}
             Some(Stage::Ready) => {
                 worker.enter(Stage::Online { has_been_ready: true, listens: false }, turn.now);
                 turn.perform(Effect::Steer { id, on: false });

@@ -64,6 +64,10 @@ fn a_worker_that_need_not_listen_is_ready_when_it_has_run_for_a_while() {
     gated.give(Input::Online { id: WorkerId(1) });
     assert_eq!(gated.pass(ms(1500)), []);
     assert_eq!(gated.state(1), State::Online);
+    gated.give(listening(1));
+    assert_eq!(gated.state(1), State::Listening);
+    assert_eq!(gated.give(Input::NotListening { id: WorkerId(1) }), []);
+    assert_eq!(gated.state(1), State::Online);
     assert_eq!(gated.give(Input::SaidReady { id: WorkerId(1) }), [steer(1, true), ready(1)]);
     // One that ends before was never ready.
     rig.exit(1, FAILED);
