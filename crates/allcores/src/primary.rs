@@ -44,7 +44,7 @@ pub use allcores_core::pool::{Fault, Lack, PoolSettings, Reason};
 pub(crate) use depot::name_of;
 pub use depot::{Depot, was_put_away};
 pub use event::{Event, Holder, Outcome, Stream, WorkerRef};
-pub(crate) use flow::Flow;
+pub(crate) use flow::{Flow, HANDLE_BYTES};
 pub(crate) use guest::{Guest, Link, Said};
 pub(crate) use launch::Extras;
 pub use launch::NODE_OPTIONS_WITH_VALUE;

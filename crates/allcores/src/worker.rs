@@ -84,8 +84,9 @@ impl Worker {
     /// inherited. If there is no other thread yet, the variables that name a channel are taken out of the environment too, as
     /// Node does, so that what this worker starts is not misled; they stay otherwise, since a process with threads can't
     /// change them safely. A program of this crate sees in any case that they are not meant for it, or is told so by the primary as
-    /// long as there is one; from the `Command` of node remove `NODE_CHANNEL_FD` and `NODE_UNIQUE_ID`. What says who this worker is always stays: `ALLCORES_SLOT`,
-    /// `ALLCORES_WORKER_ID`, `ALLCORES_NAME`, `NODE_APP_INSTANCE`.
+    /// long as there is one, and as long as it has not left who started it; from the `Command` of node remove `NODE_CHANNEL_FD` and
+    /// `NODE_UNIQUE_ID`. What says who this worker is always stays: `ALLCORES_SLOT`, `ALLCORES_WORKER_ID`, `ALLCORES_NAME`,
+    /// `NODE_APP_INSTANCE`.
     ///
     /// Calling it again gives the same worker, or the same error.
     ///

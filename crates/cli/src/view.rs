@@ -14,7 +14,7 @@ use allcores::{ExitStatus, Rung, State, UnknownPolicy};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::args::Change;
+use crate::args::{Change, MAX_WORKERS};
 use crate::report::Account;
 
 pub(crate) use orders::{ConfigView, DescriptionView, MessageView, ReachedView, SignalView};
@@ -224,6 +224,19 @@ impl From<Change> for ScaleView {
         match change {
             Change::To(workers) => Self { workers: Some(workers), by: None },
             Change::By(difference) => Self { workers: None, by: Some(difference) },
+        }
+    }
+}
+
+impl TryFrom<ScaleView> for Change {
+    type Error = String;
+
+    fn try_from(view: ScaleView) -> Result<Self, String> {
+        match (view.workers, view.by) {
+            (Some(workers), None) if (1..=MAX_WORKERS).contains(&workers) => Ok(Self::To(workers)),
+            (Some(workers), None) => Err(format!("{workers} workers: an app has from 1 to {MAX_WORKERS}")),
+            (None, Some(difference)) if difference != 0 => Ok(Self::By(difference)),
+            _ => Err("give either `workers`, or `by`, which is not 0".into()),
         }
     }
 }

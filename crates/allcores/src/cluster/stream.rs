@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use super::{Event, WorkerHandle};
 use crate::message::Message;
-use crate::primary::Flow;
+use crate::primary::{Flow, HANDLE_BYTES};
 
 /// How many messages and lines may wait to be taken; more are not read from workers.
 const MOST: usize = 4096;
@@ -24,9 +24,6 @@ const KEPT_BYTES: usize = 1024 * 1024;
 /// How many events are taken together, and bytes of them.
 const TOGETHER: usize = 64;
 const TOGETHER_BYTES: usize = 64 * 1024;
-
-/// What a descriptor counts for.
-const HANDLE_BYTES: usize = 64 * 1024;
 
 /// What happens, as one listener hears it.
 ///

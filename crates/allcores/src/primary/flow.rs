@@ -6,6 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
+/// How many bytes a descriptor counts for among what is held back.
+pub(crate) const HANDLE_BYTES: usize = 64 * 1024;
+
 /// Whether more is wanted. Closed while at least one reader is full.
 #[derive(Debug, Default)]
 pub(crate) struct Flow {

@@ -18,7 +18,7 @@ use super::answers::{Answer, Answers};
 use super::engine::{Checked, Found, Look, Subject, Visitor};
 use super::probe::Failing;
 use super::recall::Recall;
-use super::{Flow, Link, Stream, WorkerRef};
+use super::{Flow, HANDLE_BYTES, Link, Stream, WorkerRef};
 use crate::cgroup::Cgroup;
 use crate::channel::{self, Arrival, End};
 use crate::ports::{Applicant, LaneId, Looked};
@@ -409,9 +409,6 @@ const UNIT: usize = 1024;
 /// How many bytes of what one worker says are passed on though its user has taken too little, as an acknowledgement that the
 /// user waits for may be behind them.
 const MOST_EXCUSED: usize = 16 * 1024 * 1024;
-
-/// What a descriptor counts for among them.
-const HANDLE_BYTES: usize = 64 * 1024;
 
 /// How much of it is passed on together.
 const TOGETHER: u32 = SHARE / 2;

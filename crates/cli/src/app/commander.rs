@@ -54,8 +54,8 @@ pub(crate) struct Commander {
     holds: Arc<Holds>,
     /// How many connections workers had when they were counted last.
     counted: Arc<tokio::sync::Mutex<Option<Counted>>>,
-    /// What is read anew for a reload has not been read to its end.
-    is_reading: Arc<AtomicBool>,
+    /// Had while what the app is to be is read anew, however long that takes.
+    reading: Arc<tokio::sync::Mutex<()>>,
     /// The end of the reload that was asked for last.
     last: Arc<tokio::sync::Mutex<Option<oneshot::Receiver<()>>>>,
 }
@@ -141,8 +141,8 @@ impl Commander {
     ) -> Self {
         let (source, fixed) = (Arc::new(source), Arc::new(fixed));
         let (tally, holds, last) = (Arc::default(), Arc::default(), Arc::default());
-        let (counted, is_reading) = (Arc::default(), Arc::default());
-        Self { handle, source, fixed, reporter, hub, service, tally, holds, counted, is_reading, last }
+        let (counted, reading) = (Arc::default(), Arc::default());
+        Self { handle, source, fixed, reporter, hub, service, tally, holds, counted, reading, last }
     }
 
     /// Counts an event.
@@ -271,13 +271,13 @@ impl Commander {
     /// asks have to wait for it.
     async fn read(&self, environment: Option<String>) -> Result<Option<Fresh>, Failure> {
         let context = "read anew what the app is to be";
-        if self.is_reading.swap(true, Ordering::Relaxed) {
+        let Ok(turn) = Arc::clone(&self.reading).try_lock_owned() else {
             return Err(unanswered("the reading that was begun before has not ended", context));
-        }
-        let (source, is_reading) = (Arc::clone(&self.source), Arc::clone(&self.is_reading));
+        };
+        let source = Arc::clone(&self.source);
         let read = aside("read", READING_PATIENCE, move || {
             let read = source.read(environment);
-            is_reading.store(false, Ordering::Relaxed);
+            drop(turn);
             read
         });
         match read.await {
@@ -286,10 +286,7 @@ impl Commander {
                 let patience = readable::duration(READING_PATIENCE);
                 Err(unanswered(&format!("its files have not answered for {patience}"), context))
             }
-            Err(Aside::Not(error)) => {
-                self.is_reading.store(false, Ordering::Relaxed);
-                Err(error.context(context).into())
-            }
+            Err(Aside::Not(error)) => Err(error.context(context).into()),
         }
     }
 

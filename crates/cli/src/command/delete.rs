@@ -20,6 +20,9 @@ use crate::target::Target;
 /// How long to let be whose name is had by nobody who listens.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// What to do about a log that stays.
+const REMEDY: &str = "remove its logs yourself, once no app writes to them";
+
 /// Deletes the apps.
 pub(super) async fn execute(args: &DeleteArgs) -> Result<ExitCode, Failure> {
     let (state, runtime) = (StateFolder::from_env()?, RuntimeFolder::from_env()?);
@@ -90,12 +93,7 @@ async fn delete(
         }
     };
     match (log, was_known || was_running || was_left) {
-        (Log::Stays(failure), _) => {
-            let next = format!(
-                "{name} is stopped and forgotten; remove its logs yourself, once no app writes to them"
-            );
-            Err(failure.next(next))
-        }
+        (Log::Stays(failure), _) => Err(failure.next(format!("{name} is stopped and forgotten; {REMEDY}"))),
         (_, true) => say(&format!("{name}: deleted\n")).map(drop),
         (Log::Deleted, false) => say_log_is_deleted(folder),
         (Log::Untouched, false) => Err(not_running(folder, "delete")),
@@ -148,7 +146,7 @@ fn forget_behind(folder: &AppFolder, state: &StateFolder, pid: u32) -> Result<()
 fn delete_left(folder: &AppFolder, state: &StateFolder) -> Result<(), Failure> {
     match forget(folder, state, true)?.unwrap_or_default().log {
         Log::Deleted => say_log_is_deleted(folder),
-        Log::Stays(failure) => Err(failure.next("remove its logs yourself, once no app writes to them")),
+        Log::Stays(failure) => Err(failure.next(REMEDY)),
         Log::Untouched => Ok(()),
     }
 }

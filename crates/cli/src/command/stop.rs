@@ -71,10 +71,7 @@ pub(super) async fn stop(folder: &AppFolder, now: bool, patience: Duration) -> R
             },
             Presence::Held { lock } => {
                 // Taken first: by its end it is too late.
-                let life = match lock {
-                    Some(lock) => Life::Lock(lock),
-                    None => Life::Process(process_of(folder).await?),
-                };
+                let life = Life::of(folder, lock).await?;
                 ask(folder, now).await?.then_some(life)
             }
         };
@@ -144,6 +141,16 @@ enum Life {
     Process(OwnedFd),
 }
 
+impl Life {
+    /// Of the primary that has this lock.
+    async fn of(folder: &AppFolder, lock: Option<File>) -> Result<Self, Failure> {
+        match lock {
+            Some(lock) => Ok(Self::Lock(lock)),
+            None => process_of(folder).await.map(Self::Process),
+        }
+    }
+}
+
 /// The primary's process, as it says itself.
 async fn process_of(folder: &AppFolder) -> Result<OwnedFd, Failure> {
     let status = super::ask(folder, "stop", ANSWER_PATIENCE, Client::new(folder).status()).await?;
@@ -157,8 +164,7 @@ async fn process_of(folder: &AppFolder) -> Result<OwnedFd, Failure> {
 pub(super) async fn wait_until_gone(folder: &AppFolder, patience: Duration) -> Result<(), Failure> {
     let life = match folder.look() {
         Presence::Free | Presence::Left(_) => return Ok(()),
-        Presence::Held { lock: Some(lock) } => Life::Lock(lock),
-        Presence::Held { lock: None } => Life::Process(process_of(folder).await?),
+        Presence::Held { lock } => Life::of(folder, lock).await?,
     };
     if wait(life, patience).await? { Ok(()) } else { Err(not_gone(folder.name(), false, patience)) }
 }

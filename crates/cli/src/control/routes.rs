@@ -231,18 +231,8 @@ async fn scale<C: Control>(
     State(control): State<C>,
     Body(body): Body<ScaleView>,
 ) -> Result<Json<StatusView>, Error> {
-    let bad = |text: String| Err(Error::new(StatusCode::BAD_REQUEST, text));
-    let change = match body {
-        Some(ScaleView { workers: Some(workers), by: None }) if (1..=MAX_WORKERS).contains(&workers) => {
-            Change::To(workers)
-        }
-        Some(ScaleView { workers: Some(workers), by: None }) => {
-            return bad(format!("{workers} workers: an app has from 1 to {MAX_WORKERS}"));
-        }
-        Some(ScaleView { workers: None, by: Some(difference) }) if difference != 0 => Change::By(difference),
-        Some(_) => return bad("give either `workers`, or `by`, which is not 0".into()),
-        None => return Err(no_body("{\"workers\": N}, or {\"by\": N}")),
-    };
+    let view = body.ok_or_else(|| no_body("{\"workers\": N}, or {\"by\": N}"))?;
+    let change = Change::try_from(view).map_err(|reason| Error::new(StatusCode::BAD_REQUEST, reason))?;
     done(control.scale(change).await)
 }
 

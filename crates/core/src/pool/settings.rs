@@ -34,7 +34,7 @@ pub struct PoolSettings {
     /// How long a worker that was disconnected may take before it is killed; its connections' end is not waited for
     /// otherwise.
     pub disconnect_timeout: Duration,
-    /// Workers may listen nowhere: one that has been up for [`min_uptime`](Self::min_uptime) counts as one that listens.
+    /// Workers may listen nowhere: one that has been up for [`min_uptime`](Self::min_uptime) lacks no listener to be ready.
     pub no_listen: bool,
     /// A worker is not ready before it has said so.
     pub wait_ready: bool,

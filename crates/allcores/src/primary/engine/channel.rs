@@ -150,7 +150,9 @@ impl Engine {
                     worker.lanes.insert(lane, rung);
                     worker.given.insert(lane, now);
                 }
-                worker.grants.note(key.clone(), query, lane);
+                if self.guest.is_some() {
+                    worker.grants.note(key.clone(), query, lane);
+                }
                 worker.rung.get_or_insert(rung);
                 let Some(socket) = socket else {
                     let name = lane.and_then(|lane| self.ports.describe(lane)?.address.socket());
